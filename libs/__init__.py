@@ -1,0 +1,1 @@
+"""Libraries that the services are built from. They never import a service."""

@@ -1,0 +1,167 @@
+"""Requests and notes over core NATS, handled side by side up to a limit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, TypeVar
+
+import msgspec
+import nats.micro
+from nats.aio.msg import Msg
+from nats.micro.request import Request as MicroRequest
+from nats.micro.service import EndpointConfig, GroupConfig, ServiceConfig
+
+from libs.bus.connection import ERROR_CODE, ERROR_TEXT, Bus
+from libs.bus.loop import Dead, Done, MessageLoop, Outcome, Refused, RetryLater
+from libs.bus.telemetry import Telemetry
+from libs.contracts.refusals import RefusalBody
+
+M = TypeVar("M")
+
+_CONCURRENT = 256
+
+
+Respond = Callable[[bytes, dict[str, str] | None], Awaitable[None]]
+
+
+class Request:
+    """A message that may want an answer. A note has nobody to `respond` to."""
+
+    def __init__(self, subject: str, data: bytes, respond: Respond | None) -> None:
+        self.subject = subject
+        self.data = data
+        self._respond = respond
+
+    async def settle(self, outcome: Outcome) -> None:
+        """Answer the request, unless it was a note or its handler has nothing to say."""
+        if self._respond is None:
+            return
+        match outcome:
+            case Done(reply):
+                if reply is not None:
+                    await self._respond(reply, None)
+            case Refused(refusal):
+                await self._refuse(refusal.status, refusal.detail)
+            case RetryLater(_, reason):
+                await self._refuse(503, reason)
+            case Dead(reason):
+                await self._refuse(400, reason)
+
+    async def _refuse(self, status: int, detail: str) -> None:
+        assert self._respond is not None
+        body = msgspec.json.encode(RefusalBody(status, detail))
+        await self._respond(body, {ERROR_CODE: str(status), ERROR_TEXT: detail})
+
+
+RequestLoop = MessageLoop[M, Request]
+Handler = Callable[[M, Request], Awaitable[bytes | None]]
+
+
+class Gate:
+    """Lets so many deliveries be processed side by side and owns their tasks.
+
+    Closing it waits for what was admitted. A fatal error in one of them ends whoever holds the gate open.
+    """
+
+    def __init__(self, limit: int = _CONCURRENT) -> None:
+        self.admitted = 0
+        """How many deliveries are being processed."""
+
+        self._tasks = asyncio.TaskGroup()
+        self._room = asyncio.Semaphore(limit)
+        self._idle = asyncio.Event()
+
+    async def __aenter__(self) -> Gate:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._tasks.__aexit__(kind, error, trace)
+
+    async def admit(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begin `work` once there is room."""
+        await self._room.acquire()
+        self.admitted += 1
+        self._tasks.create_task(self._run(work))
+
+    async def idle(self, patience: float) -> bool:
+        """Whether, within so many seconds, nothing is being processed any more."""
+        try:
+            async with asyncio.timeout(patience):
+                while self.admitted:
+                    self._idle.clear()
+                    await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        finally:
+            self.admitted -= 1
+            self._idle.set()
+            self._room.release()
+
+
+@asynccontextmanager
+async def listening(
+    bus: Bus, subject: str, loop: MessageLoop[M, Request], gate: Gate, *, queue: str = ""
+) -> AsyncIterator[None]:
+    """Process what comes on a subject while the context is open."""
+
+    async def receive(message: Msg) -> None:
+        await gate.admit(loop.process(_request(bus, message)))
+
+    subscription = await bus.client.subscribe(subject, queue=queue, cb=receive)
+    try:
+        yield
+    finally:
+        if not bus.client.is_closed:
+            await subscription.unsubscribe()
+
+
+@asynccontextmanager
+async def micro_service(
+    bus: Bus,
+    name: str,
+    version: str,
+    description: str,
+    group: str,
+    endpoints: dict[str, tuple[type, Handler[Any]]],
+    telemetry: Telemetry,
+    gate: Gate,
+) -> AsyncIterator[None]:
+    """Offer endpoints `<group>.<name>` as a NATS micro service, which `nats micro list` shows."""
+    service = await nats.micro.add_service(
+        bus.client, ServiceConfig(name=name, version=version, description=description)
+    )
+    under = service.add_group(GroupConfig(name=group))
+    try:
+        for endpoint, (message_type, handle) in endpoints.items():
+            decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(message_type)
+            loop: RequestLoop[Any] = MessageLoop(f"{group}.{endpoint}", decoder.decode, handle, telemetry)
+            await under.add_endpoint(EndpointConfig(name=endpoint, handler=_receiver(loop, gate)))
+        yield
+    finally:
+        if not bus.client.is_closed:
+            await service.stop()
+
+
+def _receiver(loop: RequestLoop[Any], gate: Gate) -> Callable[[MicroRequest], Awaitable[None]]:
+    async def receive(request: MicroRequest) -> None:
+        await gate.admit(loop.process(Request(request.subject, request.data, request.respond)))
+
+    return receive
+
+
+def _request(bus: Bus, message: Msg) -> Request:
+    async def respond(data: bytes, headers: dict[str, str] | None) -> None:
+        await bus.client.publish(message.reply, data, headers=headers)
+
+    return Request(message.subject, message.data, respond if message.reply else None)

@@ -1,0 +1,95 @@
+"""What can go wrong on the bus, and whether trying again helps.
+
+BusError
+├── OutcomeUnknown        no answer in time: stored or not, nobody knows; repeat under the same fence
+├── PublishRefused        the stream said no
+│   ├── WrongLastSequence     another writer was faster, or the stream lost its tail
+│   └── SubjectFull           the bound of the subject or stream is reached; room may come
+├── ApiRefused            the JetStream API said no
+├── StreamRewound         a stream holds less than was read from it: data was lost below us
+└── InstanceTaken         another process runs under this instance name
+"""
+
+from __future__ import annotations
+
+_WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
+_FULL = "maximum"
+
+
+class BusError(Exception):
+    """Something went wrong between this process and the broker."""
+
+
+class OutcomeUnknown(BusError):
+    """A publish was not acknowledged in time. It may be stored all the same."""
+
+    def __init__(self, subject: str, reason: str) -> None:
+        super().__init__(f"publish to {subject}: {reason}; it may be stored all the same")
+        self.subject = subject
+
+
+class PublishRefused(BusError):
+    """The stream did not store a message."""
+
+    def __init__(self, subject: str, code: int, description: str) -> None:
+        super().__init__(f"publish to {subject} refused: {description} ({code})")
+        self.subject = subject
+        self.code = code
+        self.description = description
+
+
+class WrongLastSequence(PublishRefused):
+    """The expected sequence was not the last one."""
+
+    @property
+    def actual(self) -> int:
+        """The last sequence according to the broker; 0 where it holds none."""
+        tail = self.description.rsplit(" ", 1)[-1]
+        return int(tail) if tail.isdigit() else 0
+
+
+class SubjectFull(PublishRefused):
+    """The subject, or the whole stream, holds as many messages as it may."""
+
+
+class ApiRefused(BusError):
+    """A JetStream API request was answered with an error."""
+
+    def __init__(self, subject: str, status: int, code: int, description: str) -> None:
+        super().__init__(f"{subject}: {description} ({status}/{code})")
+        self.status = status
+        self.code = code
+        self.description = description
+
+    @property
+    def not_found(self) -> bool:
+        """Whether what was asked for does not exist."""
+        return self.status == 404
+
+
+class StreamRewound(BusError):
+    """A stream ends before a sequence that was read from it."""
+
+    def __init__(self, stream: str, read: int, last: int) -> None:
+        super().__init__(
+            f"stream {stream} ends at {last}, but {read} was read from it: the broker lost data; "
+            "start again to recover from what it holds"
+        )
+
+
+class InstanceTaken(BusError):
+    """Two living processes share an instance name; the newer one stays."""
+
+    def __init__(self, service: str, instance: str) -> None:
+        super().__init__(
+            f"another {service} took over the instance name {instance!r}; give each its own PERPETUA_INSTANCE"
+        )
+
+
+def refused(subject: str, code: int, description: str) -> PublishRefused:
+    """Return the error of a refused publish by its JetStream error code and text."""
+    if code in _WRONG_LAST_SEQUENCE:
+        return WrongLastSequence(subject, code, description)
+    if description.startswith(_FULL):
+        return SubjectFull(subject, code, description)
+    return PublishRefused(subject, code, description)

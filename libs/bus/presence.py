@@ -1,0 +1,181 @@
+"""Who is there: each process renews a key with a TTL, and everybody can watch [H9].
+
+Presence decides who *should* do a piece of work, so that two do not do it at once. It never decides who
+*may*: that is fenced by the journal's expected sequences, because clocks and leases can lie.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+from zlib import crc32
+
+import msgspec
+import structlog
+
+from libs.bus.connection import Bus
+from libs.bus.errors import BusError, InstanceTaken, OutcomeUnknown, PublishRefused, WrongLastSequence
+from libs.bus.follow import Follower, StreamMessage
+from libs.bus.loop import MessageLoop
+from libs.bus.publisher import TTL, expecting
+from libs.bus.read import batch, last_of
+from libs.bus.telemetry import NoTelemetry
+from libs.contracts import streams, subjects
+from libs.contracts.limits import PRESENCE_TTL_S
+from libs.contracts.presence import PresenceRecord
+from libs.contracts.tokens import encode
+
+log = structlog.get_logger("presence")
+
+_RENEW_S = PRESENCE_TTL_S / 3.5
+_LEAVING_TTL_S = 1
+_MOST_PROCESSES = 1000
+_DELETED = {"KV-Operation": "DEL", TTL: f"{_LEAVING_TTL_S}s"}
+
+_decode = msgspec.json.Decoder(PresenceRecord).decode
+
+
+class Presence:
+    """This process's own key. `current` gives the record as it is now."""
+
+    def __init__(self, bus: Bus, current: Callable[[], PresenceRecord]) -> None:
+        self._bus = bus
+        self._current = current
+        self._changed = asyncio.Event()
+        first = current()
+        self._service, self._instance = first.service, first.instance
+        self._boot = first.boot
+        self._subject = subjects.presence_key(first.service, first.instance)
+        self._revision: int | None = None
+
+    def changed(self) -> None:
+        """Renew now: the record says something new."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Keep the key alive until cancelled, then delete it. Raises `InstanceTaken`."""
+        try:
+            while True:
+                self._changed.clear()
+                await self._renew()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), _RENEW_S)
+        finally:
+            await self._leave()
+
+    async def _renew(self) -> None:
+        if self._revision is None:
+            await self._find()
+        try:
+            self._revision = await self._put(msgspec.json.encode(self._current()))
+        except WrongLastSequence:
+            await self._find()
+            self._changed.set()
+        except (OutcomeUnknown, PublishRefused) as error:
+            self._revision = None
+            log.debug("presence_not_renewed", error=str(error))
+
+    async def _find(self) -> None:
+        """Learn the key's revision; another living process of this name that came later wins."""
+        try:
+            found = await last_of(self._bus, streams.LEASES, self._subject)
+        except BusError:
+            return
+        self._revision = found.sequence if found is not None else 0
+        holder = _decode(found.data) if found is not None and found.data else None
+        if holder is not None and holder.boot != self._boot and holder.since > self._current().since:
+            raise InstanceTaken(self._service, self._instance)
+
+    async def _put(self, data: bytes) -> int:
+        headers = {TTL: f"{PRESENCE_TTL_S:.0f}s"} | expecting(self._revision or 0)
+        return await self._bus.publish(self._subject, data, headers)
+
+    async def _leave(self) -> None:
+        """Say at once that this process is gone, instead of letting the key expire."""
+        if not self._bus.connected or self._revision is None:
+            return
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(
+                self._bus.publish(self._subject, b"", _DELETED | expecting(self._revision)), 1.0
+            )
+
+
+class Peers:
+    """Which processes of some services are there, kept current by a watch.
+
+    A peer whose key has not been renewed for the TTL counts as gone, by this process's monotonic clock.
+    """
+
+    def __init__(self, bus: Bus, *services: str) -> None:
+        self._bus = bus
+        self._services = services
+        self._seen: dict[tuple[str, str], tuple[float, PresenceRecord]] = {}
+        loop = MessageLoop[bytes, StreamMessage]("presence", bytes, self._handle, NoTelemetry())
+        self._follower = Follower(bus, streams.LEASES, loop, may_rewind=True)
+        self.changed = asyncio.Event()
+
+    async def prime(self) -> None:
+        """Learn who is there now, before a decision hangs on it."""
+        now = asyncio.get_running_loop().time()
+        for record in await list_present(self._bus):
+            if record.service in self._services:
+                self._seen[(record.service, encode(record.instance))] = (now, record)
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        await self._follower.run()
+
+    def living(self, service: str) -> list[PresenceRecord]:
+        """Return the processes of a service that are there, sorted by instance name."""
+        now = asyncio.get_running_loop().time()
+        return sorted(
+            (
+                record
+                for (kind, _), (seen, record) in self._seen.items()
+                if self._alive(kind, service, seen, now)
+            ),
+            key=lambda record: record.instance,
+        )
+
+    @staticmethod
+    def _alive(kind: str, service: str, seen: float, now: float) -> bool:
+        return kind == service and now - seen < PRESENCE_TTL_S
+
+    async def _handle(self, data: bytes, message: StreamMessage) -> None:
+        service, instance = message.subject.split(".")[2:4]
+        key = (service, instance)
+        if service not in self._services:
+            return
+        before = self._seen.get(key)
+        if data:
+            record = _decode(data)
+            self._seen[key] = (asyncio.get_running_loop().time(), record)
+            if before is None or (before[1].leaving, before[1].ready) != (record.leaving, record.ready):
+                self.changed.set()
+        elif self._seen.pop(key, None) is not None:
+            self.changed.set()
+
+
+def chosen(candidates: Iterable[str], work: str) -> str | None:
+    """Return which candidate should do a piece of work: highest CRC-32 of both (rendezvous hashing).
+
+    When a candidate comes or goes, only its own share of the work moves.
+    """
+    return max(candidates, key=lambda name: (crc32(f"{name}/{work}".encode()), name), default=None)
+
+
+def in_charge(peers: Peers, service: str, instance: str) -> Callable[[], bool]:
+    """Return whether, of a service's processes, this one is to do what one alone should do."""
+
+    def is_in_charge() -> bool:
+        there = {record.instance for record in peers.living(service) if not record.leaving}
+        return chosen(there | {instance}, service) == instance
+
+    return is_in_charge
+
+
+async def list_present(bus: Bus) -> list[PresenceRecord]:
+    """Return every process whose key is alive, sorted by service and instance."""
+    found = await batch(bus, streams.LEASES, {"multi_last": ["$KV.leases.>"], "batch": _MOST_PROCESSES})
+    return [_decode(stored.data) for stored in sorted(found, key=lambda s: s.subject) if stored.data]

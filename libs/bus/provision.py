@@ -1,0 +1,104 @@
+"""Making the streams, buckets and consumers: an admin step, safe to repeat. `python -m libs.bus.provision`.
+
+Settings that JetStream can change in place (bounds, replicas) are brought up to date; everything else must
+match, and a difference is an error that names it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import structlog
+
+from libs.bus.connection import Bus
+from libs.bus.errors import ApiRefused, BusError, OutcomeUnknown
+from libs.contracts import streams
+from libs.contracts.streams import StreamBounds, StreamSpec
+
+log = structlog.get_logger("provision")
+
+_RETRY_S = 0.25
+_API_WAIT_S = 20.0
+
+
+class ProvisionError(BusError):
+    """The broker cannot hold what the system needs."""
+
+
+async def provision(bus: Bus, bounds: StreamBounds) -> list[str]:
+    """Make or update every stream and consumer; return the names of those that were changed."""
+    await _check_server(bus)
+    changed = [spec.name for spec in streams.specs(bounds) if await _ensure_stream(bus, spec)]
+    await _api(
+        bus,
+        f"CONSUMER.DURABLE.CREATE.{streams.THINK}.{streams.THINKERS}",
+        {"stream_name": streams.THINK, "config": streams.thinkers_consumer()},
+    )
+    return changed
+
+
+async def wait_until_provisioned(bus: Bus) -> None:
+    """Return once the streams are there, saying every few seconds that they are missing."""
+    waited = 0.0
+    while True:
+        try:
+            await bus.api(f"CONSUMER.INFO.{streams.THINK}.{streams.THINKERS}")
+            return
+        except (ApiRefused, OutcomeUnknown) as error:
+            if waited % 5.0 == 0.0:
+                log.warning("waiting_for_streams", error=str(error), cure="run `perpetua provision`")
+        await asyncio.sleep(_RETRY_S)
+        waited += _RETRY_S
+
+
+async def _check_server(bus: Bus) -> None:
+    version = bus.client.connected_server_version
+    if (version.major, version.minor) < streams.MIN_SERVER_VERSION:
+        wanted = ".".join(map(str, streams.MIN_SERVER_VERSION))
+        raise ProvisionError(f"nats-server {version.major}.{version.minor} is too old; use {wanted} or newer")
+
+
+async def _ensure_stream(bus: Bus, spec: StreamSpec) -> bool:
+    try:
+        held = (await _api(bus, f"STREAM.INFO.{spec.name}"))["config"]
+    except ApiRefused as error:
+        if not error.not_found:
+            raise ProvisionError(f"stream {spec.name}: {error.description}") from error
+        return await _change(bus, "CREATE", spec)
+    if _agrees(held, spec.config):
+        return False
+    return await _change(bus, "UPDATE", spec)
+
+
+async def _change(bus: Bus, verb: str, spec: StreamSpec) -> bool:
+    try:
+        await _api(bus, f"STREAM.{verb}.{spec.name}", spec.config)
+    except ApiRefused as error:
+        raise ProvisionError(f"stream {spec.name}: {error.description}") from error
+    log.info("stream_provisioned", stream=spec.name, verb=verb.lower())
+    return True
+
+
+def _agrees(held: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether the broker's configuration is the wanted one; it omits what is at its default."""
+    return all(held.get(key, _default_of(value)) == value for key, value in wanted.items())
+
+
+def _default_of(value: object) -> object:
+    """Return what the broker omits for a value of this type."""
+    return False if isinstance(value, bool) else 0 if isinstance(value, int) else None
+
+
+async def _api(bus: Bus, subject: str, body: object = None) -> dict[str, Any]:
+    """Ask again while the broker is still starting its JetStream or electing a leader."""
+    deadline = asyncio.get_running_loop().time() + _API_WAIT_S
+    while True:
+        try:
+            return await bus.api(subject, body)
+        except OutcomeUnknown as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise ProvisionError(
+                    "the broker does not answer JetStream requests; is `jetstream` in its configuration?"
+                ) from error
+            await asyncio.sleep(_RETRY_S)

@@ -1,0 +1,157 @@
+"""Raw pulls from the work queue, overlapping so that the next fetch is under way while work is done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+from nats.aio.msg import Msg
+
+from libs.bus.connection import Bus
+from libs.bus.errors import BusError
+from libs.bus.follow import delivery_metadata
+from libs.bus.loop import Dead, Done, MessageLoop, Outcome, Refused, RetryLater
+from libs.contracts import streams, subjects
+from libs.contracts.work import DeadLetter
+
+log = structlog.get_logger("queue")
+
+M = TypeVar("M")
+
+_EXPIRES_S = 15.0
+_SECOND = 1_000_000_000
+
+
+class Work:
+    """One delivery of a message of the work queue."""
+
+    def __init__(self, bus: Bus, message: Msg) -> None:
+        self.subject = message.subject
+        self.data = message.data
+        place = delivery_metadata(message.reply)
+        self.sequence = place.stream_sequence
+        self.deliveries = place.deliveries
+        self._bus = bus
+        self._reply = message.reply
+
+    async def in_progress(self) -> None:
+        """Tell the broker that the work is being done, so that it is not given to another."""
+        await self._bus.client.publish(self._reply, b"+WPI")
+
+    async def settle(self, outcome: Outcome) -> None:
+        """Acknowledge, give back, or set aside as a dead letter."""
+        match outcome:
+            case Done():
+                await self._bus.client.publish(self._reply, b"+ACK")
+            case RetryLater(after, _):
+                delay = msgspec.json.encode({"delay": int(after * _SECOND)})
+                await self._bus.client.publish(self._reply, b"-NAK " + delay)
+            case Refused(refusal):
+                await self._bury(refusal.detail)
+            case Dead(reason):
+                await self._bury(reason)
+
+    async def _bury(self, reason: str) -> None:
+        """Copy first: terminating a message of a work queue deletes it."""
+        letter = DeadLetter(
+            subject=self.subject,
+            reason=reason,
+            deliveries=self.deliveries,
+            at=datetime.now(UTC),
+            body=bytes(self.data),
+        )
+        await self._bus.publish(subjects.dead_letter(streams.THINK), msgspec.json.encode(letter))
+        await self._bus.client.publish(self._reply, b"+TERM")
+
+
+class Puller:
+    """Pulls from a consumer while `wanted` says that there is room, and feeds what comes to a receiver.
+
+    A pull is renewed when half of what it asked for has come, when it expires, and after a reconnect.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        stream: str,
+        consumer: str,
+        wanted: Callable[[], int],
+        receive: Callable[[Work], Awaitable[None]],
+    ) -> None:
+        self._bus = bus
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        self._wanted = wanted
+        self._receive = receive
+        self._asked = 0
+        self._wake = asyncio.Event()
+
+    def room_changed(self) -> None:
+        """Look again at how much is wanted."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Pull until cancelled; what was asked for and not delivered is forgotten by the broker then."""
+        inbox = self._bus.client.new_inbox()
+        subscription = await self._bus.client.subscribe(
+            inbox, cb=self._on_message, pending_msgs_limit=-1, pending_bytes_limit=-1
+        )
+        try:
+            with self._bus.on_reconnect(self._forget_pulls):
+                await self._keep_asking(inbox)
+        finally:
+            if not self._bus.client.is_closed:
+                await subscription.unsubscribe()
+
+    async def _keep_asking(self, inbox: str) -> None:
+        while True:
+            missing = self._wanted() - self._asked
+            if missing > 0 and missing * 2 >= self._wanted() and self._bus.connected:
+                await self._ask(inbox, missing)
+            self._wake.clear()
+            try:
+                await asyncio.wait_for(self._wake.wait(), _EXPIRES_S)
+            except TimeoutError:
+                self._asked = 0
+
+    async def _ask(self, inbox: str, count: int) -> None:
+        self._asked += count
+        body = {"batch": count, "expires": int(_EXPIRES_S * _SECOND)}
+        await self._bus.client.publish(self._subject, msgspec.json.encode(body), reply=inbox)
+
+    def _forget_pulls(self) -> None:
+        self._asked = 0
+        self._wake.set()
+
+    async def _on_message(self, message: Msg) -> None:
+        status = (message.headers or {}).get("Status")
+        if status is not None:
+            self._on_status(status, message)
+            return
+        self._asked = max(0, self._asked - 1)
+        self._wake.set()
+        await self._receive(Work(self._bus, message))
+
+    def _on_status(self, status: str, message: Msg) -> None:
+        """A pull has ended: 404 and 408 say that nothing came, others that the consumer is in trouble."""
+        pending = (message.headers or {}).get("Nats-Pending-Messages")
+        self._asked = max(0, self._asked - int(pending)) if pending else 0
+        if status not in ("404", "408", "409"):
+            log.warning("pull_ended", status=status, headers=dict(message.headers or {}))
+        asyncio.get_running_loop().call_later(0 if status in ("404", "408") else 0.5, self._wake.set)
+
+
+WorkLoop = MessageLoop[M, Work]
+
+
+async def purge_message(bus: Bus, stream: str, sequence: int) -> bool:
+    """Delete one message of a stream; false where it is gone already or nobody answers."""
+    body: dict[str, Any] = {"seq": sequence, "no_erase": True}
+    try:
+        await bus.api(f"STREAM.MSG.DELETE.{stream}", body)
+    except BusError:
+        return False
+    return True

@@ -1,0 +1,47 @@
+"""Asking every scheduler what it does now: the only source of whether the loop is really running [4.3]."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+from nats.aio.msg import Msg
+
+from libs.bus.connection import Bus
+from libs.contracts import subjects
+from libs.contracts.work import SchedulerStatus
+
+_decode = msgspec.json.Decoder(SchedulerStatus).decode
+
+_ANSWER_WITHIN_S = 0.5
+_OTHERS_WITHIN_S = 0.05
+
+
+async def ask_schedulers(bus: Bus, *, expected: int = 1) -> list[SchedulerStatus]:
+    """Return the statuses of the schedulers that answer.
+
+    Waits half a second for the first answer and, once `expected` have come, no longer; a dead process does
+    not answer, so nothing is ever told of it. Without any scheduler the broker says so at once.
+    """
+    inbox = bus.client.new_inbox()
+    arrived: asyncio.Queue[Msg] = asyncio.Queue()
+
+    async def receive(message: Msg) -> None:
+        arrived.put_nowait(message)
+
+    subscription = await bus.client.subscribe(inbox, cb=receive)
+    answers: list[SchedulerStatus] = []
+    try:
+        await bus.client.publish(subjects.SCHEDULER_STATUS, b"", reply=inbox)
+        while len(answers) < expected:
+            wait = _OTHERS_WITHIN_S if answers else _ANSWER_WITHIN_S
+            message = await asyncio.wait_for(arrived.get(), wait)
+            if (message.headers or {}).get("Status") is not None:
+                break
+            answers.append(_decode(message.data))
+    except TimeoutError:
+        return answers
+    finally:
+        if not bus.client.is_closed:
+            await subscription.unsubscribe()
+    return answers

@@ -1,0 +1,1 @@
+"""How a thought becomes events: pure functions that thinker, scheduler and compressor share."""

@@ -1,0 +1,132 @@
+"""From a thought's answer to its events, in final bytes [3.6–3.11, 3.15]."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import uuid4
+
+import msgspec
+from msgspec import Struct
+
+from libs.cognition.phases import event_of, makes_proposal, phase_of
+from libs.cognition.text import (
+    ERROR_CHARS,
+    RATIONALE_CHARS,
+    RATIONALE_EXCERPT_CHARS,
+    RESULT_EXCERPT_CHARS,
+    THINKING_CHARS,
+    proposal_title,
+    trim,
+)
+from libs.contracts.journal import ThoughtEntry
+from libs.contracts.thoughts import (
+    CheckResultPayload,
+    Event,
+    EventType,
+    PersonaRef,
+    Phase,
+    ProposalCreatedPayload,
+    Source,
+    ThoughtPayload,
+    Usage,
+)
+from libs.contracts.work import WorkItem
+
+_encode = msgspec.json.Encoder().encode
+
+EMPTY_COMPLETION = "empty completion"
+WITHDRAWN = "withdrawn"
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """What a backend made of a prompt, or why it made nothing (`text` null)."""
+
+    text: str | None = None
+    model: str | None = None
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    latency_ms: int = 0
+    error: str | None = None
+
+
+def failed(error: str | None, latency_ms: int = 0) -> Answer:
+    """Return the answer of a thought that has no text; it becomes the declared fallback."""
+    return Answer(error=error, latency_ms=latency_ms)
+
+
+def compose(item: WorkItem, run: int, answer: Answer, now: datetime) -> ThoughtEntry:
+    """Return the thought with all its events. A missing or blank text gives the declared fallback [3.11]."""
+    payload = _payload(item, answer)
+    events = [_event(item, event_of(payload.phase), now, payload)]
+    if payload.phase is Phase.TEST:
+        events.append(_event(item, EventType.CHECK_RESULT, now, _check_result(payload)))
+    if makes_proposal(item.thought_count):
+        events.append(_event(item, EventType.PROPOSAL_CREATED, now, _proposal_created(payload)))
+    return ThoughtEntry(item.persona_id, item.thought_count, run, item.swarm_id, item.tick_at, events)
+
+
+def make_event(
+    event_type: EventType, persona_id: str | None, swarm_id: str | None, now: datetime, payload: Struct
+) -> msgspec.Raw:
+    """Return an event's final JSON under a fresh id."""
+    event = Event(
+        id=str(uuid4()),
+        event_type=event_type,
+        persona_id=persona_id,
+        swarm_id=swarm_id,
+        timestamp=now,
+        payload=msgspec.Raw(_encode(payload)),
+    )
+    return msgspec.Raw(_encode(event))
+
+
+def fallback_text(item: WorkItem) -> str:
+    """Return the deterministic text of a thought without a model."""
+    return (
+        f"phase={phase_of(item.thought_count)} persona={item.persona_id} role={item.role} "
+        f"context_events={len(item.context)} thought_count={item.thought_count} synthesized_fallback=1"
+    )
+
+
+def _payload(item: WorkItem, answer: Answer) -> ThoughtPayload:
+    thinking = trim(answer.text, THINKING_CHARS) if answer.text is not None else ""
+    by_model = bool(thinking)
+    error = EMPTY_COMPLETION if answer.text is not None and not by_model else answer.error
+    return ThoughtPayload(
+        phase=phase_of(item.thought_count),
+        thought_count=item.thought_count,
+        thinking=thinking or trim(fallback_text(item), THINKING_CHARS),
+        source=Source.MODEL if by_model else Source.FALLBACK,
+        persona=PersonaRef(item.persona_id, item.name, item.role),
+        context_event_count=len(item.context),
+        model=answer.model if by_model else None,
+        finish_reason=answer.finish_reason if by_model else None,
+        usage=answer.usage if by_model else None,
+        latency_ms=answer.latency_ms,
+        error=trim(error, ERROR_CHARS) if error is not None and not by_model else None,
+    )
+
+
+def _check_result(thought: ThoughtPayload) -> CheckResultPayload:
+    return CheckResultPayload(
+        phase=thought.phase,
+        thought_count=thought.thought_count,
+        result_excerpt=trim(thought.thinking, RESULT_EXCERPT_CHARS),
+        source=thought.source,
+        model=thought.model,
+    )
+
+
+def _proposal_created(thought: ThoughtPayload) -> ProposalCreatedPayload:
+    rationale = trim(thought.thinking, RATIONALE_CHARS)
+    return ProposalCreatedPayload(
+        proposal_id=str(uuid4()),
+        title=proposal_title(thought.thinking, thought.thought_count),
+        rationale_excerpt=trim(rationale, RATIONALE_EXCERPT_CHARS),
+        source=thought.source,
+        model=thought.model,
+    )
+
+
+def _event(item: WorkItem, event_type: EventType, now: datetime, payload: Struct) -> tuple[str, msgspec.Raw]:
+    return event_type, make_event(event_type, item.persona_id, item.swarm_id, now, payload)

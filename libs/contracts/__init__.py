@@ -1,0 +1,1 @@
+"""What crosses a process boundary: structs, subjects, streams and limits. Imports nothing of ours."""

@@ -1,0 +1,38 @@
+"""Starting, stopping and watching the loop [4.1–4.3]."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from libs.contracts.limits import IntervalMs, Reason
+from libs.contracts.personas import CreatePersonaRequest
+
+
+class StartCognitionRequest(Struct, frozen=True, kw_only=True):
+    """How the loop is to run; `seed_persona` counts only while no persona exists at all."""
+
+    loop_interval_ms: IntervalMs | None = None
+    seed_persona: CreatePersonaRequest | None = None
+
+
+class StopCognitionRequest(Struct, frozen=True, kw_only=True):
+    """Why the loop is to stop; a reason is announced in the stream."""
+
+    reason: Reason | None = None
+
+
+class CognitionStatus(Struct, frozen=True, kw_only=True):
+    """The loop as it is now; `running` only while some scheduler is really ticking."""
+
+    enabled: bool
+    running: bool
+    loop_interval_ms: Annotated[int, Meta(ge=100)]
+    started_at: datetime | None
+    last_tick_at: datetime | None
+    persona_count: Annotated[int, Meta(ge=0)]
+    active_persona_count: Annotated[int, Meta(ge=0)]
+    events_buffered: Annotated[int, Meta(ge=0)]
+    snapshots_buffered: Annotated[int, Meta(ge=0)]

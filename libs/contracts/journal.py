@@ -1,0 +1,158 @@
+"""Records of the JOURNAL stream: the only place where a thought or a change of the tree is committed.
+
+`j.<shard>` holds `ShardRecord`s, appended by the shard's owner under an expected sequence, and markers
+(`number` null), appended by the registry without one. `j.registry` holds `RegistryRecord`s. Events stand
+in both in their final bytes, so that what is published never depends on who publishes it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+from msgspec import Struct
+
+from libs.contracts.registry import PersonaRecord
+
+
+class ThoughtEntry(Struct, frozen=True, array_like=True):
+    """One committed thought and all its events, in the order in which they are published [3.15]."""
+
+    persona_id: str
+    thought_count: int
+    run: int
+    swarm_id: str | None
+    tick_at: datetime
+    events: list[tuple[str, msgspec.Raw]]
+    """Event type and the event's JSON."""
+
+
+class ShardRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One message of a shard's journal subject."""
+
+    number: int | None = None
+    """Rises by one with each record of an owner; null on a marker, which fences the owner's next append."""
+
+    owner: str = ""
+    """The boot id of the process that appended it."""
+
+    claim: bool = False
+    """An owner has taken over: whoever owned the shard before is fenced."""
+
+    thoughts: list[ThoughtEntry] = []
+    halt: int | None = None
+    """Thoughts of this run and of earlier ones are refused from here on."""
+
+    reap: list[str] = []
+    """Thoughts of these personas are refused from here on."""
+
+
+class Spawned(Struct, frozen=True, tag="spawned"):
+    """A persona exists."""
+
+    persona: PersonaRecord
+
+
+class Reaping(Struct, frozen=True, tag="reaping"):
+    """These personas are reaped; their events follow once their shards are fenced."""
+
+    persona_ids: list[str]
+    reason: str
+    cascade: bool
+    at: datetime
+
+
+class Reaped(Struct, frozen=True, tag="reaped"):
+    """The reap of these personas is announced: their events stand in the same record."""
+
+    persona_ids: list[str]
+
+
+class Started(Struct, frozen=True, tag="started"):
+    """The loop runs."""
+
+    run: int
+    interval_ms: int
+    at: datetime
+
+
+class IntervalSet(Struct, frozen=True, tag="interval_set"):
+    """The running loop has another interval."""
+
+    interval_ms: int
+
+
+class Stopping(Struct, frozen=True, tag="stopping"):
+    """The loop is to stop: owners cease and halt their shards."""
+
+    run: int
+    reason: str | None
+
+
+class Stopped(Struct, frozen=True, tag="stopped"):
+    """Every shard is halted."""
+
+    run: int
+
+
+Change = Spawned | Reaping | Reaped | Started | IntervalSet | Stopping | Stopped
+
+
+class RegistryEvent(Struct, frozen=True, array_like=True):
+    """An event of the registry, with what its subject is made of."""
+
+    swarm_id: str | None
+    persona_id: str | None
+    event_type: str
+    event: msgspec.Raw
+
+
+class RegistryRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One message of `j.registry`: changes that happen together or not at all."""
+
+    number: int
+    owner: str
+    changes: list[Change] = []
+    events: list[RegistryEvent] = []
+
+
+class PublicRecord(Struct, frozen=True, kw_only=True):
+    """What the publisher reads of either kind of record."""
+
+    number: int | None = None
+    thoughts: list[ThoughtEntry] = []
+    events: list[RegistryEvent] = []
+
+
+class CheckpointPage(Struct, frozen=True, kw_only=True):
+    """Counters of some personas of a shard, as of a journal position."""
+
+    sequence: int
+    """The last journal sequence of the shard's subject that is folded in."""
+
+    counters: dict[str, tuple[int, datetime | None]]
+    """Per persona: thought count, last tick."""
+
+
+class CheckpointHead(Struct, frozen=True, kw_only=True):
+    """A shard's checkpoint: complete once this is stored, after all its pages."""
+
+    sequence: int
+    number: int
+    halted: int
+    pages: int
+    last_tick_at: datetime | None = None
+
+
+class Position(Struct, frozen=True, kw_only=True):
+    """How far the public streams hold the journal; the publisher says it several times a second."""
+
+    sequence: int
+    """Every event, snapshot and proposal of journal records up to this sequence is stored."""
+
+
+class Halted(Struct, frozen=True, kw_only=True):
+    """A shard owner's word that these shards are halted for a run."""
+
+    run: int
+    shards: list[int]

@@ -1,0 +1,78 @@
+"""Every bound of the system that more than one process relies on, with its unit."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+SHARDS = 64
+"""Personas are spread over this many shards, each with one journal subject and one owner."""
+
+JOURNAL_DEPTH = 256
+"""Messages one journal subject may hold; a full subject refuses, it never evicts."""
+
+MARKER_ROOM = 8
+"""Places of a journal subject that its owner leaves free for the registry's unconditional markers."""
+
+RECORD_BYTES = 512 * 1024
+"""The most a journal record, a checkpoint page or a chunk of work may weigh, in bytes."""
+
+THOUGHT_BYTES = 128 * 1024
+"""The most that all events of one thought may weigh together, in bytes; more is settled as a fallback."""
+
+EVENT_BYTES = 64 * 1024
+"""The most one event or snapshot may weigh in its stream, in bytes."""
+
+CHUNK_PERSONAS = 64
+"""Personas whose thoughts travel in one message of the work queue."""
+
+CONTEXT_EVENTS = 8
+"""Events that a persona's context holds at most."""
+
+PRESENCE_TTL_S = 5.0
+"""A process that has not renewed its presence for this long, in seconds, counts as gone."""
+
+ACK_WAIT_S = 6.0
+"""Work that no thinker has claimed to be busy with for this long, in seconds, goes to another."""
+
+MAX_DELIVER = 4
+"""How often a chunk of work is delivered before it is settled as dead."""
+
+STOP_GRACE_MS = 2_000
+"""How long, in milliseconds, a stop waits for thoughts in flight before it settles them as withdrawn."""
+
+INTERVAL_FLOOR_MS = 100
+"""The shortest loop interval, in milliseconds; shorter requests are raised to it."""
+
+INTERVAL_CEILING_MS = 24 * 60 * 60 * 1000
+"""The longest loop interval, in milliseconds: a day."""
+
+BODY_BYTES = 1024 * 1024
+"""The largest request body the gateway accepts, in bytes."""
+
+U32_MAX = 2**32 - 1
+U64_MAX = 2**64 - 1
+
+_NO_CONTROLS = r"^(?!\.{1,2}(?![\s\S]))[^\x00-\x1f\x7f-\x9f]+(?![\s\S])"
+
+Identifier = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=128,
+        pattern=_NO_CONTROLS,
+        description="1 to 128 characters without control characters, and not `.` or `..`.",
+    ),
+]
+"""A persona or swarm id."""
+
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Role = Annotated[str, Meta(min_length=1, max_length=200)]
+Charter = Annotated[str, Meta(min_length=1, max_length=8000)]
+Reason = Annotated[str, Meta(max_length=1000)]
+U32 = Annotated[int, Meta(ge=0, le=U32_MAX)]
+U64 = Annotated[int, Meta(ge=0, extra_json_schema={"maximum": U64_MAX})]
+"""The upper bound is checked by the struct that holds the field: msgspec's own bounds end at 2**63."""
+
+IntervalMs = Annotated[int, Meta(ge=0, le=INTERVAL_CEILING_MS)]

@@ -1,0 +1,54 @@
+"""Who is there: what each process says of itself, renewed every second and a half [H3, H9]."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec import Struct
+
+
+class BootFailure(Struct, frozen=True, kw_only=True):
+    """A slot that a process could not host."""
+
+    slot_index: int
+    role: str
+    persona_id: str | None
+    reason: str
+
+
+class BootSummary(Struct, frozen=True, kw_only=True):
+    """What a process has brought up. `attempted = hosted + len(failures)`."""
+
+    service: str
+    hosted: int
+    failures: list[BootFailure] = []
+    device: str | None = None
+    compute_type: str | None = None
+    model: str | None = None
+    thinks_with: str | None = None
+    """Which backend was chosen and why, in one sentence; thinkers only."""
+
+    versions: dict[str, str] = {}
+
+
+class PresenceRecord(Struct, frozen=True, kw_only=True):
+    """One living process."""
+
+    service: str
+    instance: str
+    boot: str
+    """Unique to this start of the process."""
+
+    pid: int
+    host: str
+    ready: bool
+    since: datetime
+    restarts: int
+    last_activity: str | None = None
+    last_activity_at: datetime | None = None
+    not_ready_because: str | None = None
+    metrics_port: int | None = None
+    leaving: bool = False
+    """The process is on its way out: leave its share of the work to others."""
+
+    summary: BootSummary | None = None

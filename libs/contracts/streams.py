@@ -1,0 +1,142 @@
+"""Every stream, bucket and consumer, with its configuration. Provisioned by `libs.bus.provision` alone.
+
+Configurations are the JSON of the JetStream API. JOURNAL refuses when a subject is full and never evicts:
+expected sequences are only a fence where nothing is evicted (docs/decisions/0001-journal.md).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from libs.contracts import subjects
+from libs.contracts.limits import ACK_WAIT_S, EVENT_BYTES, JOURNAL_DEPTH, MAX_DELIVER
+
+EVENTS = "EVENTS"
+SNAPSHOTS = "SNAPSHOTS"
+JOURNAL = "JOURNAL"
+THINK = "THINK"
+DEAD_LETTERS = "DEAD_LETTERS"
+PERSONAS = "KV_personas"
+LEASES = "KV_leases"
+CONTROL = "KV_control"
+PROPOSALS = "KV_proposals"
+CHECKPOINTS = "KV_checkpoints"
+
+THINKERS = "thinkers"
+"""The work queue's one consumer, shared by all thinkers."""
+
+PLACE = "P"
+"""Header of each public message: `<journal sequence>.<index>`, the event's place in its journal record."""
+
+MIN_SERVER_VERSION = (2, 11)
+"""The first nats-server with per-message TTL, which presence relies on."""
+
+_SECOND = 1_000_000_000
+_THINK_DEPTH = 131_072
+_PENDING_CHUNKS = 4_096
+_DEAD_LETTERS_KEPT = 1_000
+
+
+class StreamBounds(Struct, frozen=True, kw_only=True):
+    """What an operator may choose about the streams."""
+
+    max_events: int = 2000
+    max_snapshots: int = 128
+    max_proposals: int = 10_000
+    replicas: int = 1
+
+
+class StreamSpec(Struct, frozen=True):
+    """A stream and its wanted configuration."""
+
+    name: str
+    config: dict[str, Any]
+
+
+def specs(bounds: StreamBounds) -> list[StreamSpec]:
+    """Return every stream of the system."""
+    return [
+        _public(EVENTS, subjects.EVENTS_IN, subjects.EVENTS, bounds.max_events, bounds.replicas),
+        _public(SNAPSHOTS, subjects.SNAPSHOTS_IN, subjects.SNAPSHOTS, bounds.max_snapshots, bounds.replicas),
+        _stream(
+            JOURNAL,
+            subjects.JOURNAL,
+            bounds.replicas,
+            max_msgs_per_subject=JOURNAL_DEPTH,
+            discard="new",
+            discard_new_per_subject=True,
+        ),
+        _stream(
+            THINK,
+            subjects.THINK,
+            bounds.replicas,
+            retention="workqueue",
+            max_msgs=_THINK_DEPTH,
+            discard="new",
+        ),
+        _stream(DEAD_LETTERS, subjects.DEAD_LETTERS, bounds.replicas, max_msgs=_DEAD_LETTERS_KEPT),
+        _bucket(PERSONAS, bounds.replicas),
+        _bucket(CONTROL, bounds.replicas),
+        _bucket(CHECKPOINTS, bounds.replicas),
+        _bucket(PROPOSALS, bounds.replicas, max_msgs=bounds.max_proposals, discard="old"),
+        _bucket(LEASES, bounds.replicas, storage="memory", allow_msg_ttl=True),
+    ]
+
+
+def thinkers_consumer() -> dict[str, Any]:
+    """Return the configuration of the work queue's consumer."""
+    return {
+        "durable_name": THINKERS,
+        "ack_policy": "explicit",
+        "ack_wait": int(ACK_WAIT_S * _SECOND),
+        "max_deliver": MAX_DELIVER,
+        "max_ack_pending": _PENDING_CHUNKS,
+        "max_waiting": 512,
+        "deliver_policy": "all",
+        "replay_policy": "instant",
+    }
+
+
+def _stream(name: str, subject: str, replicas: int, **config: Any) -> StreamSpec:
+    base: dict[str, Any] = {
+        "name": name,
+        "subjects": [subject],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "old",
+        "num_replicas": replicas,
+        "max_msgs": -1,
+        "max_bytes": -1,
+        "max_age": 0,
+        "max_msgs_per_subject": -1,
+        "duplicate_window": _SECOND,
+    }
+    return StreamSpec(name, base | config)
+
+
+def _public(name: str, subject_in: str, subject: str, max_msgs: int, replicas: int) -> StreamSpec:
+    transform = {"src": subject_in, "dest": subject}
+    return _stream(
+        name,
+        subject_in,
+        replicas,
+        max_msgs=max_msgs,
+        max_msg_size=EVENT_BYTES,
+        allow_direct=True,
+        subject_transform=transform,
+        republish={"src": subject, "dest": subject},
+    )
+
+
+def _bucket(name: str, replicas: int, **config: Any) -> StreamSpec:
+    bucket = name.removeprefix("KV_")
+    kv = {
+        "max_msgs_per_subject": 1,
+        "discard": "new",
+        "allow_rollup_hdrs": True,
+        "deny_delete": True,
+        "allow_direct": True,
+    }
+    return _stream(name, f"$KV.{bucket}.>", replicas, **(kv | config))

@@ -1,0 +1,103 @@
+"""Every subject of the system, named once. docs/subjects.md shows them to subscribers."""
+
+from __future__ import annotations
+
+from libs.contracts.tokens import encode
+
+EVENTS = "perpetua.events.>"
+EVENTS_IN = "perpetua.in.events.>"
+SNAPSHOTS = "perpetua.snapshots.>"
+SNAPSHOTS_IN = "perpetua.in.snapshots.>"
+
+JOURNAL = "j.*"
+JOURNAL_REGISTRY = "j.registry"
+THINK = "think.*"
+DEAD_LETTERS = "perpetua.dead.>"
+
+POSITION = "perpetua.position"
+HALTED = "perpetua.halted"
+SCHEDULER_STATUS = "perpetua.scheduler.status"
+
+REGISTRY = "perpetua.registry"
+CREATE, REAP, PERSONA, PERSONAS, LINEAGE = "create", "reap", "persona", "personas", "lineage"
+START, STOP, STATUS = "start", "stop", "status"
+
+WORK_EXHAUSTED = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.THINK.thinkers"
+
+
+def event(swarm_id: str | None, persona_id: str | None, event_type: str) -> str:
+    """Subject on which subscribers see an event."""
+    return f"perpetua.events.{encode(swarm_id)}.{encode(persona_id)}.{event_type}"
+
+
+def event_in(swarm_id: str | None, persona_id: str | None, event_type: str) -> str:
+    """Subject on which the publisher, and nobody else, stores an event."""
+    return f"perpetua.in.events.{encode(swarm_id)}.{encode(persona_id)}.{event_type}"
+
+
+def snapshot_in(swarm_id: str | None, persona_id: str | None) -> str:
+    """Subject on which the publisher stores a memory snapshot."""
+    return f"perpetua.in.snapshots.{encode(swarm_id)}.{encode(persona_id)}"
+
+
+def journal(shard: int) -> str:
+    """Journal subject of a shard."""
+    return f"j.{shard}"
+
+
+def think(shard: int) -> str:
+    """Work queue subject of a shard."""
+    return f"think.{shard}"
+
+
+def grant(shard: int) -> str:
+    """Where thinkers ask a shard's owner what is still wanted."""
+    return f"perpetua.grant.{shard}"
+
+
+def result(shard: int) -> str:
+    """Where thinkers send a shard's owner what they thought."""
+    return f"perpetua.result.{shard}"
+
+
+def counters(shard: int) -> str:
+    """Where a shard's owner shows its personas' counters."""
+    return f"perpetua.counters.{shard}"
+
+
+def dead_letter(stream: str) -> str:
+    """Where messages of a stream go that were given up."""
+    return f"perpetua.dead.{stream}"
+
+
+def registry(endpoint: str) -> str:
+    """Subject of an endpoint of the registry's micro service."""
+    return f"{REGISTRY}.{endpoint}"
+
+
+def persona_key(persona_id: str) -> str:
+    """Subject of a persona's key in its bucket."""
+    return f"$KV.personas.{encode(persona_id)}"
+
+
+LOOP_KEY = "$KV.control.loop"
+
+
+def presence_key(service: str, instance: str) -> str:
+    """Subject of a process's key in the `leases` bucket."""
+    return f"$KV.leases.{service}.{encode(instance)}"
+
+
+def checkpoint_head(shard: int) -> str:
+    """Subject of a shard's checkpoint head."""
+    return f"$KV.checkpoints.{shard}.head"
+
+
+def checkpoint_page(shard: int, page: int) -> str:
+    """Subject of one page of a shard's checkpoint."""
+    return f"$KV.checkpoints.{shard}.{page}"
+
+
+def proposal_key(proposal_id: str) -> str:
+    """Subject of a proposal's key in its bucket."""
+    return f"$KV.proposals.{encode(proposal_id)}"

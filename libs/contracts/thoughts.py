@@ -1,0 +1,222 @@
+"""What the loop emits: thought events, proposals and memory snapshots [3.6–3.14]."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+
+class EventType(StrEnum):
+    """The eleven event types of the reference API."""
+
+    THOUGHT_GENERATED = "thought_generated"
+    HYPOTHESIS_RAISED = "hypothesis_raised"
+    CHECK_REQUESTED = "check_requested"
+    CHECK_RESULT = "check_result"
+    PROPOSAL_CREATED = "proposal_created"
+    PROPOSAL_VERIFIED = "proposal_verified"
+    PROPOSAL_REJECTED = "proposal_rejected"
+    ACTION_EXECUTED = "action_executed"
+    PERSONA_SPAWNED = "persona_spawned"
+    PERSONA_REAPED = "persona_reaped"
+    SNAPSHOT_COMPRESSED = "snapshot_compressed"
+
+
+class Phase(StrEnum):
+    """The four phases of the loop, in order."""
+
+    OBSERVE = "observe"
+    REFLECT = "reflect"
+    TEST = "test"
+    COMPRESS = "compress"
+
+
+class Source(StrEnum):
+    """Where a thought's text came from."""
+
+    MODEL = "model"
+    FALLBACK = "fallback"
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    """Tokens that one answer cost, as the backend reports them."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+
+
+class PersonaRef(Struct, frozen=True):
+    """The persona as it stands in a thought's payload."""
+
+    id: str
+    name: str
+    role: str
+
+
+class ThoughtPayload(Struct, frozen=True, kw_only=True):
+    """The payload of a phase's event. Every key is always there, null where unknown [3.6]."""
+
+    phase: Phase
+    thought_count: int
+    thinking: str
+    source: Source
+    persona: PersonaRef
+    context_event_count: int
+    model: str | None
+    finish_reason: str | None
+    usage: Usage | None
+    latency_ms: int
+    error: str | None
+
+
+class CheckResultPayload(Struct, frozen=True, kw_only=True):
+    """The payload of a test phase's `check_result` [3.7]."""
+
+    phase: Phase
+    thought_count: int
+    result_excerpt: str
+    source: Source
+    model: str | None
+
+
+class ProposalCreatedPayload(Struct, frozen=True, kw_only=True):
+    """The payload of `proposal_created` [3.8]."""
+
+    proposal_id: str
+    title: str
+    rationale_excerpt: str
+    source: Source
+    model: str | None
+
+
+class PersonaSpawnedPayload(Struct, frozen=True, kw_only=True):
+    """The payload of `persona_spawned` [2.7]."""
+
+    name: str
+    role: str
+    depth: int
+
+
+class PersonaReapedPayload(Struct, frozen=True, kw_only=True):
+    """The payload of `persona_reaped` [2.8]."""
+
+    reason: str
+    cascade: bool
+
+
+class LoopStoppedPayload(Struct, frozen=True, kw_only=True):
+    """The payload of the `check_result` that announces a stop [4.2]."""
+
+    stopped: bool
+    reason: str
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """A `ThoughtEvent` being made, its payload already in final bytes."""
+
+    id: str
+    event_type: EventType
+    persona_id: str | None
+    swarm_id: str | None
+    timestamp: datetime
+    payload: msgspec.Raw
+
+
+class ThoughtEvent(Struct, frozen=True, kw_only=True):
+    """One event of the stream, as clients read it [3.14]."""
+
+    id: str
+    event_type: str
+    persona_id: str | None
+    swarm_id: str | None
+    timestamp: datetime
+    payload: dict[str, Any]
+
+
+class SequencedEvent(Struct, frozen=True, kw_only=True):
+    """An event with its place in the event stream."""
+
+    sequence: Annotated[int, Meta(ge=1)]
+    event: ThoughtEvent
+
+
+class EventPage(Struct, frozen=True, kw_only=True):
+    """Events after a sequence, in stream order."""
+
+    events: list[SequencedEvent]
+    next_after: Annotated[int, Meta(ge=0)]
+    """Pass it as `after` to go on."""
+
+    skipped: Annotated[int, Meta(ge=0)]
+    """Events after `after` that the stream's bound had evicted already."""
+
+    first_sequence: Annotated[int, Meta(ge=0)]
+    last_sequence: Annotated[int, Meta(ge=0)]
+
+
+class ProposalRisk(StrEnum):
+    """How much harm a proposal could do."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+class ProposalStatus(StrEnum):
+    """Where a proposal stands; nothing in this project ever executes one."""
+
+    CREATED = "created"
+    VERIFIED = "verified"
+    REJECTED = "rejected"
+    EXECUTED = "executed"
+
+
+class Proposal(Struct, frozen=True, kw_only=True):
+    """Something a persona would do, written down instead [3.14]."""
+
+    id: str
+    persona_id: str
+    title: str
+    rationale: str
+    evidence_refs: list[str]
+    risk: ProposalRisk
+    status: ProposalStatus
+    created_at: datetime
+
+
+class MemorySnapshot(Struct, frozen=True, kw_only=True):
+    """What a compress phase has distilled [3.9]."""
+
+    id: str
+    generated_at: datetime
+    swarm_id: str | None
+    persona_scope: list[str]
+    summary: str
+    hot_event_count: Annotated[int, Meta(ge=0)]
+    warm_fact_count: Annotated[int, Meta(ge=0)]
+    cold_snapshot_count: Annotated[int, Meta(ge=0)]
+    metadata: dict[str, Any]
+
+
+class SequencedSnapshot(Struct, frozen=True, kw_only=True):
+    """A snapshot with its place in the snapshot stream."""
+
+    sequence: Annotated[int, Meta(ge=1)]
+    snapshot: MemorySnapshot
+
+
+class SnapshotPage(Struct, frozen=True, kw_only=True):
+    """Snapshots after a sequence, in stream order."""
+
+    snapshots: list[SequencedSnapshot]
+    next_after: Annotated[int, Meta(ge=0)]
+    """Pass it as `after` to go on."""
+
+    first_sequence: Annotated[int, Meta(ge=0)]
+    last_sequence: Annotated[int, Meta(ge=0)]

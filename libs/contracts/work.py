@@ -1,0 +1,117 @@
+"""Work for thinkers: chunks, grants and results.
+
+A chunk lies in the work queue until each of its thoughts is settled. Before a thinker thinks it asks the
+shard's owner which items are still wanted; afterwards it sends the thoughts until the owner has settled them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from libs.contracts.journal import ThoughtEntry
+
+
+class ContextLine(Struct, frozen=True, array_like=True):
+    """An event as a prompt shows it."""
+
+    event_type: str
+    timestamp: str
+    excerpt: str
+    """The payload's JSON, trimmed to 220 characters."""
+
+
+class WorkItem(Struct, frozen=True, array_like=True):
+    """One thought to be thought, its context frozen when its tick began [3.5]."""
+
+    persona_id: str
+    name: str
+    role: str
+    charter: str
+    swarm_id: str | None
+    thought_count: int
+    tick_at: datetime
+    context: list[ContextLine]
+
+
+class Chunk(Struct, frozen=True, kw_only=True):
+    """One message of the work queue: at most 64 items of one shard and one run."""
+
+    id: str
+    shard: int
+    run: int
+    items: list[WorkItem]
+
+
+class GrantRequest(Struct, frozen=True, kw_only=True):
+    """A thinker holds this delivery of a chunk and asks what of it is still wanted."""
+
+    chunk: str
+    shard: int
+    sequence: int
+    """The chunk's sequence in the work queue; a second copy of a chunk has another one."""
+
+    deliveries: int
+    thinker: str
+
+
+class Grant(Struct, frozen=True, kw_only=True):
+    """Indexes of the chunk's items that the thinker is to think; none: acknowledge and forget it."""
+
+    items: list[int]
+
+
+class Results(Struct, frozen=True, kw_only=True):
+    """Thoughts of one chunk, some or all."""
+
+    chunk: str
+    shard: int
+    thinker: str
+    thoughts: list[ThoughtEntry]
+
+
+class Settled(Struct, frozen=True, kw_only=True):
+    """The owner's answer to results, sent once every thought in them is stored or stale."""
+
+    stored: int
+    stale: int
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True):
+    """A message that was given up, kept for people to read."""
+
+    subject: str
+    reason: str
+    deliveries: int
+    at: datetime
+    body: bytes
+
+
+class SchedulerStatus(Struct, frozen=True, kw_only=True):
+    """What a scheduler says when asked."""
+
+    instance: str
+    ticking: bool
+    run: int
+    last_tick_at: datetime | None
+    shards: int
+
+
+class CountersQuery(Struct, frozen=True, kw_only=True):
+    """Show the counters of personas of one shard."""
+
+    persona_ids: list[str]
+
+
+class Counters(Struct, frozen=True, array_like=True):
+    """What the scheduler keeps of a persona that the API shows."""
+
+    thought_count: int
+    last_tick_at: datetime | None
+
+
+class CountersReply(Struct, frozen=True, kw_only=True):
+    """Counters, in the order asked for."""
+
+    counters: list[Counters]

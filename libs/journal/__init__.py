@@ -1,0 +1,1 @@
+"""The journal: one append at a time under an expected sequence, and folding what others appended."""

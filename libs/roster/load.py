@@ -1,0 +1,59 @@
+"""Loading the roster at a process's start: the buckets, then the registry's records behind them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from libs.bus.connection import Bus
+from libs.bus.follow import Follower, StreamMessage, read_to_end
+from libs.bus.loop import MessageLoop
+from libs.bus.read import last_of
+from libs.bus.telemetry import Telemetry
+from libs.contracts import streams, subjects
+from libs.contracts.registry import StoredLoop, StoredPersona
+from libs.journal.tail import Tail
+from libs.roster.state import Roster
+
+_decode_persona = msgspec.json.Decoder(StoredPersona).decode
+_decode_loop = msgspec.json.Decoder(StoredLoop).decode
+
+
+async def load(bus: Bus, tail: Tail, roster: Roster, telemetry: Telemetry) -> dict[str, int]:
+    """Fill a roster and return the bucket revision of each subject. `tail` folds into the roster.
+
+    Records of `j.registry` are trimmed only once the buckets hold them. So the records are read first: what
+    is trimmed before that is in the buckets, and what is trimmed after it has been read.
+    """
+    records = await tail.peek()
+    revisions = await _restore(bus, roster, telemetry)
+    for record in records:
+        tail.offer(record.sequence, record.data)
+    await tail.catch_up()
+    return revisions
+
+
+async def _restore(bus: Bus, roster: Roster, telemetry: Telemetry) -> dict[str, int]:
+    revisions: dict[str, int] = {}
+
+    async def take(stored: StoredPersona, message: StreamMessage) -> None:
+        roster.restore(stored)
+        revisions[message.subject] = message.sequence
+
+    loop = MessageLoop("restore-personas", _decode_persona, take, telemetry)
+    await read_to_end(bus, streams.PERSONAS, loop)
+    stored = await last_of(bus, streams.CONTROL, subjects.LOOP_KEY)
+    if stored is not None and stored.data:
+        roster.restore_loop(_decode_loop(stored.data))
+        revisions[subjects.LOOP_KEY] = stored.sequence
+    return revisions
+
+
+async def follow(bus: Bus, tail: Tail, telemetry: Telemetry) -> None:
+    """Fold what registries append from now on, as it comes, until cancelled."""
+
+    async def offer(data: bytes, message: StreamMessage) -> None:
+        tail.offer(message.sequence, data)
+
+    loop = MessageLoop("follow-registry", bytes, offer, telemetry)
+    follower = Follower(bus, streams.JOURNAL, loop, after=tail.sequence, subject=subjects.JOURNAL_REGISTRY)
+    await follower.run()

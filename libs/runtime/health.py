@@ -1,0 +1,88 @@
+"""`/metrics`, `/livez` and `/readyz` of a process, served by a thread so that a stuck event loop shows."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import msgspec
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+STUCK_S = 20.0
+"""Seconds without a turn of the event loop after which a process counts as dead."""
+
+
+@dataclass
+class Health:
+    """Whether the process lives and does its work; the loop writes, the thread reads."""
+
+    beat: float = 0.0
+    ready: bool = False
+    reason: str | None = "starting"
+    detail: Callable[[], object] = dict
+
+    def live(self) -> bool:
+        """Whether the event loop has turned lately."""
+        return time.monotonic() - self.beat < STUCK_S
+
+    def answer(self, path: str) -> tuple[int, bytes]:
+        """Return status and JSON body of `/livez` or `/readyz`."""
+        good = self.live() if path == "/livez" else self.ready and self.live()
+        body: dict[str, object] = {"ok": good}
+        if path == "/readyz":
+            body |= {"reason": None if good else self.reason, "boot": self.detail()}
+        return (200 if good else 503), msgspec.json.encode(body)
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
+        pass
+
+
+class HealthServer:
+    """Serves a process's health and metrics on a port of its own."""
+
+    def __init__(self, host: str, port: int, registry: CollectorRegistry, health: Health) -> None:
+        self._server = make_server(host, port, _app(registry, health), _Server, _Quiet)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._server.server_port)
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(timeout=2)
+
+
+def _app(registry: CollectorRegistry, health: Health) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
+    metrics = make_wsgi_app(registry)
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "/")
+        if path == "/metrics":
+            answer: Iterable[bytes] = metrics(environ, start_response)
+            return answer
+        if path not in ("/livez", "/readyz"):
+            start_response("404 Not Found", [("Content-Type", "text/plain")])
+            return [b"/metrics, /livez, /readyz\n"]
+        status, body = health.answer(path)
+        start_response(
+            "200 OK" if status == 200 else "503 Unavailable", [("Content-Type", "application/json")]
+        )
+        return [body]
+
+    return app

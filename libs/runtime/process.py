@@ -1,0 +1,270 @@
+"""One lifespan for every process: settings, logs, health, broker, presence, service; closed in reverse.
+
+Exit status: 0 after a drain, 78 (EX_CONFIG) when the configuration is wrong, 1 after a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import NoReturn
+
+import structlog
+import uvloop
+
+from libs.bus.connection import Bus, connect
+from libs.bus.errors import BusError
+from libs.bus.loop import Fatal
+from libs.bus.presence import Presence
+from libs.bus.provision import wait_until_provisioned
+from libs.contracts.presence import BootSummary, PresenceRecord
+from libs.runtime import logs
+from libs.runtime.health import Health, HealthServer
+from libs.runtime.metrics import ProcessMetrics
+from libs.runtime.tasks import Background, leaves
+from libs.settings.cognition import CognitionSettings, cognition_reader, read_cognition
+from libs.settings.process import ProcessSettings, process_reader, read_process
+from libs.settings.reader import SettingError
+
+log = structlog.get_logger("process")
+
+EX_CONFIG = 78
+_BEAT_S = 1.0
+
+
+class ConfigurationError(Exception):
+    """The service cannot start as it is configured. Its text is the one line that people see [H2]."""
+
+
+@dataclass
+class Process:
+    """What a service lives in."""
+
+    service: str
+    settings: ProcessSettings
+    cognition: CognitionSettings
+    bus: Bus
+    metrics: ProcessMetrics
+    boot: str
+    """Unique to this start of the process; names it in the journal."""
+
+    since: datetime
+    health: Health
+    metrics_port: int
+    leaving: bool = False
+    summary: BootSummary | None = None
+    presence: Presence = field(init=False)
+    _activity: tuple[str, datetime] | None = None
+
+    def __post_init__(self) -> None:
+        self.health.detail = lambda: self.summary
+        self.presence = Presence(self.bus, self.record)
+
+    def set_ready(self, summary: BootSummary | None = None) -> None:
+        """Say that this process does its work now."""
+        self.summary = summary or self.summary or BootSummary(service=self.service, hosted=1)
+        self._set(True, None)
+
+    def set_not_ready(self, reason: str) -> None:
+        """Say that this process cannot do its work now, and why."""
+        self._set(False, reason)
+
+    def _set(self, ready: bool, reason: str | None) -> None:
+        if self.health.ready == ready and self.health.reason == reason:
+            return
+        self.health.ready, self.health.reason = ready, reason
+        self.metrics.ready.set(ready)
+        log.info("ready" if ready else "not_ready", reason=reason)
+        self.presence.changed()
+
+    def did(self, what: str) -> None:
+        """Remember what this process last did, for people to see."""
+        self._activity = (what, datetime.now(UTC))
+
+    def record(self) -> PresenceRecord:
+        """Return what this process says of itself now."""
+        activity, at = self._activity or (None, None)
+        return PresenceRecord(
+            service=self.service,
+            instance=self.settings.instance,
+            boot=self.boot,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            ready=self.health.ready,
+            since=self.since,
+            restarts=self.settings.restarts,
+            last_activity=activity,
+            last_activity_at=at,
+            not_ready_because=self.health.reason,
+            metrics_port=self.metrics_port,
+            leaving=self.leaving,
+            summary=self.summary,
+        )
+
+
+Lifespan = Callable[[Process], AbstractAsyncContextManager[None]]
+"""Brings a service up, yields while it works, drains it."""
+
+
+@dataclass
+class Stop:
+    """Whether the process is asked to stop, and whether it has work to finish then."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    working: bool = False
+
+
+def main(service: str, lifespan: Lifespan, env: Mapping[str, str] | None = None) -> NoReturn:
+    """Run a service until SIGTERM or Ctrl-C and exit."""
+    environment = os.environ if env is None else env
+    try:
+        cognition_settings = cognition_reader(environment)
+        cognition = read_cognition(cognition_settings)
+        settings = read_process(process_reader(environment), service)
+    except SettingError as error:
+        print(f"{service}: {error}", file=sys.stderr)  # noqa: T201 - logs are not configured yet
+        sys.exit(EX_CONFIG)
+    logs.configure(
+        log_format=settings.log_format, level=settings.log_level, service=service, instance=settings.instance
+    )
+    for stranger in cognition_settings.unknown():
+        log.warning("unknown_setting", text=stranger)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        sys.exit(runner.run(_live(service, settings, cognition, lifespan)))
+
+
+async def _live(
+    service: str, settings: ProcessSettings, cognition: CognitionSettings, lifespan: Lifespan
+) -> int:
+    stop = Stop()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.asked.set)
+    serving = asyncio.create_task(_serve(service, settings, cognition, lifespan, stop), name="serve")
+    stopped = asyncio.create_task(stop.asked.wait(), name="stop-signal")
+    await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
+    if not serving.done():
+        await _finish(serving, settings.drain_ms / 1000 if stop.working else 0)
+    stopped.cancel()
+    return _exit_status(service, serving)
+
+
+async def _finish(serving: asyncio.Task[None], seconds: float) -> None:
+    """Wait for the drain, and cancel what outlasts it; a boot is cancelled at once."""
+    if seconds:
+        await asyncio.wait([serving], timeout=seconds)
+    if not serving.done():
+        log.warning("drain_timed_out" if seconds else "stopped_while_starting")
+        serving.cancel()
+        await asyncio.wait([serving], timeout=2.0)
+
+
+def _exit_status(service: str, serving: asyncio.Task[None]) -> int:
+    if not serving.done() or serving.cancelled():
+        return 0
+    error = serving.exception()
+    if error is None:
+        log.info("stopped")
+        return 0
+    status = 1
+    for leaf in leaves(error):
+        if isinstance(leaf, ConfigurationError | SettingError):
+            print(f"{service}: {leaf}", file=sys.stderr)  # noqa: T201 - the one line, however logs are set
+            status = EX_CONFIG
+        elif isinstance(leaf, BusError | Fatal):
+            log.error("process_ends", error=str(leaf))
+        else:
+            log.error("process_crashed", exc_info=leaf)
+    return status
+
+
+async def _serve(
+    service: str,
+    settings: ProcessSettings,
+    cognition: CognitionSettings,
+    lifespan: Lifespan,
+    stop: Stop,
+) -> None:
+    metrics = ProcessMetrics(service, settings.instance, own_version())
+    health = Health(beat=time.monotonic())
+    server = _listen(settings, metrics, health)
+    try:
+        async with Background() as tasks:
+            tasks.create_task(_beat(health), name="beat")
+            name = f"perpetua-{settings.instance}"
+            async with connect(settings.nats_url, name, metrics) as bus:
+                await wait_until_provisioned(bus)
+                process = Process(
+                    service,
+                    settings,
+                    cognition,
+                    bus,
+                    metrics,
+                    secrets.token_hex(8),
+                    datetime.now(UTC),
+                    health,
+                    server.port,
+                )
+                await _work(process, lifespan, stop)
+    finally:
+        server.close()
+
+
+async def _work(process: Process, lifespan: Lifespan, stop: Stop) -> None:
+    async with Background() as tasks:
+        tasks.create_task(_until_lost(process.bus), name="connection")
+        presence = tasks.create_task(process.presence.run(), name="presence")
+        async with lifespan(process):
+            stop.working = True
+            await stop.asked.wait()
+            log.info("draining")
+            process.leaving = True
+            process.set_not_ready("draining")
+            process.presence.changed()
+        presence.cancel()
+        await asyncio.wait([presence])
+
+
+def _listen(settings: ProcessSettings, metrics: ProcessMetrics, health: Health) -> HealthServer:
+    try:
+        return HealthServer(settings.metrics_host, settings.metrics_port, metrics.registry, health)
+    except OSError as error:
+        place = f"{settings.metrics_host}:{settings.metrics_port}"
+        raise ConfigurationError(
+            f"cannot serve metrics on {place}: {error.strerror}; set PERPETUA_METRICS_PORT to a free port"
+        ) from error
+
+
+async def _beat(health: Health) -> None:
+    while True:
+        health.beat = time.monotonic()
+        await asyncio.sleep(_BEAT_S)
+
+
+async def _until_lost(bus: Bus) -> None:
+    await bus.lost
+
+
+def own_version() -> str:
+    """Return this project's version."""
+    try:
+        return version("perpetua")
+    except PackageNotFoundError:
+        return "0.0.0"
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return the versions of Python, of this project and of packages, for a boot summary."""
+    found = {"python": platform.python_version(), "perpetua": own_version()}
+    return found | {name: version(name) for name in packages}

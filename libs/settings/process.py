@@ -1,0 +1,97 @@
+"""Settings of a process as such: where the broker is, its name, its logs, its ports. Prefix `PERPETUA_`."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from libs.settings.reader import Reader, SettingError
+
+PREFIX = "PERPETUA_"
+DEFAULT_GATEWAY_PORT = 4096
+DEFAULT_NATS_PORT = 4222
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_PORT_MOST = 65535
+_LEVELS = {name: name for name in ("debug", "info", "warning", "error")}
+_FORMATS = {name: name for name in ("auto", "console", "json")}
+
+
+class ProcessSettings(Struct, frozen=True, kw_only=True):
+    """What every process needs to run."""
+
+    nats_url: str
+    instance: str
+    log_format: str
+    """`console`, `json`, or `auto`: console on a terminal."""
+
+    log_level: str
+    metrics_host: str
+    metrics_port: int
+    """0: any free port, told by presence."""
+
+    drain_ms: int
+    """Milliseconds a process may take to finish what is in flight after SIGTERM."""
+
+    restarts: int
+    """How often the supervisor has restarted this instance."""
+
+    data_dir: str
+    replicas: int
+    max_proposals: int
+    gateway_host: str
+    gateway_port: int
+    trusted_network: bool
+
+
+def process_reader(env: Mapping[str, str]) -> Reader:
+    """Return the reader of this project's own settings."""
+    return Reader(env, PREFIX)
+
+
+def read_process(read: Reader, service: str) -> ProcessSettings:
+    """Read and validate. Raises `SettingError` for the first value that is not allowed."""
+    settings = ProcessSettings(
+        nats_url=read.text("NATS_URL", f"nats://127.0.0.1:{DEFAULT_NATS_PORT}", "the broker") or "",
+        instance=read.text("INSTANCE", None, "name of this process, unique in its service")
+        or f"{service}-{socket.gethostname()}-{secrets.token_hex(2)}",
+        log_format=read.choice("LOG_FORMAT", "auto", _FORMATS, "console on a terminal, else JSON"),
+        log_level=read.choice("LOG_LEVEL", "info", _LEVELS, "least level that is logged"),
+        metrics_host=read.text("METRICS_HOST", "127.0.0.1", "address of /metrics, /livez, /readyz") or "",
+        metrics_port=read.integer("METRICS_PORT", 0, "its port; 0 takes a free one", most=_PORT_MOST),
+        drain_ms=read.integer("DRAIN_MS", 8000, "milliseconds to finish after SIGTERM", most=600_000),
+        restarts=read.integer("RESTARTS", 0, "set by the supervisor"),
+        data_dir=str(_data_dir(read)),
+        replicas=read.integer("REPLICAS", 1, "replicas of each stream", least=1, most=5),
+        max_proposals=read.integer("MAX_PROPOSALS", 10_000, "proposals kept", least=1, most=2**31),
+        gateway_host=read.text("GATEWAY_HOST", "127.0.0.1", "address the gateway listens on") or "",
+        gateway_port=read.integer(
+            "GATEWAY_PORT", DEFAULT_GATEWAY_PORT, "the gateway's port", most=_PORT_MOST
+        ),
+        trusted_network=read.boolean(
+            "TRUSTED_NETWORK", False, "true: the gateway may listen beyond loopback, unauthenticated"
+        ),
+    )
+    _refuse_open_gateway(settings)
+    return settings
+
+
+def _data_dir(read: Reader) -> Path:
+    default = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "perpetua"
+    chosen = read.text("DATA_DIR", None, "folder of `perpetua up`: streams, models, logs")
+    return Path(chosen).expanduser() if chosen else default
+
+
+def _refuse_open_gateway(settings: ProcessSettings) -> None:
+    if settings.gateway_host in _LOOPBACK or settings.trusted_network:
+        return
+    raise SettingError(
+        f"{PREFIX}GATEWAY_HOST",
+        settings.gateway_host,
+        "a loopback address, or PERPETUA_TRUSTED_NETWORK=true where only trusted clients reach it",
+    )
