@@ -1,0 +1,1 @@
+"""The five processes of a swarm. A service imports libraries, never another service."""

@@ -1,0 +1,174 @@
+"""Copying the journal, in stream order, into the public streams."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from libs.bus.connection import Bus
+from libs.bus.errors import BusError, OutcomeUnknown
+from libs.bus.follow import Follower, StreamMessage
+from libs.bus.loop import MessageLoop
+from libs.bus.read import stream_state
+from libs.contracts import streams, subjects
+from libs.contracts.journal import Position, PublicRecord
+from libs.journal.tail import JournalHole
+from libs.runtime.tasks import Background
+from services.compressor.folding import Publication, publications
+from services.compressor.metrics import CompressorMetrics
+from services.compressor.progress import Progress
+from services.compressor.public_stream import PublicStream
+
+log = structlog.get_logger("publishing")
+
+_decode = msgspec.json.Decoder(PublicRecord).decode
+
+_STANDBY_LOOK_S = 0.25
+_RETRY_S = 0.1
+_SAY_S = 0.02
+_REPEAT_S = 0.4
+
+
+class Superseded(BusError):
+    """Another compressor publishes now."""
+
+    def __init__(self) -> None:
+        super().__init__("another compressor publishes now")
+
+
+class Publishing:
+    """Publishes while this compressor is in charge; begins anew behind the streams' ends after any fault.
+
+    A refused or unknown publish ends the session: what came after it in the pipeline was refused with it.
+    """
+
+    def __init__(self, bus: Bus, in_charge: Callable[[], bool], metrics: CompressorMetrics) -> None:
+        self.publishes = asyncio.Event()
+        """Set while a session is under way."""
+
+        self._bus = bus
+        self._in_charge = in_charge
+        self._metrics = metrics
+        self._events = PublicStream(bus, streams.EVENTS)
+        self._snapshots = PublicStream(bus, streams.SNAPSHOTS)
+        self._progress = Progress(0)
+        self._numbers: dict[str, int] = {}
+        self._follower: Follower | None = None
+        self._failed: asyncio.Future[None] | None = None
+
+    @property
+    def position(self) -> int:
+        """Journal sequence up to which everything is public."""
+        return self._progress.position
+
+    async def run(self) -> None:
+        """Publish until cancelled. Raises `JournalHole` where the journal has lost a record."""
+        while True:
+            if not self._in_charge():
+                await asyncio.sleep(_STANDBY_LOOK_S)
+                continue
+            try:
+                await self._session()
+            except* (OutcomeUnknown, JournalHole, BusError) as group:
+                self._note_end(group)
+            self.publishes.clear()
+            await asyncio.sleep(_RETRY_S)
+
+    async def flush(self) -> None:
+        """Return once what the journal holds now is public; at once where another compressor publishes."""
+        if self._follower is None or not self.publishes.is_set():
+            return
+        state = await stream_state(self._bus, streams.JOURNAL)
+        await self._follower.reached(int(state["last_seq"]))
+        while self._progress.outstanding:  # noqa: ASYNC110 - acks signal only their own futures
+            await asyncio.sleep(_SAY_S)
+
+    def _note_end(self, group: ExceptionGroup[BusError]) -> None:
+        for error in group.exceptions:
+            if isinstance(error, JournalHole):
+                raise error
+            log.info("publishing_begins_anew", reason=str(error))
+
+    async def _session(self) -> None:
+        await self._events.open()
+        await self._snapshots.open()
+        begin = min(self._events.place, self._snapshots.place)[0]
+        self._progress = Progress(max(begin - 1, 0))
+        self._numbers = {}
+        self._failed = asyncio.get_running_loop().create_future()
+        loop = MessageLoop("publish", _decode, self._publish, self._metrics.telemetry)
+        self._follower = Follower(self._bus, streams.JOURNAL, loop, after=max(begin - 1, 0))
+        log.info("publishing", behind=begin)
+        self.publishes.set()
+        async with Background() as tasks:
+            tasks.create_task(self._follower.run(), name="follow-journal")
+            tasks.create_task(self._say_position(), name="say-position")
+            await self._failed
+
+    async def _publish(self, record: PublicRecord, message: StreamMessage) -> None:
+        self._check_number(record, message.subject)
+        wanted = publications(record, message.sequence)
+        self._progress.begin(message.sequence, len(wanted) + 1)
+        for publication in wanted:
+            await self._send(publication, message.sequence)
+        self._progress.stored(message.sequence)
+
+    def _check_number(self, record: PublicRecord, subject: str) -> None:
+        if record.number is None:
+            return
+        before = self._numbers.get(subject)
+        if before is not None and record.number != before + 1:
+            raise JournalHole(subject, before + 1, record.number)
+        self._numbers[subject] = record.number
+
+    async def _send(self, publication: Publication, sequence: int) -> None:
+        stream, place, subject, data = (
+            publication.stream,
+            publication.place,
+            publication.subject,
+            publication.data,
+        )
+        if stream == streams.PROPOSALS:
+            future = await self._bus.publisher.send(subject, bytes(data))
+        else:
+            target = self._events if stream == streams.EVENTS else self._snapshots
+            sent = await target.send(place, subject, data)
+            if sent is None:
+                self._progress.stored(sequence)
+                return
+            future = sent
+        self._metrics.sent(publication)
+        progress, failed = self._progress, self._failed
+        future.add_done_callback(lambda done: self._settled(done, sequence, progress, failed))
+
+    @staticmethod
+    def _settled(
+        done: asyncio.Future[int],
+        sequence: int,
+        progress: Progress,
+        failed: asyncio.Future[None] | None,
+    ) -> None:
+        if done.cancelled():
+            return
+        error = done.exception()
+        if error is None:
+            progress.stored(sequence)
+        elif failed is not None and not failed.done():
+            failed.set_exception(error)
+
+    async def _say_position(self) -> None:
+        """Tell owners how far they may trim: at once when it moves, and again and again for newcomers."""
+        said, at = -1, 0.0
+        clock = asyncio.get_running_loop().time
+        while True:
+            if not self._in_charge():
+                raise Superseded
+            position = self._progress.position
+            if position != said or clock() - at > _REPEAT_S:
+                said, at = position, clock()
+                self._metrics.position.set(position)
+                await self._bus.note(subjects.POSITION, Position(sequence=position))
+            await asyncio.sleep(_SAY_S)

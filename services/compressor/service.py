@@ -1,0 +1,55 @@
+"""The compressor's composition and lifespan."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from libs.bus.errors import BusError
+from libs.bus.presence import Peers, in_charge
+from libs.contracts.presence import BootSummary
+from libs.runtime.process import Process, versions
+from libs.runtime.tasks import Background
+from services.compressor.metrics import CompressorMetrics
+from services.compressor.publishing import Publishing
+
+log = structlog.get_logger("compressor")
+
+_FLUSH_WITHIN_S = 3.0
+_LOOK_S = 1.0
+
+
+@asynccontextmanager
+async def lifespan(process: Process) -> AsyncIterator[None]:
+    """Publish, or stand by for the compressor that does; drain by publishing what the journal holds."""
+    peers = Peers(process.bus, "compressor")
+    metrics = CompressorMetrics(process.metrics)
+    publishing = Publishing(process.bus, in_charge(peers, "compressor", process.settings.instance), metrics)
+    await peers.prime()
+    async with Background() as tasks:
+        tasks.create_task(peers.run(), name="peers")
+        tasks.create_task(publishing.run(), name="publish")
+        tasks.create_task(_tell(process, publishing, metrics), name="activity")
+        process.set_ready(
+            BootSummary(service="compressor", hosted=1, versions=versions("nats-py", "msgspec"))
+        )
+        yield
+        try:
+            async with asyncio.timeout(_FLUSH_WITHIN_S):
+                await publishing.flush()
+        except (TimeoutError, BusError) as error:
+            log.warning("left_to_the_next", error=str(error) or "timed out", behind=publishing.position)
+
+
+async def _tell(process: Process, publishing: Publishing, metrics: CompressorMetrics) -> None:
+    said = 0
+    while True:
+        publishes = publishing.publishes.is_set()
+        metrics.in_charge.set(publishes)
+        if publishes and publishing.position != said:
+            said = publishing.position
+            process.did(f"published the journal up to {said}")
+        await asyncio.sleep(_LOOK_S)

@@ -1,0 +1,78 @@
+"""Reading the event and snapshot streams for clients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from libs.bus.connection import Bus
+from libs.bus.read import Stored, batch, stream_state
+from libs.contracts import streams
+from libs.contracts.refusals import NotFound
+from libs.contracts.thoughts import (
+    EventPage,
+    MemorySnapshot,
+    SequencedEvent,
+    SequencedSnapshot,
+    SnapshotPage,
+    ThoughtEvent,
+)
+
+_decode_event = msgspec.json.Decoder(ThoughtEvent).decode
+_decode_snapshot = msgspec.json.Decoder(MemorySnapshot).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a stream holds now. A stream without messages has `first = last + 1`."""
+
+    first: int
+    last: int
+
+
+async def held(bus: Bus, stream: str) -> Held:
+    """Return the first and last sequence that a stream holds, asked of its leader."""
+    state = await stream_state(bus, stream)
+    last = int(state["last_seq"])
+    return Held(int(state["first_seq"]) if state["messages"] else last + 1, last)
+
+
+async def read_after(bus: Bus, stream: str, after: int, limit: int) -> list[Stored]:
+    """Return up to `limit` messages with a sequence greater than `after`, in order."""
+    return await batch(bus, stream, {"seq": after + 1, "batch": limit})
+
+
+async def event_page(bus: Bus, after: int, limit: int) -> EventPage:
+    """Return events after a sequence; `skipped` counts those evicted before they could be read."""
+    there = await held(bus, streams.EVENTS)
+    stored = await read_after(bus, streams.EVENTS, after, limit) if after < there.last else []
+    begin = stored[0].sequence if stored else min(there.first, there.last + 1)
+    return EventPage(
+        events=[SequencedEvent(sequence=s.sequence, event=_decode_event(s.data)) for s in stored],
+        next_after=stored[-1].sequence if stored else after,
+        skipped=max(begin - after - 1, 0) if after < there.last else 0,
+        first_sequence=there.first,
+        last_sequence=there.last,
+    )
+
+
+async def snapshot_page(bus: Bus, after: int, limit: int) -> SnapshotPage:
+    """Return snapshots after a sequence."""
+    there = await held(bus, streams.SNAPSHOTS)
+    stored = await read_after(bus, streams.SNAPSHOTS, after, limit) if after < there.last else []
+    return SnapshotPage(
+        snapshots=[SequencedSnapshot(sequence=s.sequence, snapshot=_decode_snapshot(s.data)) for s in stored],
+        next_after=stored[-1].sequence if stored else after,
+        first_sequence=there.first,
+        last_sequence=there.last,
+    )
+
+
+async def latest_snapshot(bus: Bus) -> MemorySnapshot:
+    """Return the newest snapshot. Raises `NotFound` while there is none."""
+    there = await held(bus, streams.SNAPSHOTS)
+    stored = await read_after(bus, streams.SNAPSHOTS, there.last - 1, 1) if there.last else []
+    if not stored:
+        raise NotFound.snapshot()
+    return _decode_snapshot(stored[-1].data)

@@ -1,0 +1,160 @@
+"""Live events for any number of clients over one consumer.
+
+The feed keeps the newest frames in a ring. A client is a cursor: it takes what follows from the ring, or
+from the stream where it has fallen behind the ring, so a slow client costs nobody memory and loses nothing
+that the stream still holds. What the stream has evicted is told by one `lag` with the exact number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import structlog
+
+from libs.bus.connection import Bus
+from libs.bus.errors import BusError
+from libs.bus.follow import Follower, StreamMessage
+from libs.bus.loop import MessageLoop
+from libs.bus.read import Stored
+from libs.bus.telemetry import Telemetry
+from libs.contracts import streams
+from libs.contracts.thoughts import EventType
+from services.gateway.event_log import held, read_after
+
+log = structlog.get_logger("feed")
+
+KEEP_ALIVE_S = 15.0
+"""A comment this often, in seconds, keeps proxies from closing a quiet stream [5.3]."""
+
+_RING_FRAMES = 4096
+_RING_BYTES = 8 * 1024 * 1024
+_TAKEN_AT_ONCE = 256
+_READ_RETRY_S = 0.5
+_KNOWN = frozenset(EventType)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """An event as it goes over the wire."""
+
+    sequence: int
+    data: bytes
+
+
+def frame(sequence: int, subject: str, event: bytes) -> Frame:
+    """Return an event's frame; types of this project's own are sent under another name [3.14]."""
+    name = b"cognition" if subject.rpartition(".")[2] in _KNOWN else b"perpetua"
+    return Frame(sequence, b"id: %d\nevent: %b\ndata: %b\n\n" % (sequence, name, event))
+
+
+def lag(skipped: int, last: int) -> bytes:
+    """Return the frame that tells how many events were evicted before they could be sent."""
+    return b"id: %d\nevent: lag\ndata: skipped %d\n\n" % (last, skipped)
+
+
+def comment(text: str) -> bytes:
+    """Return a comment, which clients ignore."""
+    return f": {text}\n\n".encode()
+
+
+class Feed:
+    """The newest frames, and whoever waits for the next one."""
+
+    def __init__(self, bus: Bus, telemetry: Telemetry) -> None:
+        self.last = 0
+        """Sequence of the newest event known."""
+
+        self.clients = 0
+        self._bus = bus
+        self._loop = MessageLoop("feed", bytes, self._take, telemetry)
+        self._ring: deque[Frame] = deque()
+        self._bytes = 0
+        self._closing = False
+        self._moved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def open(self) -> None:
+        """Learn where the stream ends: clients that name no place begin behind it."""
+        self.last = (await held(self._bus, streams.EVENTS)).last
+
+    async def run(self) -> None:
+        """Follow the stream until cancelled."""
+        await Follower(self._bus, streams.EVENTS, self._loop, after=self.last).run()
+
+    def close(self) -> None:
+        """End every client's stream; each resumes at another gateway, or here after a restart."""
+        self._closing = True
+        self._wake()
+
+    async def frames(self, after: int) -> AsyncIterator[bytes]:
+        """Yield what follows a sequence, as it comes, until the feed is closed."""
+        self.clients += 1
+        try:
+            async for data in self._frames(after):
+                yield data
+        finally:
+            self.clients -= 1
+
+    async def _frames(self, cursor: int) -> AsyncIterator[bytes]:
+        clock = asyncio.get_running_loop().time
+        comment_due = clock() + KEEP_ALIVE_S
+        while not self._closing:
+            moved = self._moved
+            if cursor < self.last:
+                data, cursor = await self._next(cursor)
+                if data:
+                    yield data
+            else:
+                await asyncio.wait([moved], timeout=max(comment_due - clock(), 0))
+            if clock() >= comment_due:
+                comment_due = clock() + KEEP_ALIVE_S
+                yield comment("keep-alive")
+
+    async def _next(self, cursor: int) -> tuple[bytes, int]:
+        """Return the next frames behind a cursor, and the cursor behind them."""
+        frames = self._from_ring(cursor)
+        if frames is None:
+            frames = await self._from_stream(cursor)
+        if not frames:
+            await asyncio.sleep(_READ_RETRY_S)
+            return b"", cursor
+        missing = frames[0].sequence - cursor - 1
+        before = lag(missing, frames[0].sequence - 1) if missing else b""
+        return before + b"".join(f.data for f in frames), frames[-1].sequence
+
+    def _from_ring(self, cursor: int) -> list[Frame] | None:
+        if not self._ring or cursor + 1 < self._ring[0].sequence:
+            return None
+        begin = cursor + 1 - self._ring[0].sequence
+        return [self._ring[i] for i in range(begin, min(begin + _TAKEN_AT_ONCE, len(self._ring)))]
+
+    async def _from_stream(self, cursor: int) -> list[Frame]:
+        """Read on in the stream; nothing while the broker is away."""
+        try:
+            stored = await read_after(self._bus, streams.EVENTS, cursor, _TAKEN_AT_ONCE)
+        except BusError as error:
+            log.debug("backlog_not_read", error=str(error))
+            return []
+        return [_stored_frame(s) for s in stored]
+
+    async def _take(self, data: bytes, message: StreamMessage) -> None:
+        new = frame(message.sequence, message.subject, data)
+        if self._ring and new.sequence != self._ring[-1].sequence + 1:
+            self._ring.clear()
+            self._bytes = 0
+        self._ring.append(new)
+        self._bytes += len(new.data)
+        while len(self._ring) > _RING_FRAMES or self._bytes > _RING_BYTES:
+            self._bytes -= len(self._ring.popleft().data)
+        self.last = new.sequence
+        self._wake()
+
+    def _wake(self) -> None:
+        moved, self._moved = self._moved, asyncio.get_running_loop().create_future()
+        moved.set_result(None)
+
+
+def _stored_frame(stored: Stored) -> Frame:
+    return frame(stored.sequence, stored.subject, stored.data)

@@ -1,0 +1,41 @@
+"""Percent-encoded path segments stay segments [2.6]: `%2F` in an id does not split the path.
+
+ASGI servers decode the path before a framework routes it. This middleware routes on the raw path, each
+segment decoded and encoded again in one canonical way; `decode_segment` gives handlers the id back.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+from urllib.parse import quote, unquote_to_bytes
+
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from libs.contracts.refusals import Invalid
+
+
+def canonical(raw_path: bytes) -> str:
+    """Return a raw path with each segment decoded and encoded again; only unreserved characters stay bare."""
+    path = raw_path.partition(b"?")[0]
+    return "/".join(quote(unquote_to_bytes(segment), safe="") for segment in path.split(b"/"))
+
+
+def decode_segment(segment: str) -> str:
+    """Return the text of a canonical segment. Raises `Invalid` where it is not UTF-8."""
+    try:
+        return unquote_to_bytes(segment).decode()
+    except UnicodeDecodeError:
+        raise Invalid("a persona id in the path is not valid UTF-8") from None
+
+
+def raw_paths(app: ASGIApp) -> ASGIApp:
+    """Wrap an application so that it is routed by canonical raw paths."""
+
+    async def routed(scope: Scope, receive: Receive, send: Send) -> None:
+        raw = scope.get("raw_path")
+        if not raw:
+            return await app(scope, receive, send)
+        changed = dict(cast("dict[str, Any]", scope), path=canonical(raw))
+        return await app(cast("Scope", changed), receive, send)
+
+    return routed

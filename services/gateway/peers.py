@@ -1,0 +1,160 @@
+"""What the gateway asks the other services for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+
+from msgspec import Struct
+
+from libs.bus.connection import Bus
+from libs.bus.presence import Peers
+from libs.bus.read import stream_state
+from libs.bus.schedulers import ask_schedulers
+from libs.contracts import streams, subjects
+from libs.contracts.control import CognitionStatus, StartCognitionRequest, StopCognitionRequest
+from libs.contracts.personas import (
+    CreatePersonaRequest,
+    LineageGraph,
+    PersonaPage,
+    PersonaRuntimeState,
+    ReapPersonaRequest,
+    ReapPersonaResponse,
+)
+from libs.contracts.registry import (
+    LineageEntry,
+    LineagePage,
+    LineageQuery,
+    LoopState,
+    PersonaListQuery,
+    PersonaListReply,
+    PersonaQuery,
+    PersonaRecord,
+    ReapCommand,
+    RegistryStatus,
+)
+from libs.contracts.tokens import shard_of
+from libs.contracts.work import Counters, CountersQuery, CountersReply, SchedulerStatus
+from services.gateway.lineage import graph
+
+_WITHIN_S = 5.0
+_STOP_WITHIN_S = 20.0
+_START_WITHIN_S = 12.0
+
+
+class _Nothing(Struct, frozen=True):
+    pass
+
+
+class Swarm:
+    """The swarm as clients see it, put together from what its owners answer."""
+
+    def __init__(self, bus: Bus, peers: Peers) -> None:
+        self._bus = bus
+        self._peers = peers
+
+    async def create(self, request: CreatePersonaRequest) -> PersonaRuntimeState:
+        """Create a persona."""
+        record = await self._bus.ask(
+            subjects.registry(subjects.CREATE), request, PersonaRecord, timeout=_WITHIN_S
+        )
+        return _join(record, Counters(0, None))
+
+    async def reap(self, persona_id: str, request: ReapPersonaRequest) -> ReapPersonaResponse:
+        """Reap a persona, or a tree."""
+        command = ReapCommand(persona_id=persona_id, request=request)
+        return await self._bus.ask(
+            subjects.registry(subjects.REAP), command, ReapPersonaResponse, timeout=_WITHIN_S
+        )
+
+    async def persona(self, persona_id: str) -> PersonaRuntimeState:
+        """Return one persona with its counters."""
+        query = PersonaQuery(persona_id=persona_id)
+        record = await self._bus.ask(
+            subjects.registry(subjects.PERSONA), query, PersonaRecord, timeout=_WITHIN_S
+        )
+        (state,) = await self._joined([record])
+        return state
+
+    async def personas(self, query: PersonaListQuery) -> PersonaPage:
+        """Return a page of personas with their counters."""
+        reply = await self._bus.ask(
+            subjects.registry(subjects.PERSONAS), query, PersonaListReply, timeout=_WITHIN_S
+        )
+        states = await self._joined(reply.records)
+        return PersonaPage(personas=states, next_after=reply.next_after, total=reply.total)
+
+    async def lineage(self) -> LineageGraph:
+        """Return the whole tree, read in pages as of one moment."""
+        entries: list[LineageEntry] = []
+        query = LineageQuery()
+        while True:
+            page = await self._bus.ask(
+                subjects.registry(subjects.LINEAGE), query, LineagePage, timeout=_WITHIN_S
+            )
+            entries += page.entries
+            if page.next_after is None:
+                return graph(entries)
+            query = LineageQuery(after=page.next_after, as_of=page.as_of)
+
+    async def start(self, request: StartCognitionRequest) -> CognitionStatus:
+        """Start the loop and return the status after it."""
+        await self._bus.ask(subjects.registry(subjects.START), request, LoopState, timeout=_START_WITHIN_S)
+        return await self.status()
+
+    async def stop(self, request: StopCognitionRequest) -> CognitionStatus:
+        """Stop the loop and return the status after it."""
+        await self._bus.ask(subjects.registry(subjects.STOP), request, LoopState, timeout=_STOP_WITHIN_S)
+        return await self.status()
+
+    async def status(self) -> CognitionStatus:
+        """Return the loop as it is now: what is desired by the registry, what is by the schedulers [4.3]."""
+        there = max(len(self._peers.living("scheduler")), 1)
+        registry, schedulers, events, snapshots = await asyncio.gather(
+            self._bus.ask(subjects.registry(subjects.STATUS), _Nothing(), RegistryStatus, timeout=_WITHIN_S),
+            ask_schedulers(self._bus, expected=there),
+            stream_state(self._bus, streams.EVENTS),
+            stream_state(self._bus, streams.SNAPSHOTS),
+        )
+        return CognitionStatus(
+            enabled=registry.enabled,
+            running=_running(registry, schedulers),
+            loop_interval_ms=registry.loop.interval_ms,
+            started_at=registry.loop.started_at,
+            last_tick_at=max((s.last_tick_at for s in schedulers if s.last_tick_at), default=None),
+            persona_count=registry.persona_count,
+            active_persona_count=registry.active_persona_count,
+            events_buffered=int(events["messages"]),
+            snapshots_buffered=int(snapshots["messages"]),
+        )
+
+    async def _joined(self, records: list[PersonaRecord]) -> list[PersonaRuntimeState]:
+        by_shard: dict[int, list[str]] = defaultdict(list)
+        for record in records:
+            by_shard[shard_of(record.identity.id)].append(record.identity.id)
+        found: dict[str, Counters] = {}
+        for counters in await asyncio.gather(*(self._counters(s, ids) for s, ids in by_shard.items())):
+            found |= counters
+        return [_join(record, found[record.identity.id]) for record in records]
+
+    async def _counters(self, shard: int, persona_ids: list[str]) -> dict[str, Counters]:
+        query = CountersQuery(persona_ids=persona_ids)
+        reply = await self._bus.ask(subjects.counters(shard), query, CountersReply, timeout=_WITHIN_S)
+        return dict(zip(persona_ids, reply.counters, strict=True))
+
+
+def _running(registry: RegistryStatus, schedulers: list[SchedulerStatus]) -> bool:
+    return any(s.ticking and s.run == registry.loop.run for s in schedulers)
+
+
+def _join(record: PersonaRecord, counters: Counters) -> PersonaRuntimeState:
+    """Return a record with its counters; a tick updates `updated_at` [2.2]."""
+    tick = counters.last_tick_at
+    return PersonaRuntimeState(
+        identity=record.identity,
+        policy=record.policy,
+        status=record.status,
+        thought_count=counters.thought_count,
+        last_tick_at=tick,
+        updated_at=max(record.updated_at, tick) if tick is not None else record.updated_at,
+    )

@@ -1,0 +1,1 @@
+"""registry: owns identity, policy, status and lineage of personas, and the loop's desired state."""

@@ -1,0 +1,93 @@
+"""The registry's endpoints, `perpetua.registry.<name>`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from libs.bus.endpoints import Handler, Request
+from libs.contracts import subjects
+from libs.contracts.control import StartCognitionRequest, StopCognitionRequest
+from libs.contracts.journal import Spawned
+from libs.contracts.personas import CreatePersonaRequest
+from libs.contracts.registry import LineageQuery, PersonaListQuery, PersonaQuery, ReapCommand
+from libs.journal.tail import Tail
+from libs.roster.state import Roster
+from services.registry import queries
+from services.registry.committer import Committer
+from services.registry.reaping import Reaper
+from services.registry.rules import Rules
+from services.registry.running import Runner
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Nothing(msgspec.Struct, frozen=True):
+    """The empty message."""
+
+
+class Handlers:
+    """Answers requests; every read first folds what other registries have appended."""
+
+    def __init__(
+        self, tail: Tail, roster: Roster, rules: Rules, committer: Committer, reaper: Reaper, runner: Runner
+    ) -> None:
+        self._tail = tail
+        self._roster = roster
+        self._rules = rules
+        self._committer = committer
+        self._reaper = reaper
+        self._runner = runner
+
+    def endpoints(self) -> dict[str, tuple[type, Handler[Any]]]:
+        """Return the endpoints by name, with the type of their messages."""
+        return {
+            subjects.CREATE: (CreatePersonaRequest, self.create),
+            subjects.REAP: (ReapCommand, self.reap),
+            subjects.PERSONA: (PersonaQuery, self.persona),
+            subjects.PERSONAS: (PersonaListQuery, self.personas),
+            subjects.LINEAGE: (LineageQuery, self.lineage),
+            subjects.START: (StartCognitionRequest, self.start),
+            subjects.STOP: (StopCognitionRequest, self.stop),
+            subjects.STATUS: (Nothing, self.status),
+        }
+
+    async def create(self, message: CreatePersonaRequest, _: Request) -> bytes:
+        """Create a root or spawn a child."""
+        done = await self._committer.commit(lambda view: self._rules.create(view, message), shared=True)
+        (change,) = done.decision.changes
+        assert isinstance(change, Spawned)
+        return _encode(change.persona)
+
+    async def reap(self, message: ReapCommand, _: Request) -> bytes:
+        """Reap one persona or a tree."""
+        return _encode(await self._reaper.reap(message.persona_id, message.request))
+
+    async def persona(self, message: PersonaQuery, _: Request) -> bytes:
+        """Show one persona."""
+        await self._tail.sync()
+        return _encode(queries.persona(self._roster, message.persona_id))
+
+    async def personas(self, message: PersonaListQuery, _: Request) -> bytes:
+        """Show a page of personas."""
+        await self._tail.sync()
+        return _encode(queries.page(self._roster, message))
+
+    async def lineage(self, message: LineageQuery, _: Request) -> bytes:
+        """Show a page of the tree."""
+        await self._tail.sync()
+        return _encode(queries.lineage_page(self._roster, message, self._tail.sequence))
+
+    async def start(self, message: StartCognitionRequest, _: Request) -> bytes:
+        """Start the loop."""
+        return _encode(await self._runner.start(message))
+
+    async def stop(self, message: StopCognitionRequest, _: Request) -> bytes:
+        """Stop the loop."""
+        return _encode(await self._runner.stop(message.reason))
+
+    async def status(self, message: Nothing, _: Request) -> bytes:
+        """Show the loop's desired state and the counts."""
+        await self._tail.sync()
+        return _encode(queries.status(self._roster, self._runner.loop, self._rules.enabled))

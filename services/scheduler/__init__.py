@@ -1,0 +1,1 @@
+"""scheduler: owns tick counters, recent context and the journal of its shards."""

@@ -1,0 +1,64 @@
+"""What a new owner finds in the work queue: thoughts that the old one dispatched, and that still count."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import structlog
+
+from libs.bus.connection import Bus
+from libs.bus.queue import purge_message
+from libs.bus.read import next_of
+from libs.contracts import streams, subjects
+from libs.contracts.work import Chunk, WorkItem
+from services.scheduler.owner import ShardOwner
+
+log = structlog.get_logger("adopting")
+
+_decode = msgspec.json.Decoder(Chunk).decode
+
+PREVIOUS_OWNER = "granted by the previous owner"
+
+
+async def adopt(bus: Bus, owner: ShardOwner, run: int | None) -> int:
+    """Enter the shard's queued chunks into its table and return how many thoughts are under way.
+
+    A chunk none of whose thoughts is wanted any more is deleted. What was delivered already counts as being
+    thought, whoever thinks it; what was not may still be withdrawn.
+    """
+    delivered = await _delivered(bus)
+    now = asyncio.get_running_loop().time()
+    sequence = 0
+    while (found := await next_of(bus, streams.THINK, subjects.think(owner.shard), sequence + 1)) is not None:
+        sequence = found.sequence
+        chunk = _wanted(owner, found.data, run)
+        if chunk is None:
+            await purge_message(bus, streams.THINK, sequence)
+            continue
+        dispatch = owner.dispatches.begin(chunk, now, sequence)
+        if sequence <= delivered:
+            dispatch.granted_to = PREVIOUS_OWNER
+    return len(owner.dispatches)
+
+
+async def _delivered(bus: Bus) -> int:
+    """Return the last place of the work queue that was given to any thinker."""
+    info = await bus.api(f"CONSUMER.INFO.{streams.THINK}.{streams.THINKERS}")
+    return int(info["delivered"]["stream_seq"])
+
+
+def _wanted(owner: ShardOwner, data: bytes, run: int | None) -> Chunk | None:
+    try:
+        chunk = _decode(data)
+    except msgspec.DecodeError as error:
+        log.warning("undecodable_work", shard=owner.shard, error=str(error))
+        return None
+    if chunk.run != run:
+        return None
+    return chunk if any(_is_next(owner, item) for item in chunk.items) else None
+
+
+def _is_next(owner: ShardOwner, item: WorkItem) -> bool:
+    entry = owner.ledger.persona(item.persona_id)
+    return item.thought_count == entry.count + 1 and item.persona_id not in owner.ledger.reaped

@@ -1,0 +1,112 @@
+"""Checkpoints: a shard's counters in the `checkpoints` bucket, so that its journal can be trimmed.
+
+Pages that changed are stored first, then the head. Only a stored head makes a checkpoint, so a crash between
+the two leaves pages that are merely ahead of it, which folding does not mind: it skips thoughts at or below a
+page's count. Each write expects the revision that this owner wrote or found; a newer owner's is a fence.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from libs.bus.connection import Bus
+from libs.bus.errors import BusError, OutcomeUnknown, WrongLastSequence
+from libs.bus.publisher import expecting
+from libs.bus.read import last_of
+from libs.contracts import streams, subjects
+from libs.contracts.journal import CheckpointHead, CheckpointPage
+from libs.contracts.limits import RECORD_BYTES
+from services.scheduler.ledger import Ledger
+from services.scheduler.pages import Pages
+
+_encode = msgspec.json.Encoder().encode
+_decode_head = msgspec.json.Decoder(CheckpointHead).decode
+_decode_page = msgspec.json.Decoder(CheckpointPage).decode
+
+_ATTEMPTS = 5
+
+
+class CheckpointFenced(BusError):
+    """Another owner has stored a checkpoint of this shard since we read it."""
+
+
+class Checkpoints:
+    """The stored checkpoint of one shard."""
+
+    def __init__(self, bus: Bus, shard: int) -> None:
+        self.sequence = 0
+        """Journal sequence that the stored checkpoint includes; 0 while there is none."""
+
+        self._bus = bus
+        self._shard = shard
+        self._pages = Pages(RECORD_BYTES)
+        self._revisions: dict[str, int] = {}
+
+    async def load(self, ledger: Ledger) -> None:
+        """Restore counters from the bucket's leader."""
+        head = await self._read(subjects.checkpoint_head(self._shard))
+        if head is None:
+            return
+        stored = _decode_head(head)
+        self.sequence = stored.sequence
+        ledger.number, ledger.halted = stored.number, stored.halted
+        ledger.last_tick_at = stored.last_tick_at
+        for number in range(stored.pages):
+            await self._load_page(number, ledger)
+        # A page begun after this head by an owner that died before storing the next one.
+        await self._load_page(stored.pages, ledger)
+
+    async def store(self, ledger: Ledger, sequence: int) -> None:
+        """Store what changed as of a journal sequence.
+
+        Raises `CheckpointFenced`, or `OutcomeUnknown` when the broker does not answer; both leave the last
+        stored checkpoint good.
+        """
+        changed = ledger.take_changed()
+        try:
+            for number in self._pages.touched(changed):
+                page = self._pages.page(number, ledger, sequence)
+                await self._write(subjects.checkpoint_page(self._shard, number), _encode(page))
+            head = CheckpointHead(
+                sequence=sequence,
+                number=ledger.number,
+                halted=ledger.halted,
+                pages=len(self._pages),
+                last_tick_at=ledger.last_tick_at,
+            )
+            await self._write(subjects.checkpoint_head(self._shard), _encode(head))
+        except BusError:
+            ledger.put_back_changed(changed)
+            raise
+        self.sequence = sequence
+
+    async def _load_page(self, number: int, ledger: Ledger) -> None:
+        data = await self._read(subjects.checkpoint_page(self._shard, number))
+        if data is None:
+            return
+        page = _decode_page(data)
+        self._pages.restore(number, page.counters)
+        for persona_id, (count, last_tick_at) in page.counters.items():
+            ledger.restore(persona_id, count, last_tick_at)
+
+    async def _read(self, subject: str) -> bytes | None:
+        found = await last_of(self._bus, streams.CHECKPOINTS, subject)
+        self._revisions[subject] = found.sequence if found is not None else 0
+        return found.data if found is not None else None
+
+    async def _write(self, subject: str, data: bytes) -> None:
+        """Write under the known revision. After an unknown outcome the same bytes may be there already."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                expected = expecting(self._revisions.get(subject, 0))
+                self._revisions[subject] = await self._bus.publish(subject, data, expected)
+                return
+            except OutcomeUnknown:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+            except WrongLastSequence as error:
+                found = await last_of(self._bus, streams.CHECKPOINTS, subject)
+                if found is None or found.data != data:
+                    raise CheckpointFenced(str(error)) from error
+                self._revisions[subject] = found.sequence
+                return

@@ -1,0 +1,67 @@
+"""Context after a restart: what the event stream still holds, and what is about to follow in it [3.5]."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import msgspec
+
+from libs.bus.connection import Bus
+from libs.bus.follow import StreamMessage, read_to_end
+from libs.bus.loop import MessageLoop
+from libs.bus.telemetry import Telemetry
+from libs.cognition.context import SHARED_TYPES, Recent, context_line, recent
+from libs.contracts import streams
+from libs.contracts.journal import RegistryRecord
+from libs.contracts.streams import PLACE
+from libs.journal.place import Place, parse_place
+from libs.journal.tail import Tail
+
+_decode_record = msgspec.json.Decoder(RegistryRecord).decode
+
+
+class _Owner(msgspec.Struct):
+    persona_id: str | None
+    event_type: str
+
+
+_decode_owner = msgspec.json.Decoder(_Owner).decode
+
+
+@dataclass
+class History:
+    """Recent events by persona, those without a persona, and where the event stream ends."""
+
+    own: dict[str, Recent] = field(default_factory=lambda: defaultdict(recent))
+    shared: Recent = field(default_factory=recent)
+    public: Place = (0, 0)
+
+    def add(self, place: Place, persona_id: str | None, event_type: str, event: bytes | msgspec.Raw) -> None:
+        """Take an event, in stream order."""
+        if persona_id is not None:
+            self.own[persona_id].append((place, context_line(event)))
+        elif event_type in SHARED_TYPES:
+            self.shared.append((place, context_line(event)))
+
+
+async def read_history(bus: Bus, registry: Tail, telemetry: Telemetry) -> History:
+    """Read the event stream, then the registry's events that are not in it yet.
+
+    `registry` is a fresh tail of `j.registry`: it is only read. A shard's own thoughts that are not public
+    yet come from folding its journal.
+    """
+    history = History()
+
+    async def take(data: bytes, message: StreamMessage) -> None:
+        history.public = parse_place(message.headers[PLACE])
+        owner = _decode_owner(data)
+        history.add(history.public, owner.persona_id, owner.event_type, data)
+
+    await read_to_end(bus, streams.EVENTS, MessageLoop("read-history", bytes, take, telemetry))
+    for stored in await registry.peek():
+        for index, event in enumerate(_decode_record(stored.data).events, start=1):
+            place = (stored.sequence, index)
+            if place > history.public:
+                history.add(place, event.persona_id, event.event_type, event.event)
+    return history

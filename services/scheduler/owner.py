@@ -1,0 +1,300 @@
+"""The owner of one shard: the only process whose appends to the shard's journal are accepted.
+
+Taking over: checkpoint, fold the rest of the journal, append a claim under the expected sequence (the fence),
+adopt what lies in the work queue. From then on one append is outstanding at a time; what arrives meanwhile
+goes into the next. Who is overtaken folds what it missed and judges its thoughts again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+
+from libs.bus.connection import Bus
+from libs.bus.errors import BusError, OutcomeUnknown
+from libs.contracts import subjects
+from libs.contracts.journal import ShardRecord, ThoughtEntry
+from libs.contracts.limits import JOURNAL_DEPTH, RECORD_BYTES, THOUGHT_BYTES
+from libs.contracts.work import Settled
+from libs.journal.position import PublicPosition
+from libs.journal.tail import JournalFull, Overtaken, Tail
+from services.scheduler.checkpoint import CheckpointFenced, Checkpoints
+from services.scheduler.dispatches import Dispatches
+from services.scheduler.ledger import Ledger
+
+log = structlog.get_logger("owner")
+
+_encode = msgspec.json.Encoder().encode
+
+_CHECKPOINT_AFTER = JOURNAL_DEPTH // 4
+_ROOM_WAIT_S = 0.5
+_ENTRY_OVERHEAD = 256
+_HEADROOM = 8 * 1024
+
+
+class Fenced(BusError):
+    """Another process has taken the shard over."""
+
+    def __init__(self, shard: int, by: str) -> None:
+        super().__init__(f"shard {shard} was taken over by {by or 'another owner'}")
+        self.shard = shard
+
+
+@dataclass(slots=True)
+class _Submission:
+    thoughts: list[ThoughtEntry]
+    settled: asyncio.Future[Settled]
+
+
+@dataclass(slots=True)
+class _Halt:
+    run: int
+    done: asyncio.Future[None]
+
+
+class ShardOwner:
+    """Commits a shard's thoughts. `run` returns only by an error, `Fenced` above all."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        shard: int,
+        boot: str,
+        position: PublicPosition,
+        is_reaped: Callable[[str], bool],
+        on_stored: Callable[[int, list[ThoughtEntry]], None],
+    ) -> None:
+        self.shard = shard
+        self.ledger = Ledger(shard)
+        self.dispatches = Dispatches()
+        self._bus = bus
+        self._boot = boot
+        self._position = position
+        self._is_reaped = is_reaped
+        self._on_stored = on_stored
+        self._tail = Tail(bus, subjects.journal(shard), self._fold)
+        self._checkpoints = Checkpoints(bus, shard)
+        self._since_checkpoint = 0
+        self._waiting: list[_Submission] = []
+        self._halts: list[_Halt] = []
+        self._wake = asyncio.Event()
+        self._tidy_wanted = False
+        self._closing = False
+        self._owned = False
+
+    async def take_over(self) -> None:
+        """Become the owner. Raises `BusError` where another process did so meanwhile."""
+        await self._checkpoints.load(self.ledger)
+        await self._tail.catch_up()
+        while True:
+            try:
+                await self._tail.append(self._record(claim=True))
+                break
+            except Overtaken:
+                continue
+            except JournalFull:
+                await self._make_room()
+        self._owned = True
+        await self._checkpoint()
+
+    def is_halted(self, run: int) -> bool:
+        """Whether no thought of a run can be stored any more."""
+        return self.ledger.halted >= run
+
+    async def submit(self, thoughts: list[ThoughtEntry]) -> Settled:
+        """Store thoughts, those that are still wanted, and return once each is stored or stale.
+
+        Raises `Fenced` where this process gives the shard up.
+        """
+        if self._closing:
+            raise Fenced(self.shard, "its next owner")
+        future: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Submission(thoughts, future))
+        self._wake.set()
+        return await future
+
+    async def halt(self, run: int) -> None:
+        """Refuse thoughts of a run from here on."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._halts.append(_Halt(run, future))
+        self._wake.set()
+        await future
+
+    def tidy(self) -> None:
+        """Store a checkpoint and trim the journal soon, if there is anything to."""
+        self._tidy_wanted = True
+        self._wake.set()
+
+    def close(self) -> None:
+        """Let `run` return once everything submitted is stored, with a last checkpoint."""
+        self._closing = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Commit what comes until closed."""
+        try:
+            while True:
+                self._wake.clear()
+                while self._waiting:
+                    batch, self._waiting = self._waiting, []
+                    await self._commit(batch)
+                while self._halts:
+                    await self._append_halt(self._halts.pop(0))
+                if self._tidy_wanted or self._closing:
+                    await self._tidy()
+                if self._closing and not self._waiting:
+                    return
+                await self._wake.wait()
+        finally:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        for submission in self._waiting:
+            submission.settled.cancel()
+        for halt in self._halts:
+            halt.done.cancel()
+
+    def _fold(self, sequence: int, data: bytes) -> None:
+        record = self.ledger.fold(sequence, data)
+        self._since_checkpoint += 1
+        self.dispatches.settle(t.persona_id for t in record.thoughts)
+        self.dispatches.settle(record.reap)
+        if record.thoughts and self._owned:
+            self._on_stored(sequence, record.thoughts)
+        if self._owned and record.number is not None and record.owner != self._boot:
+            self._owned = False
+
+    async def _commit(self, batch: list[_Submission]) -> None:
+        stored: set[tuple[str, int]] = set()
+        try:
+            if any(self._is_ahead(thought) for waiting in batch for thought in waiting.thoughts):
+                await self._tail.catch_up()
+            while admitted := self._admitted(batch):
+                if await self._append_thoughts(admitted):
+                    stored.update((thought.persona_id, thought.thought_count) for thought in admitted)
+        except BaseException:
+            for submission in batch:
+                submission.settled.cancel()
+            raise
+        for submission in batch:
+            if not submission.settled.done():
+                kept = sum((t.persona_id, t.thought_count) in stored for t in submission.thoughts)
+                submission.settled.set_result(Settled(stored=kept, stale=len(submission.thoughts) - kept))
+
+    def _is_ahead(self, thought: ThoughtEntry) -> bool:
+        return thought.thought_count > self.ledger.persona(thought.persona_id).count + 1
+
+    def _admitted(self, batch: list[_Submission]) -> list[ThoughtEntry]:
+        """Return the thoughts that may be stored now, one a persona, as many as one record takes."""
+        admitted: dict[str, ThoughtEntry] = {}
+        weight = _HEADROOM
+        for submission in batch:
+            for thought in submission.thoughts:
+                if thought.persona_id in admitted or not self._admits(thought):
+                    continue
+                weight += weigh(thought)
+                if admitted and weight > RECORD_BYTES:
+                    return list(admitted.values())
+                admitted[thought.persona_id] = thought
+        return list(admitted.values())
+
+    def _admits(self, thought: ThoughtEntry) -> bool:
+        return (
+            self.ledger.admits(thought)
+            and not self._is_reaped(thought.persona_id)
+            and weigh(thought) <= THOUGHT_BYTES
+        )
+
+    async def _append_thoughts(self, thoughts: list[ThoughtEntry]) -> bool:
+        """Append; false where they are to be judged again."""
+        await self._until_room()
+        try:
+            await self._append(self._record(thoughts=thoughts))
+        except Overtaken:
+            return False
+        return True
+
+    async def _append_halt(self, halt: _Halt) -> None:
+        try:
+            while self.ledger.halted < halt.run:
+                await self._until_room()
+                try:
+                    await self._append(self._record(halt=halt.run))
+                except Overtaken:
+                    continue
+        except BaseException:
+            halt.done.cancel()
+            raise
+        if not halt.done.done():
+            halt.done.set_result(None)
+
+    async def _append(self, data: bytes) -> None:
+        """Append one record; `Overtaken` leaves the ledger current, `Fenced` ends the ownership."""
+        try:
+            await self._tail.append(data)
+        except JournalFull:
+            await self._make_room()
+            raise Overtaken("the journal was full") from None
+        except Overtaken:
+            self._raise_if_fenced()
+            raise
+        if self._since_checkpoint >= _CHECKPOINT_AFTER:
+            await self._tidy()
+
+    def _raise_if_fenced(self) -> None:
+        if not self._owned:
+            raise Fenced(self.shard, self.ledger.claimed_by)
+
+    def _record(
+        self, *, thoughts: list[ThoughtEntry] | None = None, halt: int | None = None, claim: bool = False
+    ) -> bytes:
+        return _encode(
+            ShardRecord(
+                number=self.ledger.number + 1,
+                owner=self._boot,
+                claim=claim,
+                thoughts=thoughts or [],
+                halt=halt,
+            )
+        )
+
+    async def _until_room(self) -> None:
+        while not self._tail.has_room:
+            await self._make_room()
+
+    async def _make_room(self) -> None:
+        """Trim; where nothing can go yet, wait until the publisher has gone further."""
+        await self._tidy()
+        if self._tail.has_room:
+            return
+        try:
+            async with asyncio.timeout(_ROOM_WAIT_S):
+                await self._position.reached(self._tail.first_held)
+        except TimeoutError:
+            log.warning("journal_full", shard=self.shard, cause="nothing publishes it: is a compressor up?")
+
+    async def _tidy(self) -> None:
+        self._tidy_wanted = False
+        if self._since_checkpoint:
+            await self._checkpoint()
+        await self._tail.trim(min(self._checkpoints.sequence, self._position.sequence))
+
+    async def _checkpoint(self) -> None:
+        try:
+            await self._checkpoints.store(self.ledger, self._tail.sequence)
+        except OutcomeUnknown as error:
+            log.warning("checkpoint_not_stored", shard=self.shard, error=str(error))
+        except CheckpointFenced as error:
+            await self._tail.catch_up()
+            raise Fenced(self.shard, self.ledger.claimed_by) from error
+        else:
+            self._since_checkpoint = 0
+
+
+def weigh(thought: ThoughtEntry) -> int:
+    """Return about how many bytes a thought takes in a record."""
+    return _ENTRY_OVERHEAD + sum(len(memoryview(event)) for _, event in thought.events)

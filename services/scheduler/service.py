@@ -1,0 +1,194 @@
+"""The scheduler's composition and lifespan."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+import msgspec
+import structlog
+
+from libs.bus.endpoints import Gate, Request, listening
+from libs.bus.loop import MessageLoop
+from libs.bus.presence import Peers
+from libs.contracts import subjects
+from libs.contracts.journal import ThoughtEntry
+from libs.contracts.limits import SHARDS
+from libs.contracts.presence import BootSummary
+from libs.contracts.registry import LoopPhase
+from libs.contracts.work import CountersQuery, GrantRequest, Results, SchedulerStatus
+from libs.journal.position import PublicPosition, watch_position
+from libs.journal.tail import Tail
+from libs.roster.load import follow, load
+from libs.roster.state import Roster
+from libs.runtime.process import Process, versions
+from libs.runtime.tasks import Background
+from services.scheduler.adopting import adopt
+from services.scheduler.changes import Changes
+from services.scheduler.halting import halt_shard
+from services.scheduler.handlers import Handlers
+from services.scheduler.history import History, read_history
+from services.scheduler.lost_work import Exhausted, LostWork
+from services.scheduler.metrics import SchedulerMetrics
+from services.scheduler.owner import Fenced, ShardOwner
+from services.scheduler.shards import Shards
+from services.scheduler.ticker import Ticker
+
+log = structlog.get_logger("scheduler")
+
+_RESULTS_AT_ONCE = 4096
+
+
+class Scheduler:
+    """The parts of a scheduler, wired together."""
+
+    def __init__(self, process: Process, position: PublicPosition, tasks: asyncio.TaskGroup) -> None:
+        self.process = process
+        self.bus = process.bus
+        self.metrics = SchedulerMetrics(process.metrics.registry)
+        self.roster = Roster()
+        self.peers = Peers(self.bus, "scheduler")
+        self.position = position
+        self.tasks = tasks
+        self.gate = Gate()
+        self.results_gate = Gate(_RESULTS_AT_ONCE)
+        self.shards = Shards(
+            self.peers,
+            process.settings.instance,
+            self._make_owner,
+            self._history,
+            self._serve,
+            self.metrics,
+        )
+        self.ticker = Ticker(
+            self.bus,
+            self.roster,
+            self.shards.live,
+            lambda: self.shards.shared,
+            process.cognition.enabled,
+            self.metrics,
+        )
+        self.lost_work = LostWork(self.bus, self.shards.live, self.ticker.again, self.metrics)
+        self.changes = Changes(self.roster, self.shards, self.ticker, self._halt, tasks)
+        self.registry = Tail(self.bus, subjects.JOURNAL_REGISTRY, self.changes.fold)
+        self.metrics.in_flight.set_function(
+            lambda: sum(len(owner.dispatches) for owner in list(self.shards.live.values()))
+        )
+
+    async def status(self, _: bytes, __: Request) -> bytes:
+        """Say what this scheduler does now."""
+        return msgspec.json.encode(
+            SchedulerStatus(
+                instance=self.process.settings.instance,
+                ticking=self.ticker.ticking,
+                run=self.ticker.run_now or 0,
+                last_tick_at=self._last_tick_at(),
+                shards=len(self.shards.live),
+            )
+        )
+
+    def _last_tick_at(self) -> datetime | None:
+        ticks = [owner.ledger.last_tick_at for owner in self.shards.live.values()]
+        return max((at for at in [self.ticker.last_tick_at, *ticks] if at is not None), default=None)
+
+    def _make_owner(self, shard: int) -> ShardOwner:
+        return ShardOwner(
+            self.bus, shard, self.process.boot, self.position, self.roster.is_reaped, self._stored
+        )
+
+    def _stored(self, _: int, thoughts: list[ThoughtEntry]) -> None:
+        last = thoughts[-1]
+        self.process.did(f"stored thought {last.thought_count} of {last.persona_id}")
+
+    @asynccontextmanager
+    async def _history(self) -> AsyncIterator[History]:
+        """Read the history; the registry's newest records are folded before a shard is taken over."""
+        await self.registry.sync()
+        fresh = Tail(self.bus, subjects.JOURNAL_REGISTRY, lambda sequence, data: None)
+        yield await read_history(self.bus, fresh, self.process.metrics)
+
+    async def _halt(self, owner: ShardOwner, run: int) -> None:
+        try:
+            await halt_shard(self.bus, owner, run, self.metrics)
+        except (Fenced, asyncio.CancelledError):
+            log.info("halt_left_to_next_owner", shard=owner.shard, run=run)
+
+    @asynccontextmanager
+    async def _serve(self, owner: ShardOwner) -> AsyncIterator[None]:
+        """Adopt what is queued, then answer for the shard and tick its personas while the context is open."""
+        await adopt(self.bus, owner, self.ticker.run_now)
+        handlers = Handlers(owner, lambda: self.ticker.run_now, self.metrics)
+        telemetry, shard = self.process.metrics, owner.shard
+        grants = MessageLoop("grant", msgspec.json.Decoder(GrantRequest).decode, handlers.grant, telemetry)
+        results = MessageLoop("result", msgspec.json.Decoder(Results).decode, handlers.result, telemetry)
+        counters = MessageLoop(
+            "counters", msgspec.json.Decoder(CountersQuery).decode, handlers.counters, telemetry
+        )
+        async with (
+            listening(self.bus, subjects.grant(shard), grants, self.gate),
+            listening(self.bus, subjects.result(shard), results, self.results_gate),
+            listening(self.bus, subjects.counters(shard), counters, self.gate),
+        ):
+            loop = self.roster.loop
+            if loop is not None and loop.phase is LoopPhase.STOPPING:
+                self.changes.halt_if_stopping(owner, loop.run)
+            self.ticker.enter(shard)
+            try:
+                yield
+            finally:
+                self.ticker.leave(shard)
+
+
+@asynccontextmanager
+async def lifespan(process: Process) -> AsyncIterator[None]:
+    """Load the roster, take over shards, tick; drain by giving every shard up with its checkpoint stored."""
+    async with watch_position(process.bus) as position, Background() as tasks:
+        scheduler = Scheduler(process, position, tasks)
+        telemetry = process.metrics
+        status = MessageLoop("scheduler-status", bytes, scheduler.status, telemetry)
+        exhausted = MessageLoop(
+            "work-exhausted", msgspec.json.Decoder(Exhausted).decode, scheduler.lost_work.exhausted, telemetry
+        )
+        await load(process.bus, scheduler.registry, scheduler.roster, telemetry)
+        await scheduler.peers.prime()
+        for name, work in {
+            "peers": scheduler.peers.run(),
+            "follow-registry": follow(process.bus, scheduler.registry, telemetry),
+            "tick": scheduler.ticker.run(tasks),
+            "lost-work": scheduler.lost_work.run(),
+            "tidy": scheduler.shards.keep_tidy(),
+            "readiness": _say_ready(process, scheduler.shards),
+        }.items():
+            tasks.create_task(work, name=name)
+        owning = tasks.create_task(scheduler.shards.run(), name="shards")
+        async with (
+            scheduler.results_gate,
+            scheduler.gate,
+            listening(process.bus, subjects.SCHEDULER_STATUS, status, scheduler.gate),
+            listening(process.bus, subjects.WORK_EXHAUSTED, exhausted, scheduler.gate),
+        ):
+            await scheduler.shards.settled.wait()
+            process.set_ready(_summary())
+            yield
+            scheduler.shards.close()
+            await asyncio.wait([owning])
+
+
+async def _say_ready(process: Process, shards: Shards) -> None:
+    """Keep readiness true: ready while every shard that falls to this process is taken over."""
+    await shards.settled.wait()
+    while True:
+        await asyncio.sleep(0.5)
+        if process.leaving:
+            return
+        if shards.settled.is_set():
+            process.set_ready()
+        else:
+            missing = SHARDS - len(shards.live)
+            process.set_not_ready(f"taking over shards, {missing} are not ours yet")
+
+
+def _summary() -> BootSummary:
+    return BootSummary(service="scheduler", hosted=1, versions=versions("nats-py", "msgspec"))

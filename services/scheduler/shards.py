@@ -1,0 +1,197 @@
+"""Which shards this process owns: taking over what falls to it, giving up what falls to another."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+
+import structlog
+
+from libs.bus.errors import ApiRefused, OutcomeUnknown
+from libs.bus.presence import Peers, chosen
+from libs.cognition.context import Recent, recent, restored
+from libs.contracts.limits import SHARDS
+from libs.contracts.tokens import shard_of
+from libs.contracts.work import ContextLine
+from libs.journal.place import Place
+from libs.runtime.tasks import Background
+from services.scheduler.checkpoint import CheckpointFenced
+from services.scheduler.history import History
+from services.scheduler.metrics import SchedulerMetrics
+from services.scheduler.owner import Fenced, ShardOwner
+
+log = structlog.get_logger("shards")
+
+_LOOK_S = 0.5
+_TIDY_S = 5.0
+_TAKEN_AT_ONCE = 16
+_BACK_OFF_S = (1.0, 2.5)
+
+_Retriable = (Fenced, CheckpointFenced, OutcomeUnknown, ApiRefused)
+
+
+class Shards:
+    """Keeps this process the owner of the shards that fall to it.
+
+    A shard falls to the living scheduler that rendezvous hashing names. Two processes may disagree on that
+    for a moment; the journal's fence decides between them, and the loser waits before it looks again.
+    """
+
+    def __init__(
+        self,
+        peers: Peers,
+        instance: str,
+        make_owner: Callable[[int], ShardOwner],
+        read_history: Callable[[], AbstractAsyncContextManager[History]],
+        serve: Callable[[ShardOwner], AbstractAsyncContextManager[None]],
+        metrics: SchedulerMetrics,
+    ) -> None:
+        self.live: dict[int, ShardOwner] = {}
+        """Owners whose shard is taken over."""
+
+        self.shared: Recent = recent()
+        """Recent events without a persona, which every persona's context holds."""
+
+        self.settled = asyncio.Event()
+        """Set while every shard that falls to this process is taken over."""
+
+        self._peers = peers
+        self._instance = instance
+        self._make_owner = make_owner
+        self._read_history = read_history
+        self._serve = serve
+        self._metrics = metrics
+        self._loading: dict[int, ShardOwner] = {}
+        self._releases: dict[int, asyncio.Event] = {}
+        self._not_before: dict[int, float] = {}
+        self._slots = asyncio.Semaphore(_TAKEN_AT_ONCE)
+        self._closing = False
+
+    def remember(self, place: Place, line: ContextLine) -> None:
+        """Add an event without a persona to everybody's context."""
+        if not self.shared or place > self.shared[-1][0]:
+            self.shared.append((place, line))
+
+    def owner_of(self, persona_id: str) -> ShardOwner | None:
+        """Return the owner of a persona's shard, also while it is still taking over."""
+        shard = shard_of(persona_id)
+        return self.live.get(shard) or self._loading.get(shard)
+
+    async def run(self) -> None:
+        """Take over and give up shards until closed, then give up all."""
+        async with asyncio.TaskGroup() as tasks:
+            while not self._closing:
+                await self._look(tasks)
+                self._peers.changed.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._peers.changed.wait(), _LOOK_S)
+            for release in self._releases.values():
+                release.set()
+
+    def close(self) -> None:
+        """Let `run` return once every shard is given up, its checkpoint stored."""
+        self._closing = True
+        self._peers.changed.set()
+
+    async def keep_tidy(self) -> None:
+        """Have checkpoints stored and journals trimmed every few seconds, also where little happens."""
+        while True:
+            await asyncio.sleep(_TIDY_S)
+            for owner in list(self.live.values()):
+                owner.tidy()
+
+    async def _look(self, tasks: asyncio.TaskGroup) -> None:
+        wanted = self._wanted()
+        for shard, release in self._releases.items():
+            if shard not in wanted:
+                release.set()
+        now = asyncio.get_running_loop().time()
+        new = [s for s in wanted if s not in self._releases and self._not_before.get(s, 0) <= now]
+        if new:
+            await self._take_over(new, tasks)
+        self._note_settled(wanted)
+
+    def _wanted(self) -> set[int]:
+        there = {r.instance for r in self._peers.living("scheduler") if not r.leaving} | {self._instance}
+        return {shard for shard in range(SHARDS) if chosen(there, f"shard-{shard}") == self._instance}
+
+    def _note_settled(self, wanted: set[int]) -> None:
+        if wanted <= self.live.keys():
+            self.settled.set()
+        else:
+            self.settled.clear()
+
+    async def _take_over(self, shards: list[int], tasks: asyncio.TaskGroup) -> None:
+        for shard in shards:
+            self._loading[shard] = self._make_owner(shard)
+            self._releases[shard] = asyncio.Event()
+        try:
+            async with self._read_history() as history:
+                self._install(history, shards)
+        except (OutcomeUnknown, ApiRefused) as error:
+            log.warning("history_not_read", error=str(error))
+            for shard in shards:
+                self._forget(shard)
+            return
+        for shard in shards:
+            tasks.create_task(self._own(shard), name=f"shard-{shard}")
+
+    def _install(self, history: History, shards: list[int]) -> None:
+        """Give owners the context that the event stream holds, beside what came since they began to load."""
+        self.shared = restored(history.shared, self.shared, history.public)
+        by_shard: dict[int, dict[str, Recent]] = {shard: {} for shard in shards}
+        for persona_id, events in history.own.items():
+            if (found := by_shard.get(shard_of(persona_id))) is not None:
+                found[persona_id] = events
+        for shard in shards:
+            self._loading[shard].ledger.install(by_shard[shard], history.public)
+
+    async def _own(self, shard: int) -> None:
+        """Own a shard until it is released or lost."""
+        owner = self._loading[shard]
+        release = self._releases[shard]
+        try:
+            async with self._slots:
+                await owner.take_over()
+            self._metrics.takeovers.inc()
+            await self._serve_until(release, owner)
+        except _Retriable as error:
+            self._lost(shard, error)
+        except ExceptionGroup as group:
+            lost, rest = group.split(_Retriable)
+            if rest is not None:
+                raise rest from None
+            self._lost(shard, lost.exceptions[0] if lost is not None else group)
+        finally:
+            self._forget(shard)
+
+    async def _serve_until(self, release: asyncio.Event, owner: ShardOwner) -> None:
+        async with Background() as tasks:
+            running = tasks.create_task(owner.run(), name=f"commit-{owner.shard}")
+            async with self._entered(owner), self._serve(owner):
+                await release.wait()
+            owner.close()
+            await asyncio.wait([running])
+
+    @asynccontextmanager
+    async def _entered(self, owner: ShardOwner) -> AsyncIterator[None]:
+        self.live[owner.shard] = owner
+        self._loading.pop(owner.shard, None)
+        self._metrics.shards.set(len(self.live))
+        try:
+            yield
+        finally:
+            self.live.pop(owner.shard, None)
+            self._metrics.shards.set(len(self.live))
+
+    def _lost(self, shard: int, error: BaseException) -> None:
+        log.warning("shard_lost", shard=shard, error=str(error))
+        self._metrics.fenced.inc()
+        pause = random.uniform(*_BACK_OFF_S)
+        self._not_before[shard] = asyncio.get_running_loop().time() + pause
+
+    def _forget(self, shard: int) -> None:
+        self._loading.pop(shard, None)
+        self._releases.pop(shard, None)

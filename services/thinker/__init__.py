@@ -1,0 +1,1 @@
+"""thinker: runs a model, and nothing else. It keeps nothing it cannot lose."""

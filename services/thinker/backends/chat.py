@@ -1,0 +1,91 @@
+"""The model's own tokenizer and chat template [H14]. The rest of the code never knows a model's format."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from libs.runtime.process import ConfigurationError
+from services.thinker.prompt import Prompt
+
+log = structlog.get_logger("chat")
+
+_BREAK = "\u200b"
+"""A zero-width space, put into the text of special tokens that stand in what people wrote."""
+
+
+class ChatTokenizer:
+    """Turns prompts into a model's tokens, and ids into text."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._special = sorted(
+            {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}, key=len, reverse=True
+        )
+        self._takes_system = self._check_template()
+
+    @classmethod
+    def load(cls, path: Path) -> ChatTokenizer:
+        """Load from a folder or a `tokenizer.json`. Raises `ConfigurationError`."""
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        try:
+            from transformers import AutoTokenizer, PreTrainedTokenizerFast  # 2 s
+
+            if path.is_file():
+                from_file: Any = PreTrainedTokenizerFast
+                return cls(from_file(tokenizer_file=str(path)))
+            return cls(AutoTokenizer.from_pretrained(str(path), local_files_only=True))
+        except Exception as error:
+            first = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ConfigurationError(f"no tokenizer can be loaded from {path}: {first}") from error
+
+    def tokens(self, prompt: Prompt) -> list[str]:
+        """Return a prompt as the model's chat template shapes it, in string tokens."""
+        text = self._shape(Prompt(prompt.system, self._neutral(prompt.user)))
+        ids = self._tokenizer.encode(text, add_special_tokens=False)
+        tokens: list[str] = self._tokenizer.convert_ids_to_tokens(ids)
+        return tokens
+
+    def text(self, ids: list[int]) -> str:
+        """Return the text of generated ids, without special tokens."""
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+
+    def _shape(self, prompt: Prompt) -> str:
+        if self._tokenizer.chat_template is None:
+            return f"{prompt.system}\n\n{prompt.user}\n\n"
+        if self._takes_system:
+            messages = [
+                {"role": "system", "content": prompt.system},
+                {"role": "user", "content": prompt.user},
+            ]
+        else:
+            messages = [{"role": "user", "content": f"{prompt.system}\n\n{prompt.user}"}]
+        return str(
+            self._tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+            )
+        )
+
+    def _neutral(self, text: str) -> str:
+        """Return text in which no special token of the model stands: persona text is data."""
+        for token in self._special:
+            if token in text:
+                text = text.replace(token, token[:1] + _BREAK + token[1:])
+        return text
+
+    def _check_template(self) -> bool:
+        """Whether the template takes a system message; some models' templates refuse one."""
+        if self._tokenizer.chat_template is None:
+            log.warning("no_chat_template", cure="give the folder of an instruct model's tokenizer")
+            return False
+        try:
+            self._takes_system = True
+            self._shape(Prompt("system", "user"))
+        except Exception as error:  # noqa: BLE001 - templates raise what they like
+            log.info("template_without_system_role", error=str(error))
+            return False
+        return True

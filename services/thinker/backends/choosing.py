@@ -1,0 +1,92 @@
+"""What thinks, and why [1.1].
+
+With `auto`: a model folder that was given, else an endpoint that was given, else the default endpoint where
+it answers, else the declared fallback, looked at again every 30 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+import structlog
+
+from libs.runtime.process import ConfigurationError
+from libs.settings.cognition import PREFIX, ThinkerSettings
+from services.thinker.backends.base import Backend
+from services.thinker.backends.ct2 import CTranslate2, load
+from services.thinker.backends.fallback import Fallback
+from services.thinker.backends.openai_compat import OpenAICompat
+
+log = structlog.get_logger("choosing")
+
+LOOK_AGAIN_S = 30.0
+_ANSWERS_WITHIN_S = 2.0
+
+
+async def choose(settings: ThinkerSettings) -> Backend:
+    """Return the backend that the settings and the world call for, loaded and warm.
+
+    Raises `ConfigurationError` where what was named cannot think [H2].
+    """
+    if not settings.enabled:
+        return Fallback(f"nothing, because {PREFIX}THINKER_ENABLED=false", None)
+    if settings.backend == "ctranslate2":
+        if settings.model_path is None:
+            raise ConfigurationError(
+                f"{PREFIX}THINKER_BACKEND=ctranslate2 needs {PREFIX}THINKER_CT2_MODEL_PATH, a model folder"
+            )
+        return await _ctranslate2(settings, settings.model_path, "that backend was named")
+    if settings.backend == "openai_compat":
+        return OpenAICompat(settings, "that backend was named")
+    return await _auto(settings)
+
+
+async def choose_again(settings: ThinkerSettings) -> Backend | None:
+    """Return something better than the declared fallback, if there is anything by now."""
+    if await _answers(settings.endpoint):
+        return OpenAICompat(settings, "it answers at the default address")
+    return None
+
+
+def is_provisional(settings: ThinkerSettings, backend: Backend) -> bool:
+    """Whether the choice is to be looked at again."""
+    return settings.enabled and settings.backend == "auto" and isinstance(backend, Fallback)
+
+
+def ignored(backend: Backend) -> list[str]:
+    """Return the settings that a backend cannot honour."""
+    return [PREFIX + name for name in getattr(backend, "ignores", ())]
+
+
+async def _auto(settings: ThinkerSettings) -> Backend:
+    if settings.model_path is not None:
+        return await _ctranslate2(settings, settings.model_path, "a model folder was given")
+    if settings.endpoint_given:
+        return OpenAICompat(settings, "an endpoint was given")
+    if (found := await choose_again(settings)) is not None:
+        return found
+    base = settings.endpoint.removesuffix("/chat/completions")
+    error = (
+        f"no model: none was given and nothing answers at {base}; start an OpenAI-compatible server there "
+        f"(Ollama does), or set {PREFIX}THINKER_BASE_URL or {PREFIX}THINKER_CT2_MODEL_PATH"
+    )
+    return Fallback(f"nothing: no model was given and nothing answers at {base}", error)
+
+
+async def _ctranslate2(settings: ThinkerSettings, path: str, why: str) -> CTranslate2:
+    folder = Path(path)
+    loaded = await asyncio.get_running_loop().run_in_executor(None, load, settings, folder)
+    return CTranslate2(settings, folder, loaded, why)
+
+
+async def _answers(endpoint: str) -> bool:
+    """Whether an HTTP server answers there, whatever it says."""
+    url = endpoint.removesuffix("/chat/completions") + "/models"
+    try:
+        timeout = aiohttp.ClientTimeout(total=_ANSWERS_WITHIN_S)
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url):
+            return True
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return False

@@ -1,0 +1,24 @@
+"""Thinking with nothing: every thought is the declared fallback [3.11]."""
+
+from __future__ import annotations
+
+from libs.cognition.compose import Answer, failed
+from services.thinker.prompt import Prompt
+
+
+class Fallback:
+    """Answers nothing, and says why: `error` is what each thought carries, null where that was chosen."""
+
+    capacity = 4096
+
+    def __init__(self, description: str, error: str | None) -> None:
+        self.description = description
+        self.model: str | None = None
+        self._answer = failed(error)
+
+    async def answer(self, prompt: Prompt) -> Answer:
+        """Declare the thought a fallback."""
+        return self._answer
+
+    async def close(self) -> None:
+        """Nothing to let go of."""

@@ -1,0 +1,82 @@
+"""Bringing thoughts to their shard's owner, again and again until they are settled."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import nats.errors
+import structlog
+
+from libs.bus.connection import ERROR_CODE, Bus
+from libs.contracts import subjects
+from libs.contracts.journal import ThoughtEntry
+from libs.contracts.limits import RECORD_BYTES
+from libs.contracts.work import Chunk, Grant, GrantRequest, Results, Settled
+
+log = structlog.get_logger("results")
+
+_encode = msgspec.json.Encoder().encode
+_decode_settled = msgspec.json.Decoder(Settled).decode
+_decode_grant = msgspec.json.Decoder(Grant).decode
+
+ANSWER_WITHIN_S = 1.0
+_NOBODY_S = 0.25
+
+
+class Owners:
+    """The owners of shards, as a thinker talks to them. While one is away, every call waits for it."""
+
+    def __init__(self, bus: Bus, instance: str) -> None:
+        self._bus = bus
+        self._instance = instance
+
+    async def grant(self, chunk: Chunk, sequence: int, deliveries: int) -> list[int]:
+        """Return the indexes of a chunk's items that are still wanted."""
+        request = GrantRequest(
+            chunk=chunk.id,
+            shard=chunk.shard,
+            sequence=sequence,
+            deliveries=deliveries,
+            thinker=self._instance,
+        )
+        answer = await self._ask(subjects.grant(chunk.shard), _encode(request))
+        return _decode_grant(answer).items
+
+    async def settle(self, chunk: Chunk, thoughts: list[ThoughtEntry]) -> Settled:
+        """Return once every thought is stored or stale."""
+        stored = stale = 0
+        for part in _parts(thoughts):
+            results = Results(chunk=chunk.id, shard=chunk.shard, thinker=self._instance, thoughts=part)
+            settled = _decode_settled(await self._ask(subjects.result(chunk.shard), _encode(results)))
+            stored += settled.stored
+            stale += settled.stale
+        return Settled(stored=stored, stale=stale)
+
+    async def _ask(self, subject: str, payload: bytes) -> bytes:
+        while True:
+            try:
+                message = await self._bus.client.request(subject, payload, timeout=ANSWER_WITHIN_S)
+            except nats.errors.NoRespondersError:
+                await asyncio.sleep(_NOBODY_S)
+            except (nats.errors.Error, TimeoutError) as error:
+                log.debug("owner_silent", subject=subject, error=str(error))
+                await asyncio.sleep(0 if self._bus.connected else _NOBODY_S)
+            else:
+                if ERROR_CODE not in (message.headers or {}):
+                    return bytes(message.data)
+                await asyncio.sleep(_NOBODY_S)
+
+
+def _parts(thoughts: list[ThoughtEntry]) -> list[list[ThoughtEntry]]:
+    """Return thoughts in parts that fit a message."""
+    parts: list[list[ThoughtEntry]] = []
+    weight = RECORD_BYTES
+    for thought in thoughts:
+        size = sum(len(memoryview(event)) for _, event in thought.events)
+        if weight + size > RECORD_BYTES:
+            parts.append([])
+            weight = 0
+        parts[-1].append(thought)
+        weight += size
+    return parts

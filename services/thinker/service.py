@@ -1,0 +1,121 @@
+"""The thinker's composition and lifespan."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from math import ceil
+
+import msgspec
+import structlog
+
+from libs.bus.endpoints import Gate
+from libs.bus.loop import MessageLoop
+from libs.bus.queue import Puller, Work
+from libs.contracts import streams
+from libs.contracts.presence import BootSummary
+from libs.contracts.work import Chunk
+from libs.runtime.process import Process, versions
+from libs.runtime.tasks import Background
+from services.thinker.backends.base import Backend
+from services.thinker.backends.choosing import LOOK_AGAIN_S, choose, choose_again, ignored, is_provisional
+from services.thinker.metrics import ThinkerMetrics
+from services.thinker.results import Owners
+from services.thinker.thinking import Thinking
+
+log = structlog.get_logger("thinker")
+
+_CHUNKS_AT_ONCE = 1024
+_HAND_BACK_S = 2.0
+"""How long before the drain ends what is still being thought is handed back."""
+
+
+class Thinker:
+    """The backend of a thinker, which `auto` may exchange, and the work it takes in."""
+
+    def __init__(self, process: Process, backend: Backend) -> None:
+        self.backend = backend
+        self.process = process
+        self.thinking = Thinking(
+            Owners(process.bus, process.settings.instance),
+            lambda: self.backend,
+            ThinkerMetrics(process.metrics.registry, lambda: self.thinking.in_hand),
+            process.did,
+        )
+        self.gate = Gate(_CHUNKS_AT_ONCE)
+        self.loop = MessageLoop(
+            "think", msgspec.json.Decoder(Chunk).decode, self.thinking.handle, process.metrics
+        )
+        self.puller = Puller(process.bus, streams.THINK, streams.THINKERS, self._wanted, self._receive)
+
+    async def look_again(self) -> None:
+        """While there is nothing to think with, see whether there is by now."""
+        settings = self.process.cognition.thinker
+        while is_provisional(settings, self.backend):
+            await asyncio.sleep(LOOK_AGAIN_S)
+            found = await choose_again(settings)
+            if found is not None:
+                self.backend = found
+                self.announce()
+
+    def announce(self) -> None:
+        """Say what thinks, and which settings it cannot honour."""
+        log.info("thinks_with", backend=self.backend.description)
+        if ignored(self.backend):
+            log.info("settings_not_honoured", settings=ignored(self.backend))
+        self.process.summary = _summary(self.backend)
+        self.process.presence.changed()
+
+    def _wanted(self) -> int:
+        """Return how many more chunks there is room for: twice what can be under way, by their usual size."""
+        room = 2 * self.backend.capacity - self.thinking.in_hand
+        chunks = ceil(room / self.thinking.items_per_chunk)
+        return max(0, min(chunks, _CHUNKS_AT_ONCE - self.gate.admitted))
+
+    async def _receive(self, work: Work) -> None:
+        await self.gate.admit(self._process(work))
+
+    async def _process(self, work: Work) -> None:
+        try:
+            await self.loop.process(work)
+        finally:
+            self.puller.room_changed()
+
+
+@asynccontextmanager
+async def lifespan(process: Process) -> AsyncIterator[None]:
+    """Load and warm the backend, take work; drain by finishing, then handing back, what is in hand."""
+    backend = await choose(process.cognition.thinker)
+    thinker = Thinker(process, backend)
+    try:
+        async with thinker.gate, Background() as tasks:
+            pulling = tasks.create_task(thinker.puller.run(), name="pull")
+            tasks.create_task(thinker.look_again(), name="look-again")
+            thinker.announce()
+            process.set_ready()
+            yield
+            pulling.cancel()
+            await _finish(process, thinker)
+    finally:
+        await thinker.backend.close()
+
+
+async def _finish(process: Process, thinker: Thinker) -> None:
+    """Let what is in hand finish while there is time, then give it back."""
+    patience = max(process.settings.drain_ms / 1000 - _HAND_BACK_S, 0.0)
+    if not await thinker.gate.idle(patience):
+        log.info("handing_back", thoughts=thinker.thinking.in_hand)
+        thinker.thinking.draining.set()
+
+
+def _summary(backend: Backend) -> BootSummary:
+    return BootSummary(
+        service="thinker",
+        hosted=1,
+        device=getattr(backend, "device", None),
+        compute_type=getattr(backend, "compute_type", None),
+        model=backend.model,
+        thinks_with=backend.description,
+        versions=versions("nats-py", "msgspec", "ctranslate2", "transformers"),
+    )

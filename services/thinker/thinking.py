@@ -1,0 +1,142 @@
+"""From a delivered chunk to settled thoughts: grant, think, settle, acknowledge."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from time import perf_counter
+
+import structlog
+
+from libs.bus.loop import Postpone
+from libs.bus.queue import Work
+from libs.cognition.compose import compose
+from libs.contracts.journal import ThoughtEntry
+from libs.contracts.limits import ACK_WAIT_S
+from libs.contracts.work import Chunk, WorkItem
+from libs.runtime.tasks import Background
+from services.thinker.backends.base import Backend
+from services.thinker.metrics import ThinkerMetrics
+from services.thinker.prompt import build
+from services.thinker.results import Owners
+
+log = structlog.get_logger("thinking")
+
+_IN_PROGRESS_S = ACK_WAIT_S / 3
+_AVERAGED = 0.1
+_GATHER_S = 0.002
+"""How long answers that come close together wait for each other, to share a message."""
+
+
+class Thinking:
+    """Handles chunks."""
+
+    def __init__(
+        self,
+        owners: Owners,
+        backend: Callable[[], Backend],
+        metrics: ThinkerMetrics,
+        did: Callable[[str], None],
+    ) -> None:
+        self.in_hand = 0
+        """Items that are being thought or wait for it."""
+
+        self.items_per_chunk = 1.0
+        """A moving average of the chunks that have come."""
+
+        self.draining = asyncio.Event()
+        self._owners = owners
+        self._backend = backend
+        self._metrics = metrics
+        self._did = did
+
+    async def handle(self, chunk: Chunk, work: Work) -> None:
+        """Think what is still wanted of a chunk. Returns once all of it is settled.
+
+        Raises `Postpone` where the process is draining: the chunk goes to another thinker at once.
+        """
+        self.in_hand += len(chunk.items)
+        self.items_per_chunk += (len(chunk.items) - self.items_per_chunk) * _AVERAGED
+        try:
+            async with Background() as tasks:
+                tasks.create_task(_stay_in_progress(work))
+                handed_back = tasks.create_task(self.draining.wait())
+                thinking = tasks.create_task(self._think(chunk, work))
+                await asyncio.wait([thinking, handed_back], return_when=asyncio.FIRST_COMPLETED)
+                if not thinking.done():
+                    raise Postpone("this thinker is stopping", after=0.0)
+        except ExceptionGroup as group:
+            raise _single(group) from None
+        finally:
+            self.in_hand -= len(chunk.items)
+
+    async def _think(self, chunk: Chunk, work: Work) -> None:
+        indexes = await self._owners.grant(chunk, work.sequence, work.deliveries)
+        items = [chunk.items[index] for index in indexes]
+        if not items:
+            return
+        now = datetime.now(UTC)
+        for item in items:
+            self._metrics.queue_wait.observe(max((now - item.tick_at).total_seconds(), 0.0))
+        await _Answers(self, chunk, items).settle_all()
+
+    async def answer(self, item: WorkItem, run: int) -> ThoughtEntry:
+        """Return an item's thought, by the model or as the declared fallback."""
+        backend = self._backend()
+        began = perf_counter()
+        answer = await backend.answer(build(item))
+        self._metrics.answered(answer, perf_counter() - began)
+        return compose(item, run, answer, datetime.now(UTC))
+
+    async def settle(self, chunk: Chunk, thoughts: list[ThoughtEntry]) -> None:
+        """Bring thoughts to their owner."""
+        began = perf_counter()
+        await self._owners.settle(chunk, thoughts)
+        self._metrics.settle.observe(perf_counter() - began)
+        last = thoughts[-1]
+        self._did(f"thought {last.thought_count} of {last.persona_id}")
+
+
+class _Answers:
+    """The answers of one chunk: each is settled as soon as it is there, together with those beside it."""
+
+    def __init__(self, thinking: Thinking, chunk: Chunk, items: list[WorkItem]) -> None:
+        self._thinking = thinking
+        self._chunk = chunk
+        self._items = items
+        self._ready: list[ThoughtEntry] = []
+        self._arrived = asyncio.Event()
+
+    async def settle_all(self) -> None:
+        """Return once every item is settled."""
+        left = len(self._items)
+        async with asyncio.TaskGroup() as tasks:
+            for item in self._items:
+                tasks.create_task(self._answer(item))
+            while left:
+                await self._arrived.wait()
+                if len(self._ready) < left:
+                    await asyncio.sleep(_GATHER_S)
+                self._arrived.clear()
+                ready, self._ready = self._ready, []
+                left -= len(ready)
+                await self._thinking.settle(self._chunk, ready)
+
+    async def _answer(self, item: WorkItem) -> None:
+        self._ready.append(await self._thinking.answer(item, self._chunk.run))
+        self._arrived.set()
+
+
+async def _stay_in_progress(work: Work) -> None:
+    while True:
+        await asyncio.sleep(_IN_PROGRESS_S)
+        await work.in_progress()
+
+
+def _single(group: ExceptionGroup[Exception]) -> Exception:
+    """Return what a group is about: the loop settles by the kind of one exception."""
+    first: Exception = group
+    while isinstance(first, ExceptionGroup):
+        first = first.exceptions[0]
+    return first
