@@ -35,11 +35,10 @@ from libs.runtime.metrics import ProcessMetrics
 from libs.runtime.tasks import Background, leaves
 from libs.settings.cognition import CognitionSettings, cognition_reader, read_cognition
 from libs.settings.process import ProcessSettings, process_reader, read_process
-from libs.settings.reader import SettingError
+from libs.settings.reader import EX_CONFIG, SettingError
 
 log = structlog.get_logger("process")
 
-EX_CONFIG = 78
 _BEAT_S = 1.0
 
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from libs.contracts.limits import U64_MAX
 
+EX_CONFIG = 78
+"""Exit status of a process whose configuration is wrong (sysexits.h)."""
+
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import aiohttp
 import structlog
 
 from libs.runtime.process import ConfigurationError
@@ -17,7 +17,6 @@ from libs.settings.cognition import PREFIX, ThinkerSettings
 from services.thinker.backends.base import Backend
 from services.thinker.backends.ct2 import CTranslate2, load
 from services.thinker.backends.fallback import Fallback
-from services.thinker.backends.openai_compat import OpenAICompat
 
 log = structlog.get_logger("choosing")
 
@@ -39,14 +38,14 @@ async def choose(settings: ThinkerSettings) -> Backend:
             )
         return await _ctranslate2(settings, settings.model_path, "that backend was named")
     if settings.backend == "openai_compat":
-        return OpenAICompat(settings, "that backend was named")
+        return _endpoint(settings, "that backend was named")
     return await _auto(settings)
 
 
 async def choose_again(settings: ThinkerSettings) -> Backend | None:
     """Return something better than the declared fallback, if there is anything by now."""
     if await _answers(settings.endpoint):
-        return OpenAICompat(settings, "it answers at the default address")
+        return _endpoint(settings, "it answers at the default address")
     return None
 
 
@@ -64,7 +63,7 @@ async def _auto(settings: ThinkerSettings) -> Backend:
     if settings.model_path is not None:
         return await _ctranslate2(settings, settings.model_path, "a model folder was given")
     if settings.endpoint_given:
-        return OpenAICompat(settings, "an endpoint was given")
+        return _endpoint(settings, "an endpoint was given")
     if (found := await choose_again(settings)) is not None:
         return found
     base = settings.endpoint.removesuffix("/chat/completions")
@@ -81,9 +80,28 @@ async def _ctranslate2(settings: ThinkerSettings, path: str, why: str) -> CTrans
     return CTranslate2(settings, folder, loaded, why)
 
 
+def _endpoint(settings: ThinkerSettings, why: str) -> Backend:
+    from services.thinker.backends.openai_compat import OpenAICompat  # 0.3 s that others need not wait
+
+    return OpenAICompat(settings, why)
+
+
 async def _answers(endpoint: str) -> bool:
     """Whether an HTTP server answers there, whatever it says."""
-    url = endpoint.removesuffix("/chat/completions") + "/models"
+    parts = urlsplit(endpoint)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        async with asyncio.timeout(_ANSWERS_WITHIN_S):
+            _, writer = await asyncio.open_connection(parts.hostname, port, ssl=parts.scheme == "https")
+            writer.close()
+    except (OSError, TimeoutError):
+        return False
+    return await _speaks_http(endpoint.removesuffix("/chat/completions") + "/models")
+
+
+async def _speaks_http(url: str) -> bool:
+    import aiohttp
+
     try:
         timeout = aiohttp.ClientTimeout(total=_ANSWERS_WITHIN_S)
         async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url):

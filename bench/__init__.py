@@ -1,0 +1,1 @@
+"""Measurements; docs/benchmarks.md keeps their figures."""

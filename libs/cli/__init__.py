@@ -1,0 +1,1 @@
+"""The `perpetua` command line."""

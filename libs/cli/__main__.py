@@ -1,0 +1,46 @@
+"""`perpetua`: the command line's entry."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from libs.cli.commands import loop, personas, processes, streams
+from libs.cli.errors import CliError
+from libs.settings.reader import EX_CONFIG, SettingError
+from libs.supervisor.errors import UpError
+
+
+@click.group()
+@click.version_option(package_name="perpetua")
+def app() -> None:
+    """Always-on persona swarms on NATS."""
+
+
+for commands in (processes, loop, personas, streams):
+    for command in commands.COMMANDS:
+        app.add_command(command)
+
+
+def main() -> None:
+    """Run a command; an error is one line on standard error and the exit status."""
+    try:
+        app()
+    except SettingError as error:
+        _end(error, EX_CONFIG)
+    except UpError as error:
+        _end(error, error.status)
+    except CliError as error:
+        _end(error, 1)
+    except (KeyboardInterrupt, BrokenPipeError):
+        sys.exit(130)
+
+
+def _end(error: Exception, status: int) -> None:
+    print(f"perpetua: {error}", file=sys.stderr)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

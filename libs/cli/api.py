@@ -1,0 +1,86 @@
+"""The gateway's HTTP API, as the command line uses it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import HTTPResponse
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlencode
+from urllib.request import Request, urlopen
+
+from libs.cli.errors import CliError
+
+_TIMEOUT_S = 30.0
+_STREAM_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Api:
+    """A gateway at a base URL."""
+
+    base: str
+
+    def get(self, path: str, **query: object) -> Any:
+        """Return the JSON of a GET."""
+        named = {key: value for key, value in query.items() if value is not None}
+        return self._json(Request(self._url(path, named)))
+
+    def post(self, path: str, body: object = None) -> Any:
+        """Return the JSON of a POST."""
+        data = json.dumps(body).encode() if body is not None else b""
+        headers = {"Content-Type": "application/json"}
+        return self._json(Request(self._url(path), data=data, headers=headers, method="POST"))
+
+    def follow(self, after: int | None) -> Iterator[tuple[str, int | None, str]]:
+        """Yield name, id and data of each server-sent event, until the connection ends."""
+        path = self._url("/v1/cognition/stream", {"after": after} if after is not None else {})
+        with self._open(Request(path), _STREAM_TIMEOUT_S) as response:
+            name, identifier, data = "message", None, ""
+            for raw in response:
+                line = raw.decode().rstrip("\n")
+                if not line:
+                    if data:
+                        yield name, identifier, data
+                    name, data = "message", ""
+                field, _, value = line.partition(": ")
+                if field == "event":
+                    name = value
+                elif field == "id":
+                    identifier = int(value)
+                elif field == "data":
+                    data = value
+
+    def _url(self, path: str, query: dict[str, object] | None = None) -> str:
+        return self.base.rstrip("/") + path + (f"?{urlencode(query)}" if query else "")
+
+    def _json(self, request: Request) -> Any:
+        with self._open(request, _TIMEOUT_S) as response:
+            return json.loads(response.read())
+
+    def _open(self, request: Request, timeout: float) -> HTTPResponse:
+        try:
+            response: HTTPResponse = urlopen(request, timeout=timeout)
+        except HTTPError as error:
+            raise CliError(_detail(error)) from None
+        except (URLError, TimeoutError, ConnectionError) as error:
+            reason = getattr(error, "reason", error)
+            raise CliError(
+                f"no gateway answers at {self.base} ({reason}). "
+                "Start one with `perpetua up`, or name it with --gateway"
+            ) from None
+        return response
+
+
+def segment(persona_id: str) -> str:
+    """Return an id as one segment of a path."""
+    return quote(persona_id, safe="")
+
+
+def _detail(error: HTTPError) -> str:
+    try:
+        return str(json.loads(error.read())["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"the gateway answered {error.code} {error.reason}"

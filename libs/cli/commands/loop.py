@@ -1,0 +1,44 @@
+"""`perpetua status`, `start`, `stop`: the loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from libs.cli import options, output
+from libs.cli.api import Api
+
+
+@click.command()
+@options.gateway
+def status(api: Api, as_json: bool) -> None:
+    """Show the loop as it is now."""
+    _show(api.get("/v1/cognition/status"), as_json)
+
+
+@click.command()
+@click.option("--interval", type=click.IntRange(min=0), help="Milliseconds between thoughts.")
+@options.gateway
+def start(interval: int | None, api: Api, as_json: bool) -> None:
+    """Start the loop, or change its interval."""
+    body = {"loop_interval_ms": interval} if interval is not None else None
+    _show(api.post("/v1/cognition/start", body), as_json)
+
+
+@click.command()
+@click.option("--reason", help="Announced in the event stream.")
+@options.gateway
+def stop(reason: str | None, api: Api, as_json: bool) -> None:
+    """Stop the loop. Returns once no thought can appear any more."""
+    body = {"reason": reason} if reason is not None else None
+    _show(api.post("/v1/cognition/stop", body), as_json)
+
+
+def _show(answer: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        return output.print_json(answer)
+    return output.print_table(("", "now"), list(answer.items()), "")
+
+
+COMMANDS = (status, start, stop)

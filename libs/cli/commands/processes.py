@@ -1,0 +1,93 @@
+"""`perpetua up`, `ps` and `provision`: processes and their broker."""
+
+from __future__ import annotations
+
+import click
+
+from libs.cli import options, output
+from libs.supervisor.data_dir import DataDir
+
+_PORT = click.IntRange(0, 65535)
+
+
+@click.command("up")
+@click.option("--model", help="A CTranslate2 model folder, or `tiny` for one made on the spot.")
+@click.option("--gateway-port", type=_PORT, help="0: any free port.  [default: 4096]")
+@click.option("--nats-port", type=_PORT, help="0: any free port.  [default: 4222]")
+@options.nats_url
+@options.data_dir
+@click.option(
+    "--thinkers", type=click.IntRange(0, 64), default=1, show_default=True, help="Thinker processes."
+)
+@click.option("--quiet", is_flag=True, help="Print no line per thought.")
+@options.as_json
+def up_command(
+    model: str | None,
+    gateway_port: int | None,
+    nats_port: int | None,
+    nats_url: str | None,
+    data_dir: DataDir,
+    thinkers: int,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Start a broker and the five services, and show what they think. Ctrl-C stops it all."""
+    from libs.cli.up import up
+
+    up(
+        data_dir,
+        gateway_port=gateway_port,
+        nats_port=nats_port,
+        nats_url=nats_url,
+        thinkers=thinkers,
+        model=model,
+        as_json=as_json,
+        quiet=quiet,
+    )
+
+
+@click.command()
+@options.data_dir
+@options.nats_url
+@options.as_json
+def ps(data_dir: DataDir, nats_url: str | None, as_json: bool) -> None:
+    """Show the processes that live."""
+    from libs.cli.ps import processes
+
+    rows = processes(data_dir, nats_url)
+    if as_json:
+        return output.print_json(rows)
+    columns = ("service", "instance", "pid", "ready", "since", "restarts", "last activity")
+    shown = [
+        (
+            row["service"],
+            row["instance"],
+            row["pid"],
+            row["ready"],
+            output.ago(row["since"]),
+            row["restarts"],
+            row["last_activity"] if row["ready"] else row["not_ready_because"],
+        )
+        for row in rows
+    ]
+    output.print_table(columns, shown, "nothing lives")
+    for row in rows:
+        if row["summary"] and row["summary"].get("thinks_with"):
+            click.echo(f"{row['instance']} thinks with {row['summary']['thinks_with']}")
+    return None
+
+
+@click.command()
+@options.nats_url
+@options.as_json
+def provision(nats_url: str | None, as_json: bool) -> None:
+    """Make or update the streams on a broker of yours: an admin step, safe to repeat."""
+    from libs.cli.provision import provision_broker
+
+    changed = provision_broker(nats_url)
+    if as_json:
+        return output.print_json({"changed": changed})
+    return click.echo(f"provisioned: {', '.join(changed) or 'everything was there already'}")
+
+
+COMMANDS = (up_command, ps, provision)

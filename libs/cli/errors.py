@@ -1,0 +1,7 @@
+"""Errors of the command line."""
+
+from __future__ import annotations
+
+
+class CliError(Exception):
+    """What was asked cannot be done. Its text says why and, where there is one, the cure."""

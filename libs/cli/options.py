@@ -1,0 +1,69 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from libs.cli.api import Api
+from libs.settings.process import DEFAULT_GATEWAY_PORT, process_reader, read_process
+from libs.supervisor.data_dir import DataDir
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+nats_url = click.option("--nats-url", metavar="URL", help="A broker of yours instead of the embedded one.")
+data_dir = click.option(
+    "--data-dir",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    callback=lambda _context, _option, chosen: folder(chosen),
+    help="Folder of the `perpetua up` that is meant.",
+)
+
+
+def gateway(command: F) -> F:
+    """Give a command the gateway to talk to, as `api`, and `--json`."""
+
+    def chosen(context: click.Context, _: click.Parameter, url: str | None) -> str | None:
+        context.ensure_object(dict)["gateway"] = url
+        return url
+
+    command = as_json(command)
+    command = click.option(
+        "--data-dir",
+        "api",
+        metavar="FOLDER",
+        type=click.Path(path_type=Path),
+        callback=_api,
+        help="Folder of the `perpetua up` that is meant.",
+    )(command)
+    return click.option(
+        "--gateway",
+        envvar="PERPETUA_GATEWAY_URL",
+        metavar="URL",
+        is_eager=True,
+        expose_value=False,
+        callback=chosen,
+        help="Base URL of the gateway.",
+    )(command)
+
+
+def folder(chosen: Path | None) -> DataDir:
+    """Return the chosen data folder, else the one of the settings. Raises `SettingError`."""
+    if chosen is not None:
+        return DataDir(chosen.expanduser().absolute())
+    return DataDir(Path(read_process(process_reader(os.environ), "cli").data_dir).absolute())
+
+
+def _api(context: click.Context, _: click.Parameter, chosen: Path | None) -> Api:
+    """Return the gateway that is named, else that of the `up` in the data folder, else the default one."""
+    named = context.ensure_object(dict).get("gateway")
+    if named is not None:
+        return Api(str(named))
+    run = folder(chosen).read()
+    return Api(run.gateway_url if run is not None else f"http://127.0.0.1:{DEFAULT_GATEWAY_PORT}")

@@ -1,0 +1,66 @@
+"""Tables and trees for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from libs.supervisor.text import plain
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
+    """Print rows under columns, or `empty` where there are none."""
+    if not rows:
+        print(empty)
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(plain(_cell(value)) for value in row))
+    Console(markup=False, highlight=False, emoji=False).print(table)
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+def ago(timestamp: str | datetime | None) -> str | None:
+    """Return how long ago something was, for people."""
+    if timestamp is None:
+        return None
+    at = timestamp if isinstance(timestamp, datetime) else datetime.fromisoformat(timestamp)
+    seconds = max(int((datetime.now(UTC) - at).total_seconds()), 0)
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
+
+
+def tree_lines(graph: dict[str, Any]) -> list[str]:
+    """Return a lineage graph drawn as trees, one line a persona; reaped ones are marked."""
+    nodes = {node["persona_id"]: node for node in graph["nodes"]}
+    lines: list[str] = []
+    # Depth first with an explicit stack: a tree may be deeper than Python's recursion limit.
+    stack = [(root, "", "") for root in reversed(graph["roots"])]
+    while stack:
+        persona_id, first, rest = stack.pop()
+        node = nodes[persona_id]
+        mark = "" if node["status"] == "active" else f" ({node['status']})"
+        lines.append(f"{first}{plain(persona_id)}{mark}")
+        children = [child for child in node["children"] if child in nodes]
+        for index, child in reversed(list(enumerate(children))):
+            last = index == len(children) - 1
+            stack.append((child, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  ")))
+    return lines

@@ -1,0 +1,123 @@
+"""`perpetua ps`: the processes that live, from the run file and from what they say of themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from libs.cli.errors import CliError
+from libs.contracts.presence import PresenceRecord
+from libs.supervisor.data_dir import ChildRecord, DataDir, RunRecord
+
+ORDER = ("registry", "scheduler", "thinker", "compressor", "gateway", "nats")
+
+_ANSWER_WITHIN_S = 3.0
+
+
+def processes(folder: DataDir, nats_url: str | None) -> list[dict[str, Any]]:
+    """Return a row for each living process, in the order of services, then instances."""
+    run = folder.read() if nats_url is None else None
+    if run is None and nats_url is None:
+        raise CliError(
+            f"no `perpetua up` runs in {folder.path}. Start one, name its folder with --data-dir, or name a "
+            "broker with --nats-url"
+        )
+    url = nats_url or (run.nats_url if run is not None else "")
+    said = {(record.service, record.instance): record for record in asyncio.run(_present(url))}
+    rows = _supervised(run, said, url) if run is not None else [_row(record) for record in said.values()]
+    return sorted(rows, key=lambda row: (ORDER.index(row["service"]), row["instance"]))
+
+
+def _supervised(
+    run: RunRecord, said: dict[tuple[str, str], PresenceRecord], url: str
+) -> list[dict[str, Any]]:
+    """Return the supervisor's living children with what they say, and living strangers on the same broker."""
+    rows = []
+    known = {(child.service, child.instance) for child in run.children}
+    for child in run.children:
+        if child.service == "nats":
+            if child.lives():
+                rows.append(_silent_row(child, ready=_listens(url)))
+        elif child.lives():
+            record = said.get((child.service, child.instance))
+            current = record is not None and record.pid == child.pid
+            rows.append(_row(record) if record is not None and current else _silent_row(child, ready=False))
+    rows += [_row(record) for key, record in said.items() if key not in known]
+    return rows
+
+
+def _row(record: PresenceRecord) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "service": record.service,
+        "instance": record.instance,
+        "pid": record.pid,
+        "ready": record.ready,
+        "since": record.since,
+        "restarts": record.restarts,
+        "last_activity": record.last_activity,
+        "last_activity_at": record.last_activity_at,
+        "not_ready_because": record.not_ready_because,
+        "host": record.host,
+        "metrics_port": record.metrics_port,
+        "summary": record.summary,
+    }
+    plain: dict[str, Any] = msgspec.to_builtins(row)
+    return plain
+
+
+def _silent_row(child: ChildRecord, *, ready: bool) -> dict[str, Any]:
+    reason = None if ready else "it has not said anything yet, or the broker is away"
+    row: dict[str, Any] = {
+        "service": child.service,
+        "instance": child.instance,
+        "pid": child.pid,
+        "ready": ready,
+        "since": child.since,
+        "restarts": child.restarts,
+        "last_activity": None,
+        "last_activity_at": None,
+        "not_ready_because": reason,
+        "host": socket.gethostname(),
+        "metrics_port": None,
+        "summary": None,
+    }
+    plain: dict[str, Any] = msgspec.to_builtins(row)
+    return plain
+
+
+def _listens(url: str) -> bool:
+    parts = urlsplit(url)
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 4222), timeout=1.0) as connection:
+            connection.settimeout(1.0)
+            return connection.recv(4) == b"INFO"
+    except OSError:
+        return False
+
+
+async def _present(url: str) -> list[PresenceRecord]:
+    """Return what processes say of themselves; nothing while the broker does not answer."""
+    from libs.runtime.imports import preload
+
+    preload()
+    import logging
+
+    import structlog
+
+    from libs.bus.connection import connect
+    from libs.bus.errors import BusError
+    from libs.bus.presence import list_present
+    from libs.bus.telemetry import NoTelemetry
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    if not _listens(url):
+        return []
+    try:
+        async with asyncio.timeout(_ANSWER_WITHIN_S), connect(url, "perpetua-ps", NoTelemetry()) as bus:
+            return await list_present(bus)
+    except (TimeoutError, BusError):
+        return []

@@ -1,0 +1,97 @@
+"""`perpetua up`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from libs.cli.errors import CliError
+from libs.contracts.streams import StreamBounds
+from libs.runtime.tasks import leaves
+from libs.settings.cognition import PREFIX, CognitionSettings, cognition_reader, read_cognition
+from libs.settings.process import ProcessSettings, process_reader, read_process
+from libs.supervisor.data_dir import DataDir
+from libs.supervisor.errors import UpError
+from libs.supervisor.screen import Screen
+from libs.supervisor.up import Up, UpOptions
+
+TINY = "tiny"
+_TINY_BUILD = "tiny-1"
+"""Named anew when the tiny model's making changes, so that an old one is not used."""
+
+
+def up(
+    folder: DataDir,
+    *,
+    gateway_port: int | None,
+    nats_port: int | None,
+    nats_url: str | None,
+    thinkers: int,
+    model: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Bring everything up and stay. Raises `SettingError`, `CliError` or `UpError`."""
+    cognition, process = _settings()
+    screen = Screen(as_json=as_json, quiet=quiet)
+    options = UpOptions(
+        data_dir=folder.path,
+        gateway_port=process.gateway_port if gateway_port is None else gateway_port,
+        nats_port=4222 if nats_port is None else nats_port,
+        nats_url=nats_url or os.environ.get("PERPETUA_NATS_URL") or None,
+        thinkers=thinkers,
+        bounds=StreamBounds(
+            max_events=cognition.max_events,
+            max_snapshots=cognition.max_snapshots,
+            max_proposals=process.max_proposals,
+            replicas=process.replicas,
+        ),
+        env=_model_settings(model, folder, as_json),
+    )
+    _run(Up(options, screen).run())
+
+
+def _settings() -> tuple[CognitionSettings, ProcessSettings]:
+    """Validate everything before anything is started: one line beats five processes that stop."""
+    cognition = cognition_reader(os.environ)
+    settings = read_cognition(cognition), read_process(process_reader(os.environ), "up")
+    for stranger in cognition.unknown():
+        print(f"warning: {stranger}", file=sys.stderr)
+    return settings
+
+
+def _run(work: object) -> None:
+    try:
+        with asyncio.Runner() as runner:
+            runner.run(work)  # type: ignore[arg-type]
+    except BaseExceptionGroup as group:
+        raise next(leaves(group)) from None
+
+
+def _model_settings(model: str | None, folder: DataDir, as_json: bool) -> dict[str, str]:
+    if model is None:
+        return {}
+    path = _tiny(folder, as_json) if model == TINY else Path(model).expanduser().absolute()
+    if not (path / "model.bin").is_file():
+        raise CliError(
+            f"{path} is not a CTranslate2 model folder (no model.bin in it). Give the folder of a converted "
+            f"model, or `--model {TINY}` for one with random weights, made on the spot"
+        )
+    return {f"{PREFIX}THINKER_BACKEND": "ctranslate2", f"{PREFIX}THINKER_CT2_MODEL_PATH": str(path)}
+
+
+def _tiny(folder: DataDir, as_json: bool) -> Path:
+    """Return the tiny model of the data folder, made now unless it is there."""
+    path = folder.models / _TINY_BUILD
+    if not as_json:
+        print("model    tiny: random weights make gibberish, on a path that is the real one")
+    if (path / "tokenizer.json").is_file():
+        return path
+    making = [sys.executable, "-m", "services.thinker.tiny_model", str(path)]
+    made = subprocess.run(making, capture_output=True, text=True, check=False)
+    if made.returncode:
+        raise UpError(f"the tiny model could not be made in {path}:\n{made.stderr.strip()[-800:]}")
+    return path

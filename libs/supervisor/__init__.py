@@ -1,0 +1,1 @@
+"""`perpetua up`: an embedded broker and the five services as separate processes, kept alive."""

@@ -1,0 +1,167 @@
+"""One supervised process: started, watched, restarted with back-off, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+from libs.settings.reader import EX_CONFIG
+from libs.supervisor.data_dir import ChildRecord
+
+_FIRST_BACK_OFF_S = 0.1
+_MOST_BACK_OFF_S = 2.0
+_SETTLED_S = 20.0
+_LINE_BYTES = 1024 * 1024
+_PR_SET_PDEATHSIG = 1
+_LOG_BYTES = 5 * 1024 * 1024
+
+
+class Child:
+    """Keeps one process running until it is stopped, or stops over its configuration."""
+
+    def __init__(
+        self,
+        service: str,
+        instance: str,
+        command: list[str],
+        env: dict[str, str],
+        log: Path,
+        on_change: Callable[[], None],
+        on_line: Callable[[str, str], None],
+    ) -> None:
+        self.service = service
+        self.instance = instance
+        self.restarts = 0
+        self.exit_status: int | None = None
+        self._command = command
+        self._env = env
+        self._log = _bounded_log(log)
+        self._on_change = on_change
+        self._on_line = on_line
+        self._process: asyncio.subprocess.Process | None = None
+        self._since: datetime | None = None
+        self._state = "waiting"
+        self._stopping = False
+
+    def record(self) -> ChildRecord:
+        """Return the child as the run file names it."""
+        pid = self._process.pid if self._process is not None and self._state == "running" else None
+        return ChildRecord(
+            service=self.service,
+            instance=self.instance,
+            pid=pid,
+            since=self._since,
+            restarts=self.restarts,
+            state=self._state,
+        )
+
+    @property
+    def misconfigured(self) -> bool:
+        """Whether the process has stopped over its configuration."""
+        return self._state == "misconfigured"
+
+    async def keep(self) -> None:
+        """Run the process, again and again, until it is stopped or misconfigured."""
+        back_off = _FIRST_BACK_OFF_S
+        while not self._stopping:
+            lived = await self._run_once()
+            if self._stopping or self.exit_status == EX_CONFIG:
+                break
+            back_off = _FIRST_BACK_OFF_S if lived > _SETTLED_S else back_off
+            self._on_line(self.instance, f"ended ({self._how()}); starting it again")
+            await asyncio.sleep(back_off)
+            back_off = min(back_off * 2, _MOST_BACK_OFF_S)
+            self.restarts += 1
+        self._set("misconfigured" if not self._stopping else "stopped")
+
+    async def stop(self, grace: float) -> None:
+        """Ask the process to end, and end it after `grace` seconds."""
+        self._stopping = True
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        _signal(process, signal.SIGTERM)
+        try:
+            async with asyncio.timeout(grace):
+                await process.wait()
+        except TimeoutError:
+            self._on_line(self.instance, f"did not end within {grace:g} s; ending it")
+            _signal(process, signal.SIGKILL)
+            await process.wait()
+
+    async def _run_once(self) -> float:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command,
+            env=self._env | {"PERPETUA_RESTARTS": str(self.restarts)},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            limit=_LINE_BYTES,
+            start_new_session=True,  # Ctrl-C is the supervisor's: it ends its children in order
+            preexec_fn=_die_with_parent if _libc is not None else None,
+        )
+        self._since = datetime.now(UTC)
+        self._set("running")
+        if self._stopping:
+            _signal(self._process, signal.SIGTERM)
+        await self._pump(self._process)
+        self.exit_status = await self._process.wait()
+        self._set("waiting")
+        return clock() - began
+
+    async def _pump(self, process: asyncio.subprocess.Process) -> None:
+        """Keep what the process prints, in a log that is bounded."""
+        assert process.stdout is not None
+        while True:
+            try:
+                line = await process.stdout.readline()
+            except ValueError:  # a line longer than the limit
+                continue
+            if not line:
+                return
+            text = line.decode(errors="replace").rstrip("\n")
+            self._log.handle(logging.makeLogRecord({"msg": text}))
+            self._on_line(self.instance, text)
+
+    def _set(self, state: str) -> None:
+        self._state = state
+        self._on_change()
+
+    def _how(self) -> str:
+        status = self.exit_status or 0
+        return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+
+
+class _Log(RotatingFileHandler):
+    """A log of two files at most. A full disk loses lines, nothing else."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
+        pass
+
+
+def _bounded_log(path: Path) -> logging.Handler:
+    return _Log(path, maxBytes=_LOG_BYTES, backupCount=1, encoding="utf-8", errors="replace", delay=True)
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        process.send_signal(number)
+
+
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this process when the supervisor dies, even by kill -9."""
+    assert _libc is not None
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,124 @@
+"""What `perpetua up` does once its processes are started: streams, readiness, thoughts on the screen."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from nats.aio.msg import Msg
+
+from libs.bus.connection import Bus, connect
+from libs.bus.errors import BusError
+from libs.bus.presence import list_present
+from libs.bus.provision import ProvisionError, provision
+from libs.bus.telemetry import NoTelemetry
+from libs.contracts import subjects
+from libs.contracts.presence import PresenceRecord
+from libs.contracts.streams import StreamBounds
+from libs.contracts.thoughts import ThoughtEvent
+from libs.runtime import logs
+from libs.runtime.tasks import Background
+from libs.supervisor import broker
+from libs.supervisor.errors import UpError, broker_died
+from libs.supervisor.screen import Screen
+
+if TYPE_CHECKING:
+    from libs.supervisor.up import Up
+
+_decode = msgspec.json.Decoder(ThoughtEvent).decode
+
+_BROKER_WITHIN_S = 15.0
+_BROKER_LOOK_S = 0.2
+_READY_LOOK_S = 0.05
+_READY_SAY_S = 10.0
+_LIVENESS_LOOK_S = 1.0
+
+
+class Live:
+    """The supervisor's own view over the broker."""
+
+    def __init__(self, up: Up, screen: Screen, bounds: StreamBounds, broker_log: Path) -> None:
+        self._up = up
+        self._screen = screen
+        self._bounds = bounds
+        self._broker_log = broker_log
+
+    async def run(self) -> None:
+        """Make the streams, wait until everybody is ready, then show thoughts as they come."""
+        logs.configure(log_format="console", level="warning", service="up", instance="up")
+        async with AsyncExitStack() as stack, Background() as tasks:
+            starting = tasks.create_task(self._until_broker_dies())
+            bus = await self._connected(stack)
+            starting.cancel()
+            try:
+                await provision(bus, self._bounds)
+            except ProvisionError as error:
+                raise UpError(str(error)) from error
+            self._screen.addresses(self._up)
+            tasks.create_task(self._show_thoughts(bus))
+            await self._until_ready(bus)
+            await self._watch_broker(bus)
+
+    async def _connected(self, stack: AsyncExitStack) -> Bus:
+        try:
+            async with asyncio.timeout(_BROKER_WITHIN_S):
+                connecting = connect(self._up.nats_url, "perpetua-up", NoTelemetry())
+                return await stack.enter_async_context(connecting)
+        except TimeoutError:
+            raise UpError(
+                f"no broker answers at {self._up.nats_url}. Is it running, and reachable from here?"
+            ) from None
+
+    async def _until_broker_dies(self) -> None:
+        """Raise where the embedded broker ends again as soon as it is started."""
+        while not any(c.service == "nats" and c.restarts > 1 for c in self._up.children):  # noqa: ASYNC110
+            await asyncio.sleep(_BROKER_LOOK_S)
+        raise broker_died(broker.log_tail(self._broker_log))
+
+    async def _until_ready(self, bus: Bus) -> None:
+        clock = asyncio.get_running_loop().time
+        say_at = clock() + _READY_SAY_S
+        while True:
+            there = await _present(bus)
+            missing = self._missing(there)
+            if not missing:
+                return self._screen.ready(there)
+            if clock() > say_at:
+                say_at = clock() + _READY_SAY_S
+                self._screen.waiting_for(missing)
+            await asyncio.sleep(_READY_LOOK_S)
+
+    def _missing(self, there: list[PresenceRecord]) -> list[str]:
+        """Return the processes that are neither ready nor given up."""
+        ready = {(record.instance, record.pid) for record in there if record.ready}
+        wanted = [child.record() for child in self._up.children if child.service != "nats"]
+        given_up = {child.instance for child in self._up.children if child.misconfigured}
+        return [r.instance for r in wanted if (r.instance, r.pid) not in ready and r.instance not in given_up]
+
+    async def _watch_broker(self, bus: Bus) -> None:
+        """Say when the broker goes and when it is back; the services wait for it by themselves."""
+        away = False
+        while True:
+            if bus.connected == away:
+                away = not away
+                self._screen.broker_away(self._up.nats_url) if away else self._screen.broker_back()
+            await asyncio.sleep(_LIVENESS_LOOK_S)
+
+    async def _show_thoughts(self, bus: Bus) -> None:
+        """Print a line per event as it is stored."""
+
+        async def show(message: Msg) -> None:
+            self._screen.thought(_decode(message.data))
+
+        await bus.client.subscribe(subjects.EVENTS, cb=show)
+        await asyncio.Event().wait()
+
+
+async def _present(bus: Bus) -> list[PresenceRecord]:
+    try:
+        return await list_present(bus)
+    except BusError:
+        return []

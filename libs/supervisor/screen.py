@@ -1,0 +1,137 @@
+"""What `perpetua up` prints: addresses, what thinks and why, a line per thought, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from libs.contracts import subjects
+from libs.contracts.presence import PresenceRecord
+from libs.contracts.thoughts import ThoughtEvent
+from libs.supervisor.text import brief, event_line, style
+
+if TYPE_CHECKING:
+    from libs.supervisor.up import Up
+
+_LINES_PER_SECOND = 20
+_SHOWN_LEVELS = ("warning", "error", "critical")
+_FIELDS_LEFT_OUT = frozenset({"event", "level", "timestamp", "service", "instance"})
+
+
+class Screen:
+    """Prints for people, or one JSON object a line for programs."""
+
+    def __init__(
+        self, *, as_json: bool, quiet: bool, print_line: Callable[[str], None] | None = None
+    ) -> None:
+        self._json = as_json
+        self._quiet = quiet
+        self._print = print_line or _print
+        self._second = 0
+        self._shown = 0
+        self._hidden = 0
+
+    def addresses(self, up: Up) -> None:
+        """Say where everything is."""
+        if self._json:
+            return self._emit("addresses", gateway=up.gateway_url, nats=up.nats_url)
+        self._print(f"{style('gateway', 'bold')}  {up.gateway_url}   API: {up.gateway_url}/schema")
+        self._print(f"{style('broker', 'bold')}   {up.nats_url}   nats sub '{subjects.EVENTS}'")
+        return None
+
+    def ready(self, there: list[PresenceRecord]) -> None:
+        """Say that everybody is ready, and what thinks and why."""
+        thinkers = [record for record in there if record.service == "thinker" and record.summary is not None]
+        thinks = sorted({record.summary.thinks_with or "" for record in thinkers if record.summary})
+        if self._json:
+            return self._emit("ready", thinks_with=thinks)
+        for text in thinks:
+            self._print(f"{style('thinks', 'bold')}   {brief(text, 400)}")
+        if any(text.startswith("nothing") for text in thinks):
+            self._print(style(_NOTHING, "yellow"))
+        self._print(f"{style('ready', 'green')}    `perpetua ps` shows the processes; Ctrl-C stops them all")
+        return None
+
+    def waiting_for(self, missing: list[str]) -> None:
+        """Say who is not ready yet."""
+        self._say("waiting", f"waiting for {', '.join(missing)}", "yellow")
+
+    def broker_away(self, url: str) -> None:
+        """Say that the broker does not answer."""
+        self._say(
+            "broker_away", f"the broker at {url} is away; everything waits for it, nothing is lost", "yellow"
+        )
+
+    def broker_back(self) -> None:
+        """Say that the broker answers again."""
+        self._say("broker_back", "the broker is back", "green")
+
+    def stopping(self) -> None:
+        """Say that everything is being stopped."""
+        self._say("stopping", "stopping: thoughts in flight are finished and stored …", "")
+
+    def line(self, instance: str, text: str) -> None:
+        """Show a line of a process, if it is more than routine."""
+        record = _json_object(text)
+        if record is None:
+            if text.strip() and instance != "nats-1":
+                self._say("process", f"{instance}: {brief(text, 500)}", "yellow", instance=instance)
+            return
+        if record.get("level") in _SHOWN_LEVELS:
+            fields = " ".join(f"{k}={v}" for k, v in record.items() if k not in _FIELDS_LEFT_OUT)
+            text = f"{instance}: {record.get('event', '')} {fields}"
+            self._say("process", brief(text, 500), "yellow", instance=instance)
+
+    def thought(self, event: ThoughtEvent) -> None:
+        """Show an event; so many lines a second at most."""
+        if self._quiet:
+            return
+        second = int(time.monotonic())
+        if second != self._second:
+            if self._hidden:
+                self._say("hidden", f"… and {self._hidden} more", "dim")
+            self._second, self._shown, self._hidden = second, 0, 0
+        if self._shown >= _LINES_PER_SECOND:
+            self._hidden += 1
+            return
+        self._shown += 1
+        if self._json:
+            self._print(msgspec.json.encode(event).decode())
+        else:
+            self._print(event_line(event, shutil.get_terminal_size((120, 24)).columns))
+
+    def _say(self, kind: str, text: str, color: str, **fields: str) -> None:
+        if self._json:
+            self._emit(kind, text=text, **fields)
+        else:
+            self._print(style(text, color))
+
+    def _emit(self, kind: str, **fields: object) -> None:
+        self._print(json.dumps({"up": kind, **fields}))
+
+
+_NOTHING = (
+    "         Every thought is the declared fallback until there is a model. Start Ollama (it is looked for\n"
+    "         every 30 s), or `perpetua up --model FOLDER`, or `--model tiny` to see the real path work."
+)
+
+
+def _json_object(text: str) -> dict[str, object] | None:
+    if not text.startswith("{"):
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

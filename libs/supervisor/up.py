@@ -1,0 +1,159 @@
+"""Bringing everything up, keeping it up, and ending it in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from libs.contracts.streams import StreamBounds
+from libs.runtime.tasks import Background
+from libs.supervisor import broker
+from libs.supervisor.child import Child
+from libs.supervisor.data_dir import DataDir, RunRecord
+from libs.supervisor.errors import port_taken
+from libs.supervisor.screen import Screen
+
+HOST = "127.0.0.1"
+
+_STOP_GRACE_S = 12.0
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """What the command line says."""
+
+    data_dir: Path
+    gateway_port: int
+    nats_port: int
+    nats_url: str | None
+    thinkers: int
+    bounds: StreamBounds
+    env: dict[str, str] = field(default_factory=dict)
+    """Settings for the services beyond this process's own environment."""
+
+
+STOP_ORDER = ("gateway", "thinker", "scheduler", "registry", "compressor", "nats")
+"""Thinkers settle with a scheduler, everybody's events are published last, and all need the broker."""
+
+
+class Up:
+    """One `perpetua up`."""
+
+    def __init__(self, options: UpOptions, screen: Screen) -> None:
+        self.options = options
+        self._screen = screen
+        self._data = DataDir(options.data_dir)
+        self._stop = asyncio.Event()
+        self._gateway_port = options.gateway_port or broker.free_port(HOST)
+        self._nats_port = options.nats_port or broker.free_port(HOST)
+        self._nats_url = options.nats_url or f"nats://{HOST}:{self._nats_port}"
+        self.children: list[Child] = []
+
+    @property
+    def gateway_url(self) -> str:
+        """Where the gateway listens."""
+        return f"http://{HOST}:{self._gateway_port}"
+
+    @property
+    def nats_url(self) -> str:
+        """Where the broker listens."""
+        return self._nats_url
+
+    async def run(self) -> None:
+        """Bring everything up and stay until SIGINT or SIGTERM. Raises `UpError` where that cannot be."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop.set)
+        with self._data.claimed():
+            self._check_ports()
+            self.children = self._make_children()
+            async with self._kept():
+                running = asyncio.create_task(self._show())
+                stopped = asyncio.create_task(self._stop.wait())
+                try:
+                    await asyncio.wait([running, stopped], return_when=asyncio.FIRST_COMPLETED)
+                    if running.done():
+                        running.result()
+                finally:
+                    for task in (running, stopped):
+                        task.cancel()
+                    await asyncio.gather(running, stopped, return_exceptions=True)
+                    self._screen.stopping()
+
+    async def _show(self) -> None:
+        """Make the streams and show what happens, with modules that load while the services load theirs."""
+        from libs.runtime.imports import preload
+
+        preload()
+        from libs.supervisor.live import Live
+
+        await Live(self, self._screen, self.options.bounds, self._data.logs / "nats.log").run()
+
+    @asynccontextmanager
+    async def _kept(self) -> AsyncIterator[None]:
+        """Keep every child running while the context is open, then end them in order."""
+        async with Background() as tasks:
+            for child in self.children:
+                tasks.create_task(child.keep(), name=child.instance)
+            try:
+                yield
+            finally:
+                for service in STOP_ORDER:
+                    ending = [c.stop(_STOP_GRACE_S) for c in self.children if c.service == service]
+                    await asyncio.gather(*ending)
+
+    def _make_children(self) -> list[Child]:
+        names = ["gateway-1", "registry-1", "scheduler-1", "compressor-1"]  # the slowest to load first
+        names += [f"thinker-{n}" for n in range(1, self.options.thinkers + 1)]
+        children = [self._service(name) for name in names]
+        return [self._broker(), *children] if self.options.nats_url is None else children
+
+    def _broker(self) -> Child:
+        log = self._data.logs / "nats.log"
+        config = broker.write_config(self._data.path, self._data.streams, log, HOST, self._nats_port)
+        return self._child("nats", "nats-1", [broker.find_server(), "-c", str(config)], {})
+
+    def _service(self, instance: str) -> Child:
+        service = instance.rpartition("-")[0]
+        env = {
+            "PERPETUA_NATS_URL": self._nats_url,
+            "PERPETUA_INSTANCE": instance,
+            "PERPETUA_LOG_FORMAT": "json",
+            "PERPETUA_DATA_DIR": str(self._data.path),
+            "PERPETUA_GATEWAY_PORT": str(self._gateway_port),
+            "PERPETUA_METRICS_PORT": "0",
+        }
+        return self._child(service, instance, [sys.executable, "-m", f"services.{service}"], env)
+
+    def _child(self, service: str, instance: str, command: list[str], env: dict[str, str]) -> Child:
+        return Child(
+            service,
+            instance,
+            command,
+            dict(os.environ) | self.options.env | env,
+            self._data.logs / f"{instance}.log",
+            self._changed,
+            self._screen.line,
+        )
+
+    def _changed(self) -> None:
+        self._data.write(
+            RunRecord(
+                pid=os.getpid(),
+                nats_url=self._nats_url,
+                gateway_url=self.gateway_url,
+                children=[child.record() for child in self.children],
+            )
+        )
+
+    def _check_ports(self) -> None:
+        if not broker.is_free(HOST, self._gateway_port):
+            raise port_taken("gateway", self._gateway_port, "--gateway-port")
+        if self.options.nats_url is None and not broker.is_free(HOST, self._nats_port):
+            raise port_taken("broker", self._nats_port, "--nats-port")
