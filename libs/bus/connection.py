@@ -12,7 +12,7 @@ import nats.errors
 import structlog
 from nats.aio.client import Client
 
-from libs.bus.errors import ApiRefused, BusError, OutcomeUnknown
+from libs.bus.errors import ApiRefused, BusError, NoAnswer
 from libs.bus.publisher import Publisher
 from libs.bus.telemetry import BusFault, Telemetry
 from libs.contracts.refusals import RefusalBody, Unavailable, rebuilt
@@ -73,13 +73,13 @@ class Bus:
     async def api(self, subject: str, body: object = None, timeout: float = _API_TIMEOUT_S) -> dict[str, Any]:
         """Make a request of the JetStream API, `subject` without `$JS.API.`.
 
-        Raises `ApiRefused` with the broker's words, or `OutcomeUnknown` when nobody answers in time.
+        Raises `ApiRefused` with the broker's words, or `NoAnswer` when nobody answers in time.
         """
         payload = b"" if body is None else msgspec.json.encode(body)
         try:
             message = await self.client.request(f"$JS.API.{subject}", payload, timeout=timeout)
         except (nats.errors.Error, TimeoutError) as error:
-            raise OutcomeUnknown(subject, str(error) or "no answer") from error
+            raise NoAnswer(f"$JS.API.{subject}", str(error) or type(error).__name__) from error
         answer: dict[str, Any] = msgspec.json.decode(message.data)
         if "error" in answer:
             said = answer["error"]

@@ -1,7 +1,8 @@
 """What can go wrong on the bus, and whether trying again helps.
 
 BusError
-├── OutcomeUnknown        no answer in time: stored or not, nobody knows; repeat under the same fence
+├── NoAnswer              the broker, or whoever was asked, does not answer; ask again
+│   └── OutcomeUnknown        a publish: stored or not, nobody knows; repeat under the same fence
 ├── PublishRefused        the stream said no
 │   ├── WrongLastSequence     another writer was faster, or the stream lost its tail
 │   └── SubjectFull           the bound of the subject or stream is reached; room may come
@@ -20,12 +21,16 @@ class BusError(Exception):
     """Something went wrong between this process and the broker."""
 
 
-class OutcomeUnknown(BusError):
-    """A publish was not acknowledged in time. It may be stored all the same."""
+class NoAnswer(BusError):
+    """Nobody answered a request in time."""
 
     def __init__(self, subject: str, reason: str) -> None:
-        super().__init__(f"publish to {subject}: {reason}; it may be stored all the same")
+        super().__init__(f"no answer on {subject}: {reason}")
         self.subject = subject
+
+
+class OutcomeUnknown(NoAnswer):
+    """A publish was not acknowledged in time. It may be stored all the same."""
 
 
 class PublishRefused(BusError):

@@ -19,7 +19,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from libs.bus.connection import Bus
-from libs.bus.errors import ApiRefused, BusError, OutcomeUnknown, StreamRewound
+from libs.bus.errors import ApiRefused, BusError, NoAnswer, StreamRewound
 from libs.bus.loop import Dead, Fatal, MessageLoop, Outcome, Refused, RetryLater
 from libs.bus.read import stream_state
 
@@ -55,8 +55,7 @@ class StreamMessage:
 class Follower:
     """Feeds a stream's messages with sequence > `after` to a loop, one at a time.
 
-    `run` returns only by an error. `position` is the sequence of the last message handled. A stream that
-    `may_rewind`, being kept in memory, is read from its beginning once the broker has lost it.
+    `run` returns only by an error. `position` is the sequence of the last message handled.
     """
 
     def __init__(
@@ -67,14 +66,12 @@ class Follower:
         *,
         after: int = 0,
         subject: str | None = None,
-        may_rewind: bool = False,
     ) -> None:
         self.position = after
         self._bus = bus
         self._stream = stream
         self._loop = loop
         self._subject = subject
-        self._may_rewind = may_rewind
         self._inbox: asyncio.Queue[Msg | None] = asyncio.Queue()
         self._subscription: Subscription | None = None
         self._consumer_sequence = 0
@@ -110,7 +107,7 @@ class Follower:
             await self._check_not_rewound()
             name = f"follow-{secrets.token_hex(6)}"
             await self._bus.api(f"CONSUMER.CREATE.{self._stream}.{name}", self._config(name, deliver))
-        except (OutcomeUnknown, ApiRefused) as error:
+        except (NoAnswer, ApiRefused) as error:
             log.debug("cannot_follow_yet", stream=self._stream, error=str(error))
             return False
         return True
@@ -123,11 +120,8 @@ class Follower:
 
     async def _check_not_rewound(self) -> None:
         last = int((await stream_state(self._bus, self._stream))["last_seq"])
-        if last >= self.position:
-            return
-        if not self._may_rewind:
+        if last < self.position:
             raise StreamRewound(self._stream, self.position, last)
-        self.position = 0
 
     def _config(self, name: str, deliver: str) -> dict[str, Any]:
         config: dict[str, Any] = {
@@ -162,7 +156,8 @@ class Follower:
         if not self._inbox.empty():
             return self._inbox.get_nowait()
         try:
-            return await asyncio.wait_for(self._inbox.get(), _SILENCE_S)
+            async with asyncio.timeout(_SILENCE_S):
+                return await self._inbox.get()
         except TimeoutError:
             if self._bus.connected:
                 log.warning("consumer_silent", stream=self._stream)

@@ -15,12 +15,20 @@ import msgspec
 import structlog
 
 from libs.bus.connection import Bus
-from libs.bus.errors import BusError, InstanceTaken, OutcomeUnknown, PublishRefused, WrongLastSequence
+from libs.bus.errors import (
+    BusError,
+    InstanceTaken,
+    NoAnswer,
+    OutcomeUnknown,
+    PublishRefused,
+    WrongLastSequence,
+)
 from libs.bus.follow import Follower, StreamMessage
 from libs.bus.loop import MessageLoop
 from libs.bus.publisher import TTL, expecting
 from libs.bus.read import batch, last_of
 from libs.bus.telemetry import NoTelemetry
+from libs.concurrency.waiting import set_within
 from libs.contracts import streams, subjects
 from libs.contracts.limits import PRESENCE_TTL_S
 from libs.contracts.presence import PresenceRecord
@@ -30,6 +38,7 @@ log = structlog.get_logger("presence")
 
 _RENEW_S = PRESENCE_TTL_S / 3.5
 _LEAVING_TTL_S = 1
+_RETRY_S = 0.25
 _MOST_PROCESSES = 1000
 _DELETED = {"KV-Operation": "DEL", TTL: f"{_LEAVING_TTL_S}s"}
 
@@ -59,8 +68,7 @@ class Presence:
             while True:
                 self._changed.clear()
                 await self._renew()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), _RENEW_S)
+                await set_within(self._changed, _RENEW_S)
         finally:
             await self._leave()
 
@@ -95,10 +103,9 @@ class Presence:
         """Say at once that this process is gone, instead of letting the key expire."""
         if not self._bus.connected or self._revision is None:
             return
-        with contextlib.suppress(Exception):
-            await asyncio.wait_for(
-                self._bus.publish(self._subject, b"", _DELETED | expecting(self._revision)), 1.0
-            )
+        with contextlib.suppress(BusError, TimeoutError):
+            async with asyncio.timeout(1.0):
+                await self._bus.publish(self._subject, b"", _DELETED | expecting(self._revision))
 
 
 class Peers:
@@ -112,13 +119,19 @@ class Peers:
         self._services = services
         self._seen: dict[tuple[str, str], tuple[float, PresenceRecord]] = {}
         loop = MessageLoop[bytes, StreamMessage]("presence", bytes, self._handle, NoTelemetry())
-        self._follower = Follower(bus, streams.LEASES, loop, may_rewind=True)
+        self._follower = Follower(bus, streams.LEASES, loop)
         self.changed = asyncio.Event()
 
     async def prime(self) -> None:
-        """Learn who is there now, before a decision hangs on it."""
+        """Learn who is there now, before a decision hangs on it. Waits for the broker."""
+        while True:
+            try:
+                there = await list_present(self._bus)
+                break
+            except NoAnswer:
+                await asyncio.sleep(_RETRY_S)
         now = asyncio.get_running_loop().time()
-        for record in await list_present(self._bus):
+        for record in there:
             if record.service in self._services:
                 self._seen[(record.service, encode(record.instance))] = (now, record)
 

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from libs.bus.connection import Bus
-from libs.bus.errors import ApiRefused, BusError, OutcomeUnknown
+from libs.bus.errors import ApiRefused, BusError, NoAnswer
 from libs.contracts import streams
 from libs.contracts.streams import StreamBounds, StreamSpec
 
@@ -45,7 +45,7 @@ async def wait_until_provisioned(bus: Bus) -> None:
         try:
             await bus.api(f"CONSUMER.INFO.{streams.THINK}.{streams.THINKERS}")
             return
-        except (ApiRefused, OutcomeUnknown) as error:
+        except (ApiRefused, NoAnswer) as error:
             if waited % 5.0 == 0.0:
                 log.warning("waiting_for_streams", error=str(error), cure="run `perpetua provision`")
         await asyncio.sleep(_RETRY_S)
@@ -96,7 +96,7 @@ async def _api(bus: Bus, subject: str, body: object = None) -> dict[str, Any]:
     while True:
         try:
             return await bus.api(subject, body)
-        except OutcomeUnknown as error:
+        except NoAnswer as error:
             if asyncio.get_running_loop().time() > deadline:
                 raise ProvisionError(
                     "the broker does not answer JetStream requests; is `jetstream` in its configuration?"

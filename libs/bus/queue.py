@@ -15,6 +15,7 @@ from libs.bus.connection import Bus
 from libs.bus.errors import BusError
 from libs.bus.follow import delivery_metadata
 from libs.bus.loop import Dead, Done, MessageLoop, Outcome, Refused, RetryLater
+from libs.concurrency.waiting import set_within
 from libs.contracts import streams, subjects
 from libs.contracts.work import DeadLetter
 
@@ -112,9 +113,7 @@ class Puller:
             if missing > 0 and missing * 2 >= self._wanted() and self._bus.connected:
                 await self._ask(inbox, missing)
             self._wake.clear()
-            try:
-                await asyncio.wait_for(self._wake.wait(), _EXPIRES_S)
-            except TimeoutError:
+            if not await set_within(self._wake, _EXPIRES_S):
                 self._asked = 0
 
     async def _ask(self, inbox: str, count: int) -> None:

@@ -11,7 +11,7 @@ import msgspec
 from nats.aio.msg import Msg
 
 from libs.bus.connection import Bus
-from libs.bus.errors import ApiRefused, OutcomeUnknown
+from libs.bus.errors import ApiRefused, NoAnswer
 
 _BATCH_TIMEOUT_S = 5.0
 _END_OF_BATCH = "204"
@@ -51,7 +51,7 @@ async def stream_state(bus: Bus, stream: str) -> dict[str, Any]:
 
 
 async def batch(bus: Bus, stream: str, request: dict[str, Any]) -> list[Stored]:
-    """Return what a direct get with `batch` yields, from any replica. Raises `OutcomeUnknown`.
+    """Return what a direct get with `batch` yields, from any replica. Raises `NoAnswer`.
 
     The broker ends a batch with an empty message of status 204, or 404 where it holds nothing.
     """
@@ -74,10 +74,10 @@ async def batch(bus: Bus, stream: str, request: dict[str, Any]) -> list[Stored]:
                 if status in (_END_OF_BATCH, _NOT_FOUND):
                     return found
                 if status is not None:
-                    raise OutcomeUnknown(subject, f"{status} {headers.get('Description', '')}")
+                    raise NoAnswer(subject, f"status {status.split()[0]}")
                 found.append(_direct(message, headers))
     except TimeoutError as error:
-        raise OutcomeUnknown(subject, "no answer") from error
+        raise NoAnswer(subject, f"nothing within {_BATCH_TIMEOUT_S:g} s") from error
     finally:
         if not bus.client.is_closed:
             await subscription.unsubscribe()

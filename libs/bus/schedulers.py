@@ -35,7 +35,8 @@ async def ask_schedulers(bus: Bus, *, expected: int = 1) -> list[SchedulerStatus
         await bus.client.publish(subjects.SCHEDULER_STATUS, b"", reply=inbox)
         while len(answers) < expected:
             wait = _OTHERS_WITHIN_S if answers else _ANSWER_WITHIN_S
-            message = await asyncio.wait_for(arrived.get(), wait)
+            async with asyncio.timeout(wait):
+                message = await arrived.get()
             if (message.headers or {}).get("Status") is not None:
                 break
             answers.append(_decode(message.data))

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from libs.cli.errors import CliError
+from libs.concurrency.tasks import leaves
 from libs.contracts.streams import StreamBounds
-from libs.runtime.tasks import leaves
 from libs.settings.cognition import PREFIX, CognitionSettings, cognition_reader, read_cognition
 from libs.settings.process import ProcessSettings, process_reader, read_process
 from libs.supervisor.data_dir import DataDir

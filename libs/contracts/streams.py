@@ -81,7 +81,7 @@ def specs(bounds: StreamBounds) -> list[StreamSpec]:
         _bucket(CONTROL, bounds.replicas),
         _bucket(CHECKPOINTS, bounds.replicas),
         _bucket(PROPOSALS, bounds.replicas, max_msgs=bounds.max_proposals, discard="old"),
-        _bucket(LEASES, bounds.replicas, storage="memory", allow_msg_ttl=True),
+        _bucket(LEASES, bounds.replicas, allow_msg_ttl=True),
     ]
 
 

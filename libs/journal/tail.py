@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from libs.bus.connection import Bus
-from libs.bus.errors import BusError, OutcomeUnknown, SubjectFull, WrongLastSequence
+from libs.bus.errors import BusError, NoAnswer, OutcomeUnknown, SubjectFull, WrongLastSequence
 from libs.bus.publisher import expecting
 from libs.bus.read import Stored, last_of, next_of
 from libs.contracts import streams
@@ -148,7 +148,7 @@ class Tail:
             return 0
         try:
             await self._bus.api(f"STREAM.PURGE.{streams.JOURNAL}", {"filter": self.subject, "seq": keep})
-        except OutcomeUnknown:
+        except NoAnswer:
             return 0
         while self._held and self._held[0] < keep:
             self._held.popleft()
@@ -167,7 +167,7 @@ async def _persist(read: Callable[[], Awaitable[Stored | None]]) -> Stored | Non
     while True:
         try:
             return await read()
-        except OutcomeUnknown:
+        except NoAnswer:
             await asyncio.sleep(_RETRY_S)
 
 

@@ -28,11 +28,11 @@ from libs.bus.errors import BusError
 from libs.bus.loop import Fatal
 from libs.bus.presence import Presence
 from libs.bus.provision import wait_until_provisioned
+from libs.concurrency.tasks import Background, leaves
 from libs.contracts.presence import BootSummary, PresenceRecord
 from libs.runtime import logs
 from libs.runtime.health import Health, HealthServer
 from libs.runtime.metrics import ProcessMetrics
-from libs.runtime.tasks import Background, leaves
 from libs.settings.cognition import CognitionSettings, cognition_reader, read_cognition
 from libs.settings.process import ProcessSettings, process_reader, read_process
 from libs.settings.reader import EX_CONFIG, SettingError

@@ -15,12 +15,12 @@ from libs.bus.errors import BusError
 from libs.bus.presence import list_present
 from libs.bus.provision import ProvisionError, provision
 from libs.bus.telemetry import NoTelemetry
+from libs.concurrency.tasks import Background
 from libs.contracts import subjects
 from libs.contracts.presence import PresenceRecord
 from libs.contracts.streams import StreamBounds
 from libs.contracts.thoughts import ThoughtEvent
 from libs.runtime import logs
-from libs.runtime.tasks import Background
 from libs.supervisor import broker
 from libs.supervisor.errors import UpError, broker_died
 from libs.supervisor.screen import Screen
@@ -48,7 +48,7 @@ class Live:
 
     async def run(self) -> None:
         """Make the streams, wait until everybody is ready, then show thoughts as they come."""
-        logs.configure(log_format="console", level="warning", service="up", instance="up")
+        logs.configure(log_format="console", level="error", service="up", instance="up")
         async with AsyncExitStack() as stack, Background() as tasks:
             starting = tasks.create_task(self._until_broker_dies())
             bus = await self._connected(stack)

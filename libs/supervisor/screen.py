@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _LINES_PER_SECOND = 20
 _SHOWN_LEVELS = ("warning", "error", "critical")
+_SAID_BY_US = frozenset({"broker_away", "waiting_for_broker"})
 _FIELDS_LEFT_OUT = frozenset({"event", "level", "timestamp", "service", "instance"})
 
 
@@ -83,7 +84,7 @@ class Screen:
             if text.strip() and instance != "nats-1":
                 self._say("process", f"{instance}: {brief(text, 500)}", "yellow", instance=instance)
             return
-        if record.get("level") in _SHOWN_LEVELS:
+        if record.get("level") in _SHOWN_LEVELS and record.get("event") not in _SAID_BY_US:
             fields = " ".join(f"{k}={v}" for k, v in record.items() if k not in _FIELDS_LEFT_OUT)
             text = f"{instance}: {record.get('event', '')} {fields}"
             self._say("process", brief(text, 500), "yellow", instance=instance)

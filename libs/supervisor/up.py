@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from libs.concurrency.tasks import Background
 from libs.contracts.streams import StreamBounds
-from libs.runtime.tasks import Background
 from libs.supervisor import broker
 from libs.supervisor.child import Child
 from libs.supervisor.data_dir import DataDir, RunRecord

@@ -9,14 +9,14 @@ import msgspec
 import structlog
 
 from libs.bus.connection import Bus
-from libs.bus.errors import BusError, OutcomeUnknown
+from libs.bus.errors import BusError
 from libs.bus.follow import Follower, StreamMessage
 from libs.bus.loop import MessageLoop
 from libs.bus.read import stream_state
+from libs.concurrency.tasks import Background
 from libs.contracts import streams, subjects
 from libs.contracts.journal import Position, PublicRecord
 from libs.journal.tail import JournalHole
-from libs.runtime.tasks import Background
 from services.compressor.folding import Publication, publications
 from services.compressor.metrics import CompressorMetrics
 from services.compressor.progress import Progress
@@ -72,7 +72,7 @@ class Publishing:
                 continue
             try:
                 await self._session()
-            except* (OutcomeUnknown, JournalHole, BusError) as group:
+            except* BusError as group:
                 self._note_end(group)
             self.publishes.clear()
             await asyncio.sleep(_RETRY_S)

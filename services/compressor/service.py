@@ -10,9 +10,9 @@ import structlog
 
 from libs.bus.errors import BusError
 from libs.bus.presence import Peers, in_charge
+from libs.concurrency.tasks import Background
 from libs.contracts.presence import BootSummary
 from libs.runtime.process import Process, versions
-from libs.runtime.tasks import Background
 from services.compressor.metrics import CompressorMetrics
 from services.compressor.publishing import Publishing
 

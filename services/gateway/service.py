@@ -14,9 +14,9 @@ from litestar.types import ASGIApp
 from prometheus_client import Gauge
 
 from libs.bus.presence import Peers
+from libs.concurrency.tasks import Background
 from libs.contracts.presence import BootSummary
 from libs.runtime.process import ConfigurationError, Process, own_version, versions
-from libs.runtime.tasks import Background
 from libs.settings.process import ProcessSettings
 from services.gateway.app import make_app
 from services.gateway.feed import Feed

@@ -16,6 +16,7 @@ from libs.bus.connection import Bus
 from libs.bus.errors import BusError, OutcomeUnknown, WrongLastSequence
 from libs.bus.publisher import expecting
 from libs.bus.read import last_of
+from libs.concurrency.waiting import set_within
 from libs.contracts import streams, subjects
 from libs.contracts.journal import Reaped, Reaping, RegistryRecord, Spawned
 from libs.contracts.registry import StoredLoop, StoredPersona
@@ -82,10 +83,7 @@ class Buckets:
             if self._in_charge():
                 await self._write()
                 await self._trim(tail)
-            try:
-                await asyncio.wait_for(self._wake.wait(), _LOOK_S)
-            except TimeoutError:
-                continue
+            await set_within(self._wake, _LOOK_S)
 
     async def _write(self) -> None:
         through, changed, loop_changed = self._noted, self._changed, self._loop_changed

@@ -17,6 +17,7 @@ import structlog
 
 from libs.bus.connection import Bus
 from libs.bus.errors import BusError
+from libs.concurrency.waiting import set_within
 from libs.contracts import subjects
 from libs.contracts.journal import Reaping, ShardRecord
 from libs.contracts.personas import ReapPersonaRequest, ReapPersonaResponse
@@ -89,10 +90,7 @@ class Reaper:
             if self._to_announce:
                 await self._announce(list(self._to_announce)[:REAPED_AT_ONCE])
                 continue
-            try:
-                await asyncio.wait_for(self._wake.wait(), _LOOK_S)
-            except TimeoutError:
-                continue
+            await set_within(self._wake, _LOOK_S)
 
     async def _announce(self, persona_ids: list[str]) -> None:
         try:

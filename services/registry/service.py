@@ -13,6 +13,7 @@ from prometheus_client import Gauge
 from libs.bus.endpoints import Gate, listening, micro_service
 from libs.bus.loop import MessageLoop
 from libs.bus.presence import Peers, in_charge
+from libs.concurrency.tasks import Background
 from libs.contracts import subjects
 from libs.contracts.journal import Halted
 from libs.contracts.presence import BootSummary
@@ -21,7 +22,6 @@ from libs.journal.tail import Tail
 from libs.roster.load import follow, load
 from libs.roster.state import Roster
 from libs.runtime.process import Process, own_version, versions
-from libs.runtime.tasks import Background
 from services.registry.buckets import Buckets
 from services.registry.committer import Committer
 from services.registry.handlers import Handlers

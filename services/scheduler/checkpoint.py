@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from libs.bus.connection import Bus
-from libs.bus.errors import BusError, OutcomeUnknown, WrongLastSequence
+from libs.bus.errors import BusError, NoAnswer, WrongLastSequence
 from libs.bus.publisher import expecting
 from libs.bus.read import last_of
 from libs.contracts import streams, subjects
@@ -59,7 +59,7 @@ class Checkpoints:
     async def store(self, ledger: Ledger, sequence: int) -> None:
         """Store what changed as of a journal sequence.
 
-        Raises `CheckpointFenced`, or `OutcomeUnknown` when the broker does not answer; both leave the last
+        Raises `CheckpointFenced`, or `NoAnswer` when the broker does not answer; both leave the last
         stored checkpoint good.
         """
         changed = ledger.take_changed()
@@ -101,7 +101,7 @@ class Checkpoints:
                 expected = expecting(self._revisions.get(subject, 0))
                 self._revisions[subject] = await self._bus.publish(subject, data, expected)
                 return
-            except OutcomeUnknown:
+            except NoAnswer:
                 if attempt == _ATTEMPTS - 1:
                     raise
             except WrongLastSequence as error:

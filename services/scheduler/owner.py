@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from libs.bus.connection import Bus
-from libs.bus.errors import BusError, OutcomeUnknown
+from libs.bus.errors import BusError, NoAnswer
 from libs.contracts import subjects
 from libs.contracts.journal import ShardRecord, ThoughtEntry
 from libs.contracts.limits import JOURNAL_DEPTH, RECORD_BYTES, THOUGHT_BYTES
@@ -286,7 +286,7 @@ class ShardOwner:
     async def _checkpoint(self) -> None:
         try:
             await self._checkpoints.store(self.ledger, self._tail.sequence)
-        except OutcomeUnknown as error:
+        except NoAnswer as error:
             log.warning("checkpoint_not_stored", shard=self.shard, error=str(error))
         except CheckpointFenced as error:
             await self._tail.catch_up()

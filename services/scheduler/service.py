@@ -13,6 +13,7 @@ import structlog
 from libs.bus.endpoints import Gate, Request, listening
 from libs.bus.loop import MessageLoop
 from libs.bus.presence import Peers
+from libs.concurrency.tasks import Background
 from libs.contracts import subjects
 from libs.contracts.journal import ThoughtEntry
 from libs.contracts.limits import SHARDS
@@ -24,7 +25,6 @@ from libs.journal.tail import Tail
 from libs.roster.load import follow, load
 from libs.roster.state import Roster
 from libs.runtime.process import Process, versions
-from libs.runtime.tasks import Background
 from services.scheduler.adopting import adopt
 from services.scheduler.changes import Changes
 from services.scheduler.halting import halt_shard

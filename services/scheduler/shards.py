@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
 
-from libs.bus.errors import ApiRefused, OutcomeUnknown
+from libs.bus.errors import ApiRefused, NoAnswer
 from libs.bus.presence import Peers, chosen
 from libs.cognition.context import Recent, recent, restored
+from libs.concurrency.tasks import Background
+from libs.concurrency.waiting import set_within
 from libs.contracts.limits import SHARDS
 from libs.contracts.tokens import shard_of
 from libs.contracts.work import ContextLine
 from libs.journal.place import Place
-from libs.runtime.tasks import Background
 from services.scheduler.checkpoint import CheckpointFenced
 from services.scheduler.history import History
 from services.scheduler.metrics import SchedulerMetrics
@@ -29,7 +30,7 @@ _TIDY_S = 5.0
 _TAKEN_AT_ONCE = 16
 _BACK_OFF_S = (1.0, 2.5)
 
-_Retriable = (Fenced, CheckpointFenced, OutcomeUnknown, ApiRefused)
+_Retriable = (Fenced, CheckpointFenced, NoAnswer, ApiRefused)
 
 
 class Shards:
@@ -85,8 +86,7 @@ class Shards:
             while not self._closing:
                 await self._look(tasks)
                 self._peers.changed.clear()
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._peers.changed.wait(), _LOOK_S)
+                await set_within(self._peers.changed, _LOOK_S)
             for release in self._releases.values():
                 release.set()
 
@@ -130,7 +130,7 @@ class Shards:
         try:
             async with self._read_history() as history:
                 self._install(history, shards)
-        except (OutcomeUnknown, ApiRefused) as error:
+        except (NoAnswer, ApiRefused) as error:
             log.warning("history_not_read", error=str(error))
             for shard in shards:
                 self._forget(shard)

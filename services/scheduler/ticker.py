@@ -14,6 +14,7 @@ import structlog
 from libs.bus.connection import Bus
 from libs.bus.errors import OutcomeUnknown, PublishRefused
 from libs.cognition.context import Recent
+from libs.concurrency.waiting import set_within
 from libs.contracts import subjects
 from libs.contracts.limits import CHUNK_PERSONAS, RECORD_BYTES
 from libs.contracts.personas import PersonaStatus
@@ -126,10 +127,7 @@ class Ticker:
                     tasks.create_task(self._publish(owner, owner.dispatches.begin(chunk, now), data))
                 await asyncio.sleep(0)
                 continue
-            try:
-                await asyncio.wait_for(self._wake.wait(), None if due is None else due - now)
-            except TimeoutError:
-                continue
+            await set_within(self._wake, None if due is None else due - now)
 
     def _tick(self, due: list[tuple[str, float]], now: float) -> list[tuple[ShardOwner, Chunk, bytes]]:
         run = self.run_now

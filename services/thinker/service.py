@@ -13,11 +13,11 @@ import structlog
 from libs.bus.endpoints import Gate
 from libs.bus.loop import MessageLoop
 from libs.bus.queue import Puller, Work
+from libs.concurrency.tasks import Background
 from libs.contracts import streams
 from libs.contracts.presence import BootSummary
 from libs.contracts.work import Chunk
 from libs.runtime.process import Process, versions
-from libs.runtime.tasks import Background
 from services.thinker.backends.base import Backend
 from services.thinker.backends.choosing import LOOK_AGAIN_S, choose, choose_again, ignored, is_provisional
 from services.thinker.metrics import ThinkerMetrics

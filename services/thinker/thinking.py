@@ -12,10 +12,10 @@ import structlog
 from libs.bus.loop import Postpone
 from libs.bus.queue import Work
 from libs.cognition.compose import compose
+from libs.concurrency.tasks import Background
 from libs.contracts.journal import ThoughtEntry
 from libs.contracts.limits import ACK_WAIT_S
 from libs.contracts.work import Chunk, WorkItem
-from libs.runtime.tasks import Background
 from services.thinker.backends.base import Backend
 from services.thinker.metrics import ThinkerMetrics
 from services.thinker.prompt import build

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_CANCEL_AGAIN_S = 0.25
+
 
 class Background(asyncio.TaskGroup):
     """A task group that cancels, and awaits, what still runs when its context ends.
@@ -37,9 +39,11 @@ class Background(asyncio.TaskGroup):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            for task in list(self._started):
+        # Again and again: a library's `wait_for` may swallow a cancellation (Python 3.11).
+        while self._started:
+            for task in self._started:
                 task.cancel()
+            await asyncio.wait(self._started, timeout=_CANCEL_AGAIN_S)
         await super().__aexit__(kind, error, trace)
 
 

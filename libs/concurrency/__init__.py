@@ -1,0 +1,1 @@
+"""Structured concurrency: tasks with an owner, waits with an end."""
