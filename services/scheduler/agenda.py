@@ -1,38 +1,40 @@
-"""When each persona is due. Pure: times are seconds of a monotonic clock that the caller reads."""
+"""When each shard's personas are due. Pure: times are seconds of a monotonic clock that the caller reads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
+
+RATE = 20_000
+"""Dispatches a second that ticks are spread for: so many personas are not made due in less than a second."""
 
 
 class Agenda:
-    """Personas by the time of their next tick [3.1, 3.4].
+    """Shards by the time of their next tick [3.1, 3.4].
 
-    A tick that comes late is followed by the next one at once, but never by a burst: the next is due one
-    interval after this one was, or now.
+    All personas of a shard tick together, so that their work travels together. A tick that comes late is
+    followed by the next one at once, but never by a burst: the next is due one interval after this one was,
+    or now.
     """
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
-        self._due: dict[str, float] = {}
-        self._heap: list[tuple[float, str]] = []
+        self._due: dict[int, float] = {}
+        self._heap: list[tuple[float, int]] = []
 
     def __len__(self) -> int:
         return len(self._due)
 
-    def __contains__(self, persona_id: str) -> bool:
-        return persona_id in self._due
+    def __contains__(self, shard: int) -> bool:
+        return shard in self._due
 
-    def add(self, persona_id: str, due: float) -> None:
-        """Give a persona its first tick; one that has a time already keeps it."""
-        if persona_id not in self._due:
-            self._set(persona_id, due)
+    def add(self, shard: int, due: float) -> None:
+        """Give a shard its first tick; one that has a time already keeps it."""
+        if shard not in self._due:
+            self._set(shard, due)
 
-    def remove(self, persona_ids: Iterable[str]) -> None:
-        """Tick these no more."""
-        for persona_id in persona_ids:
-            self._due.pop(persona_id, None)
+    def remove(self, shard: int) -> None:
+        """Tick a shard no more."""
+        self._due.pop(shard, None)
 
     def clear(self) -> None:
         """Tick nobody."""
@@ -42,36 +44,48 @@ class Agenda:
     def set_interval(self, interval: float, now: float) -> None:
         """Change the interval: whoever would wait longer than the new one waits that long from now."""
         self._interval = interval
-        self._due = {name: min(due, now + interval) for name, due in self._due.items()}
-        self._heap = [(due, name) for name, due in self._due.items()]
+        self._due = {shard: min(due, now + interval) for shard, due in self._due.items()}
+        self._heap = [(due, shard) for shard, due in self._due.items()]
         heapify(self._heap)
-
-    def again(self, persona_id: str, due: float) -> None:
-        """Move a persona's next tick forward: what was begun for it came to nothing."""
-        if persona_id in self._due:
-            self._set(persona_id, min(due, self._due[persona_id]))
 
     def next_due(self) -> float | None:
         """Return the time of the next tick; None where nobody is to be ticked."""
         while self._heap:
-            due, persona_id = self._heap[0]
-            if self._due.get(persona_id) == due:
+            due, shard = self._heap[0]
+            if self._due.get(shard) == due:
                 return due
             heappop(self._heap)
         return None
 
-    def take_due(self, now: float, most: int) -> list[tuple[str, float]]:
-        """Return up to `most` personas that are due, each with the time it was due, and set their next."""
-        taken: list[tuple[str, float]] = []
-        while len(taken) < most:
-            due = self.next_due()
-            if due is None or due > now:
-                break
+    def take_due(self, now: float) -> list[tuple[int, float]]:
+        """Return the shards that are due, each with the time it was due, and set their next times."""
+        taken: list[tuple[int, float]] = []
+        while (due := self.next_due()) is not None and due <= now:
             taken.append((heappop(self._heap)[1], due))
-        for persona_id, due in taken:
-            self._set(persona_id, max(due + self._interval, now))
+        for shard, due in taken:
+            self._set(shard, max(due + self._interval, now))
         return taken
 
-    def _set(self, persona_id: str, due: float) -> None:
-        self._due[persona_id] = due
-        heappush(self._heap, (due, persona_id))
+    def _set(self, shard: int, due: float) -> None:
+        self._due[shard] = due
+        heappush(self._heap, (due, shard))
+
+
+def first_tick(now: float, since_start: float, since_tick: float | None, interval: float) -> float:
+    """Return when a shard ticks first that is taken over while the loop runs.
+
+    Ticks keep to the rhythm of the run's start, so a restart shifts nothing. A shard that has not ticked in
+    this run, or missed a tick, is due at once. `since_tick` is None where it never ticked.
+    """
+    into = since_start % interval
+    if since_tick is None or since_tick > into:
+        return now
+    return now + interval - into
+
+
+def spread(personas: int, interval: float) -> float:
+    """Return over how many seconds of the interval the ticks of so many personas are spread.
+
+    None to speak of for a small swarm. A large one would otherwise be due all at once, and be late.
+    """
+    return min(personas / RATE, 0.8 * interval)

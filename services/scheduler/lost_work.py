@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -43,12 +43,10 @@ class LostWork:
         self,
         bus: Bus,
         owners: Mapping[int, ShardOwner],
-        again: Callable[[list[str]], None],
         metrics: SchedulerMetrics,
     ) -> None:
         self._bus = bus
         self._owners = owners
-        self._again = again
         self._metrics = metrics
 
     async def exhausted(self, advisory: Exhausted, _: Request) -> None:
@@ -76,7 +74,7 @@ class LostWork:
         held = await message_at(self._bus, streams.THINK, dispatch.sequence)
         if held is None:
             log.warning("work_vanished", shard=owner.shard, thoughts=len(dispatch.waiting))
-            self._again(owner.dispatches.drop(dispatch))
+            owner.dispatches.drop(dispatch)
         elif dispatch.granted_to is not None and now - dispatch.touched > _DEAD_AFTER_S:
             await self._bury(owner, dispatch, MAX_DELIVER)
 

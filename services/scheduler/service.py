@@ -70,7 +70,7 @@ class Scheduler:
             process.cognition.enabled,
             self.metrics,
         )
-        self.lost_work = LostWork(self.bus, self.shards.live, self.ticker.again, self.metrics)
+        self.lost_work = LostWork(self.bus, self.shards.live, self.metrics)
         self.changes = Changes(self.roster, self.shards, self.ticker, self._halt, tasks)
         self.registry = Tail(self.bus, subjects.JOURNAL_REGISTRY, self.changes.fold)
         self.metrics.in_flight.set_function(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
@@ -16,13 +15,13 @@ from libs.bus.errors import OutcomeUnknown, PublishRefused
 from libs.cognition.context import Recent
 from libs.concurrency.waiting import set_within
 from libs.contracts import subjects
-from libs.contracts.limits import CHUNK_PERSONAS, RECORD_BYTES
+from libs.contracts.limits import CHUNK_PERSONAS, RECORD_BYTES, SHARDS
 from libs.contracts.personas import PersonaStatus
 from libs.contracts.registry import LoopPhase, LoopState
 from libs.contracts.tokens import shard_of
 from libs.contracts.work import Chunk, WorkItem
 from libs.roster.state import Roster
-from services.scheduler.agenda import Agenda
+from services.scheduler.agenda import Agenda, first_tick, spread
 from services.scheduler.dispatches import Dispatch
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
@@ -31,12 +30,10 @@ log = structlog.get_logger("ticker")
 
 _encode = msgspec.json.Encoder().encode
 
-_BEAT = ""
+_BEAT = -1
 """Stands in the agenda for the loop itself: `last_tick_at` advances with no persona at all [3.4]."""
 
-_TAKEN_AT_ONCE = 512
 _PUBLISH_RETRY_S = 0.1
-_FULL_RETRY_S = 1.0
 
 
 class Ticker:
@@ -59,6 +56,8 @@ class Ticker:
         self._enabled = enabled
         self._metrics = metrics
         self._agenda = Agenda(1.0)
+        self._members: dict[int, dict[str, None]] = {}
+        self._personas = 0
         self._wake = asyncio.Event()
 
     @property
@@ -79,42 +78,41 @@ class Ticker:
         else:
             now = self._now()
             self._agenda.set_interval(self._interval(), now)
-            if _BEAT not in self._agenda:
-                self._agenda.add(_BEAT, now)
-                for shard in self._owners:
-                    self.enter(shard)
+            self._agenda.add(_BEAT, now)
+            for shard in self._members:
+                self._arm(shard, now)
         self._wake.set()
 
     def enter(self, shard: int) -> None:
-        """Begin to tick a shard's personas, each when its interval since its last tick is over."""
-        if self.run_now is None:
-            return
-        self._agenda.add(_BEAT, self._now())
-        ledger = self._owners[shard].ledger
-        for persona_id in self._roster_of(shard):
-            self._agenda.add(persona_id, self._resume(ledger.persona(persona_id).last_tick_at))
-        self._wake.set()
+        """Begin to tick a shard's personas."""
+        members = self._active(shard)
+        self._members[shard] = dict.fromkeys(members)
+        self._personas += len(members)
+        if self.run_now is not None:
+            now = self._now()
+            self._agenda.add(_BEAT, now)
+            self._arm(shard, now)
+            self._wake.set()
 
     def leave(self, shard: int) -> None:
         """Tick a shard's personas no more."""
-        self._agenda.remove(self._roster_of(shard))
+        self._personas -= len(self._members.pop(shard, ()))
+        self._agenda.remove(shard)
 
     def spawned(self, persona_id: str) -> None:
-        """Tick a new persona at once, where its shard is ours."""
-        if self.run_now is not None and shard_of(persona_id) in self._owners:
-            self._agenda.add(persona_id, self._now())
-            self._wake.set()
+        """Tick a new persona from its shard's next tick on, where the shard is ours."""
+        members = self._members.get(shard_of(persona_id))
+        if members is not None and persona_id not in members:
+            members[persona_id] = None
+            self._personas += 1
 
     def reaped(self, persona_ids: Iterable[str]) -> None:
         """Tick these no more."""
-        self._agenda.remove(persona_ids)
-
-    def again(self, persona_ids: Iterable[str], after: float = 0.0) -> None:
-        """Tick these soon: what was begun for them came to nothing."""
-        due = self._now() + after
         for persona_id in persona_ids:
-            self._agenda.again(persona_id, due)
-        self._wake.set()
+            members = self._members.get(shard_of(persona_id), {})
+            if persona_id in members:
+                del members[persona_id]
+                self._personas -= 1
 
     async def run(self, tasks: asyncio.TaskGroup) -> None:
         """Tick until cancelled; chunks are published by tasks of the group."""
@@ -122,34 +120,32 @@ class Ticker:
             self._wake.clear()
             due = self._agenda.next_due()
             now = self._now()
-            if due is not None and due <= now:
-                for owner, chunk, data in self._tick(self._agenda.take_due(now, _TAKEN_AT_ONCE), now):
-                    tasks.create_task(self._publish(owner, owner.dispatches.begin(chunk, now), data))
-                await asyncio.sleep(0)
+            if due is None or due > now:
+                await set_within(self._wake, None if due is None else due - now)
                 continue
-            await set_within(self._wake, None if due is None else due - now)
+            for shard, since in self._agenda.take_due(now):
+                self._tick(shard, since, tasks)
+                await asyncio.sleep(0)
 
-    def _tick(self, due: list[tuple[str, float]], now: float) -> list[tuple[ShardOwner, Chunk, bytes]]:
+    def _tick(self, shard: int, since: float, tasks: asyncio.TaskGroup) -> None:
         run = self.run_now
         if run is None:
-            return []
+            return
         self.last_tick_at = at = datetime.now(UTC)
-        items: dict[int, list[WorkItem]] = defaultdict(list)
-        for persona_id, since in due:
-            shard = shard_of(persona_id)
-            owner = self._owners.get(shard)
-            if persona_id == _BEAT or owner is None or owner.is_halted(run):
-                continue
-            if owner.dispatches.in_flight(persona_id):
-                self._metrics.skipped.inc()
-                continue
-            self._metrics.lag.observe(now - since)
-            items[shard].append(self._item(persona_id, owner, at))
-        return [
-            (self._owners[shard], chunk, data)
-            for shard, wanted in items.items()
-            for chunk, data in pack(shard, run, wanted)
-        ]
+        owner = self._owners.get(shard)
+        if owner is None or owner.is_halted(run):
+            return
+        now = self._now()
+        self._metrics.lag.observe(now - since)
+        for chunk, data in pack(shard, run, self._due(owner, at)):
+            tasks.create_task(self._publish(owner, owner.dispatches.begin(chunk, now), data))
+
+    def _due(self, owner: ShardOwner, at: datetime) -> list[WorkItem]:
+        """Return what is to be thought; a persona whose last thought is under way skips its tick [3.2]."""
+        members = self._members[owner.shard]
+        free = [persona_id for persona_id in members if not owner.dispatches.in_flight(persona_id)]
+        self._metrics.skipped.inc(len(members) - len(free))
+        return [self._item(persona_id, owner, at) for persona_id in free]
 
     def _item(self, persona_id: str, owner: ShardOwner, at: datetime) -> WorkItem:
         identity = self._roster.personas[persona_id].identity
@@ -176,26 +172,28 @@ class Ticker:
                 await asyncio.sleep(_PUBLISH_RETRY_S)
             except PublishRefused as error:
                 log.warning("work_refused", shard=owner.shard, error=str(error))
-                self.again(owner.dispatches.drop(dispatch), _FULL_RETRY_S)
+                owner.dispatches.drop(dispatch)
             else:
                 if dispatch.granted_to is None:
                     dispatch.sequence = sequence
                 return
 
-    def _roster_of(self, shard: int) -> list[str]:
+    def _active(self, shard: int) -> list[str]:
         return [
             persona_id
             for persona_id in self._roster.in_shard(shard)
             if self._roster.personas[persona_id].status is PersonaStatus.ACTIVE
         ]
 
-    def _resume(self, last_tick_at: datetime | None) -> float:
-        loop = self._loop()
-        now = self._now()
-        if last_tick_at is None or loop.started_at is None or last_tick_at < loop.started_at:
-            return now
-        since = (datetime.now(UTC) - last_tick_at).total_seconds()
-        return now + min(max(self._interval() - since, 0.0), self._interval())
+    def _arm(self, shard: int, now: float) -> None:
+        """Put a shard into the agenda, in the rhythm of the run and a little behind the shards before it."""
+        started_at, interval = self._loop().started_at, self._interval()
+        wall = datetime.now(UTC)
+        ticked_at = self._owners[shard].ledger.last_tick_at
+        since_start = (wall - started_at).total_seconds() if started_at is not None else 0.0
+        since_tick = (wall - ticked_at).total_seconds() if ticked_at is not None else None
+        offset = spread(self._personas, interval) * shard / SHARDS
+        self._agenda.add(shard, first_tick(now, max(since_start, 0.0), since_tick, interval) + offset)
 
     def _loop(self) -> LoopState:
         assert self._roster.loop is not None

@@ -75,11 +75,13 @@ class Thinking:
         indexes = await self._owners.grant(chunk, work.sequence, work.deliveries)
         items = [chunk.items[index] for index in indexes]
         if not items:
-            return
+            return None
         now = datetime.now(UTC)
         for item in items:
             self._metrics.queue_wait.observe(max((now - item.tick_at).total_seconds(), 0.0))
-        await _Answers(self, chunk, items).settle_all()
+        if self._backend().immediate:
+            return await self.settle(chunk, [await self.answer(item, chunk.run) for item in items])
+        return await _Answers(self, chunk, items).settle_all()
 
     async def answer(self, item: WorkItem, run: int) -> ThoughtEntry:
         """Return an item's thought, by the model or as the declared fallback."""

@@ -23,6 +23,9 @@ class Backend(Protocol):
     capacity: int
     """Prompts that may usefully be under way at once."""
 
+    immediate: bool
+    """Whether it answers without waiting for anything, so that prompts need not be asked side by side."""
+
     async def answer(self, prompt: Prompt) -> Answer:
         """Answer one prompt."""
 

@@ -46,6 +46,7 @@ class Loaded:
 class CTranslate2:
     """Generates in batches: what waits goes together, shortest with shortest, on as many threads as cores."""
 
+    immediate = False
     ignores = ("THINKER_REPEAT_LAST_N",)
     """Settings that this backend cannot honour: its penalty looks back on the whole text."""
 

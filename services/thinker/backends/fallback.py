@@ -10,6 +10,7 @@ class Fallback:
     """Answers nothing, and says why: `error` is what each thought carries, null where that was chosen."""
 
     capacity = 4096
+    immediate = True
 
     def __init__(self, description: str, error: str | None) -> None:
         self.description = description

@@ -60,6 +60,7 @@ class OpenAICompat:
     """Asks the endpoint for each prompt, side by side. Retries once where that can help [3.13]."""
 
     capacity = CONCURRENCY
+    immediate = False
     ignores = ("THINKER_REPEAT_PENALTY", "THINKER_REPEAT_LAST_N", "THINKER_SEED")
     """Settings that this backend cannot honour."""
 
