@@ -16,8 +16,7 @@ class Agenda:
     or now.
     """
 
-    def __init__(self, interval: float) -> None:
-        self._interval = interval
+    def __init__(self) -> None:
         self._due: dict[int, float] = {}
         self._heap: list[tuple[float, int]] = []
 
@@ -41,10 +40,9 @@ class Agenda:
         self._due.clear()
         self._heap.clear()
 
-    def set_interval(self, interval: float, now: float) -> None:
-        """Change the interval: whoever would wait longer than the new one waits that long from now."""
-        self._interval = interval
-        self._due = {shard: min(due, now + interval) for shard, due in self._due.items()}
+    def hasten(self, latest: float) -> None:
+        """Let nobody wait longer than until `latest`: the interval has become shorter."""
+        self._due = {shard: min(due, latest) for shard, due in self._due.items()}
         self._heap = [(due, shard) for shard, due in self._due.items()]
         heapify(self._heap)
 
@@ -57,13 +55,13 @@ class Agenda:
             heappop(self._heap)
         return None
 
-    def take_due(self, now: float) -> list[tuple[int, float]]:
+    def take_due(self, now: float, interval: float) -> list[tuple[int, float]]:
         """Return the shards that are due, each with the time it was due, and set their next times."""
         taken: list[tuple[int, float]] = []
         while (due := self.next_due()) is not None and due <= now:
             taken.append((heappop(self._heap)[1], due))
         for shard, due in taken:
-            self._set(shard, max(due + self._interval, now))
+            self._set(shard, max(due + interval, now))
         return taken
 
     def _set(self, shard: int, due: float) -> None:

@@ -55,7 +55,7 @@ class Ticker:
         self._shared = shared
         self._enabled = enabled
         self._metrics = metrics
-        self._agenda = Agenda(1.0)
+        self._agenda = Agenda()
         self._members: dict[int, dict[str, None]] = {}
         self._personas = 0
         self._wake = asyncio.Event()
@@ -77,7 +77,7 @@ class Ticker:
             self._agenda.clear()
         else:
             now = self._now()
-            self._agenda.set_interval(self._interval(), now)
+            self._agenda.hasten(now + self._interval())
             self._agenda.add(_BEAT, now)
             for shard in self._members:
                 self._arm(shard, now)
@@ -123,7 +123,7 @@ class Ticker:
             if due is None or due > now:
                 await set_within(self._wake, None if due is None else due - now)
                 continue
-            for shard, since in self._agenda.take_due(now):
+            for shard, since in self._agenda.take_due(now, self._interval()):
                 self._tick(shard, since, tasks)
                 await asyncio.sleep(0)
 
