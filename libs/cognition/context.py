@@ -11,9 +11,9 @@ from msgspec import Struct
 
 from libs.cognition.text import CONTEXT_EXCERPT_CHARS, trim
 from libs.contracts.limits import CONTEXT_EVENTS
+from libs.contracts.place import Place
 from libs.contracts.thoughts import EventType
 from libs.contracts.work import ContextLine
-from libs.journal.place import Place
 
 Recent: TypeAlias = "deque[tuple[Place, ContextLine]]"
 

@@ -15,6 +15,7 @@ from msgspec import Struct
 from libs.cognition.text import RATIONALE_CHARS, SUMMARY_CHARS, count_facts, trim
 from libs.contracts import streams, subjects
 from libs.contracts.journal import PublicRecord, ThoughtEntry
+from libs.contracts.place import Place
 from libs.contracts.thoughts import (
     EventType,
     MemorySnapshot,
@@ -24,7 +25,6 @@ from libs.contracts.thoughts import (
     ProposalStatus,
     ThoughtPayload,
 )
-from libs.journal.place import Place
 
 _SNAPSHOT_IDS = UUID("6d1f1f4e-6f0e-4f0c-9a54-2f9f0b8f4c11")
 _EVIDENCE = ["internal.thought_stream"]

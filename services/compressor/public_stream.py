@@ -13,8 +13,8 @@ import msgspec
 from libs.bus.connection import Bus
 from libs.bus.publisher import EXPECTED_LAST_SEQUENCE
 from libs.bus.read import message_at, stream_state
+from libs.contracts.place import Place, format_place, parse_place
 from libs.contracts.streams import PLACE
-from libs.journal.place import Place, format_place, parse_place
 
 
 class PublicStream:

@@ -14,8 +14,8 @@ from libs.bus.telemetry import Telemetry
 from libs.cognition.context import SHARED_TYPES, Recent, context_line, recent
 from libs.contracts import streams
 from libs.contracts.journal import RegistryRecord
+from libs.contracts.place import Place, parse_place
 from libs.contracts.streams import PLACE
-from libs.journal.place import Place, parse_place
 from libs.journal.tail import Tail
 
 _decode_record = msgspec.json.Decoder(RegistryRecord).decode

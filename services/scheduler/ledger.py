@@ -10,8 +10,8 @@ import msgspec
 from libs.cognition.context import Recent, context_line, merge, recent, restored
 from libs.contracts import subjects
 from libs.contracts.journal import ShardRecord, ThoughtEntry
+from libs.contracts.place import Place
 from libs.contracts.work import ContextLine, Counters
-from libs.journal.place import Place
 from libs.journal.tail import JournalHole
 
 _decode = msgspec.json.Decoder(ShardRecord).decode

@@ -15,9 +15,9 @@ from libs.cognition.context import Recent, recent, restored
 from libs.concurrency.tasks import Background
 from libs.concurrency.waiting import set_within
 from libs.contracts.limits import SHARDS
+from libs.contracts.place import Place
 from libs.contracts.tokens import shard_of
 from libs.contracts.work import ContextLine
-from libs.journal.place import Place
 from services.scheduler.checkpoint import CheckpointFenced
 from services.scheduler.history import History
 from services.scheduler.metrics import SchedulerMetrics

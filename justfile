@@ -1,0 +1,70 @@
+# Everything a person does here. `just` lists it.
+
+python := ".venv/bin/python"
+
+[private]
+default:
+    @{{ just_executable() }} --list
+
+# Install the project into .venv
+[group('run')]
+install: (_install "runtime")
+
+# Bring everything up on this machine: a broker, five services, thoughts on the screen
+[group('run')]
+up *ARGS: install
+    @.venv/bin/perpetua up {{ ARGS }}
+
+# Lint, types, import rules and every test
+[group('check')]
+test *ARGS: lint _system
+    {{ python }} -m pytest {{ ARGS }}
+
+# The quick part: no swarm is brought up
+[group('check')]
+unit *ARGS: (_install "dev")
+    {{ python }} -m pytest tests/unit tests/bus tests/house {{ ARGS }}
+
+# How many numbered facts of the specification hold
+[group('check')]
+conformance: (_install "dev")
+    {{ python }} -m pytest -q tests -m fact --facts
+
+# Style, types and import rules
+[group('check')]
+lint: (_install "dev")
+    {{ python }} -m ruff check
+    {{ python }} -m ruff format --check
+    {{ python }} -m mypy
+    .venv/bin/lint-imports --no-logo
+
+# Put the code into the project's format
+[group('check')]
+format: (_install "dev")
+    {{ python }} -m ruff check --fix
+    {{ python }} -m ruff format
+
+# Start time and memory
+[group('measure')]
+bench-startup *ARGS: (_install "dev")
+    {{ python }} -m bench.startup {{ ARGS }}
+
+# Write docs/settings.md, docs/openapi.json and the other generated pages anew
+[group('maintain')]
+docs: (_install "dev")
+    {{ python }} -m libs.docs
+
+# Compile the hashed requirements anew after a change of pyproject.toml
+[group('maintain')]
+lock: (_install "dev")
+    .venv/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/runtime.txt
+    .venv/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml --group dev -o requirements/dev.txt
+    .venv/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header requirements/build.in -o requirements/build.txt
+
+# Chromium for the browser tests, where it is missing and this user may install it
+_system:
+    @command -v chromium >/dev/null || (test "$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y chromium >/dev/null) || echo "no chromium: the browser test is skipped"
+
+# Install what a list of requirements names, unless exactly that is installed
+_install WHAT:
+    @requirements/install {{ WHAT }}

@@ -1,0 +1,46 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from libs.runtime.imports import preload
+
+preload()
+
+from libs.bus.connection import Bus, connect  # noqa: E402 - nats-py is to be loaded the light way
+from libs.bus.provision import provision  # noqa: E402
+from libs.bus.telemetry import NoTelemetry  # noqa: E402
+from libs.contracts.streams import StreamBounds  # noqa: E402
+from tests.support.broker import Broker  # noqa: E402
+
+STRICT = os.environ.get("PERPETUA_TESTS_STRICT") == "1"
+
+
+@pytest.fixture
+def broker() -> Iterator[Broker]:
+    """A real broker of this test's own, empty."""
+    running = Broker()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+async def bus(broker: Broker) -> AsyncIterator[Bus]:
+    """A connection to the test's broker, its streams made with the smallest bounds."""
+    async with connect(broker.url, "test", NoTelemetry()) as connected:
+        await provision(connected, StreamBounds(max_events=2000, max_snapshots=128))
+        yield connected
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """In CI a skipped test is a failed one: nothing may be left out unnoticed."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if STRICT and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, which CI does not allow: {report.longrepr}"

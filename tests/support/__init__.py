@@ -1,0 +1,1 @@
+"""What tests stand on: a real broker, a real swarm, waiting for conditions."""

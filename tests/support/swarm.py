@@ -1,0 +1,171 @@
+"""A whole swarm, brought up as a user does: `perpetua up` in a data folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from libs.supervisor.broker import free_port
+from tests.support.eventually import eventually_sync
+
+HOST = "127.0.0.1"
+PREFIX = "CODETETHER_COGNITION_"
+
+
+class Answer:
+    """Status, headers and JSON of an HTTP answer."""
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Swarm:
+    """Runs `perpetua up` and talks to it over HTTP, NATS and its command line."""
+
+    def __init__(
+        self, *arguments: str, settings: dict[str, str] | None = None, data: Path | None = None
+    ) -> None:
+        self.data = data or Path(tempfile.mkdtemp(prefix="perpetua-swarm-"))
+        self.gateway_port = free_port(HOST)
+        self.nats_port = free_port(HOST)
+        self.url = f"http://{HOST}:{self.gateway_port}"
+        self.nats_url = f"nats://{HOST}:{self.nats_port}"
+        self.arguments = arguments
+        self.settings = {f"{PREFIX}{name}": value for name, value in (settings or {}).items()}
+        self.output: list[str] = []
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self, *, until_ready: bool = True) -> Swarm:
+        command = [sys.executable, "-m", "libs.cli", "up", "--data-dir", str(self.data)]
+        command += ["--gateway-port", str(self.gateway_port), "--nats-port", str(self.nats_port)]
+        self.process = subprocess.Popen(
+            [*command, *self.arguments],
+            env=os.environ | self.settings,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
+        if until_ready:
+            self.until_output("ready")
+        return self
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            self.output.append(line.rstrip("\n"))
+
+    def until_output(self, text: str, within: float = 40.0) -> str:
+        """Return the first line of what `up` printed that holds a text."""
+
+        def find() -> str | None:
+            if self.process is not None and self.process.poll() is not None:
+                raise RuntimeError(f"up ended with {self.process.returncode}: {self.output}")
+            return next((line for line in list(self.output) if text in line), None)
+
+        return eventually_sync(find, within, f"{text!r} in the output") or ""
+
+    def stop(self, number: signal.Signals = signal.SIGINT, within: float = 40.0) -> int:
+        """End `up` as Ctrl-C does and return its exit status."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(within)
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            try:
+                self.stop()
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        shutil.rmtree(self.data, ignore_errors=True)
+
+    def http(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        raw: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        timeout: float = 30.0,
+    ) -> Answer:
+        """Make a request; errors are answers, too."""
+        data = raw if raw is not None else (json.dumps(body).encode() if body is not None else None)
+        sent = {"Content-Type": "application/json"} if data is not None else {}
+        request = Request(self.url + path, data=data, method=method, headers=sent | (headers or {}))
+        try:
+            with urlopen(request, timeout=timeout) as response:
+                return Answer(response.status, dict(response.headers), response.read())
+        except HTTPError as error:
+            return Answer(error.code, dict(error.headers), error.read())
+
+    def get(self, path: str) -> Any:
+        """Return the JSON of a GET that succeeds."""
+        answer = self.http("GET", path)
+        assert answer.status == 200, (answer.status, answer.body)
+        return answer.json
+
+    def post(self, path: str, body: object = None) -> Any:
+        """Return the JSON of a POST that succeeds."""
+        answer = self.http("POST", path, body)
+        assert answer.status == 200, (answer.status, answer.body)
+        return answer.json
+
+    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of `perpetua` against this swarm."""
+        command = [sys.executable, "-m", "libs.cli", *arguments, "--data-dir", str(self.data)]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=60, env=os.environ | self.settings, check=False
+        )
+
+    def ps(self) -> list[dict[str, Any]]:
+        """Return the living processes."""
+        done = self.cli("ps", "--json")
+        assert done.returncode == 0, done.stderr
+        rows: list[dict[str, Any]] = json.loads(done.stdout)
+        return rows
+
+    def pid(self, service: str) -> int:
+        return int(next(row["pid"] for row in self.ps() if row["service"] == service))
+
+    def events(self, after: int = 0) -> list[dict[str, Any]]:
+        """Return every event that the stream holds after a sequence, each with its `sequence`."""
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self.get(f"/v1/cognition/events?after={after}&limit=1000")
+            found += [{"sequence": entry["sequence"], **entry["event"]} for entry in page["events"]]
+            if not page["events"]:
+                return found
+            after = page["next_after"]
+
+
+@contextmanager
+def swarm(
+    *arguments: str, settings: dict[str, str] | None = None, data: Path | None = None
+) -> Iterator[Swarm]:
+    """A swarm that is up and ready while the context is open."""
+    running = Swarm(*arguments, settings=settings, data=data)
+    try:
+        yield running.start()
+    finally:
+        running.close()
