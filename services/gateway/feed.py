@@ -22,7 +22,7 @@ from libs.bus.read import Stored
 from libs.bus.telemetry import Telemetry
 from libs.contracts import streams
 from libs.contracts.thoughts import EventType
-from services.gateway.event_log import held, read_after
+from services.gateway.event_log import read_after
 
 log = structlog.get_logger("feed")
 
@@ -72,12 +72,16 @@ class Feed:
         self._loop = MessageLoop("feed", bytes, self._take, telemetry)
         self._ring: deque[Frame] = deque()
         self._bytes = 0
+        self._most = _RING_FRAMES
         self._closing = False
         self._moved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def open(self) -> None:
-        """Learn where the stream ends: clients that name no place begin behind it."""
-        self.last = (await held(self._bus, streams.EVENTS)).last
+        """Learn where the stream ends, and its bound: what it has evicted is not kept here, either."""
+        info = await self._bus.api(f"STREAM.INFO.{streams.EVENTS}")
+        self.last = int(info["state"]["last_seq"])
+        bound = int(info["config"]["max_msgs"])
+        self._most = min(_RING_FRAMES, bound) if bound > 0 else _RING_FRAMES
 
     async def run(self) -> None:
         """Follow the stream until cancelled."""
@@ -146,7 +150,7 @@ class Feed:
             self._bytes = 0
         self._ring.append(new)
         self._bytes += len(new.data)
-        while len(self._ring) > _RING_FRAMES or self._bytes > _RING_BYTES:
+        while len(self._ring) > self._most or self._bytes > _RING_BYTES:
             self._bytes -= len(self._ring.popleft().data)
         self.last = new.sequence
         self._wake()

@@ -70,8 +70,9 @@ class Swarm:
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            self.output.append(line.rstrip("\n"))
+        with process.stdout as lines:
+            for line in lines:
+                self.output.append(line.rstrip("\n"))
 
     def until_output(self, text: str, within: float = 40.0) -> str:
         """Return the first line of what `up` printed that holds a text."""

@@ -1,0 +1,213 @@
+"""The numbered facts of the specification, and where each lives in the code.
+
+`just conformance` prints how many of them hold; docs/facts.md shows this table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What a number says, and the files that make it so."""
+
+    title: str
+    files: tuple[str, ...]
+
+
+FACTS: dict[str, Fact] = {
+    "1.1": Fact(
+        "Settings: names, defaults, floors, aliases",
+        ("libs/settings/cognition.py",),
+    ),
+    "1.2": Fact(
+        "An invalid value stops the process with one line",
+        ("libs/settings/reader.py",),
+    ),
+    "2.1": Fact(
+        "Policy; a partial one is completed",
+        ("libs/contracts/personas.py",),
+    ),
+    "2.2": Fact(
+        "Identity and runtime state",
+        (
+            "libs/contracts/personas.py",
+            "services/gateway/peers.py",
+        ),
+    ),
+    "2.3": Fact(
+        "Swarm, depth and policy are inherited",
+        ("services/registry/rules.py",),
+    ),
+    "2.4": Fact(
+        "Refusals, their order and their texts",
+        (
+            "services/registry/rules.py",
+            "libs/contracts/refusals.py",
+        ),
+    ),
+    "2.5": Fact(
+        "A child's depth limit is clamped to its parent's",
+        ("services/registry/rules.py",),
+    ),
+    "2.6": Fact(
+        "Lengths, characters, encoding of odd ids",
+        (
+            "libs/contracts/limits.py",
+            "libs/contracts/tokens.py",
+        ),
+    ),
+    "2.7": Fact(
+        "Creating emits persona_spawned",
+        ("services/registry/rules.py",),
+    ),
+    "2.8": Fact(
+        "Reap, cascade, order, counting",
+        (
+            "services/registry/rules.py",
+            "services/registry/reaping.py",
+        ),
+    ),
+    "2.9": Fact(
+        "No thought after persona_reaped",
+        (
+            "services/registry/reaping.py",
+            "services/scheduler/ledger.py",
+        ),
+    ),
+    "2.10": Fact(
+        "Lineage",
+        (
+            "services/gateway/lineage.py",
+            "services/registry/queries.py",
+        ),
+    ),
+    "3.1": Fact(
+        "Thought counts and phases",
+        ("libs/cognition/phases.py",),
+    ),
+    "3.2": Fact(
+        "Side by side, one in flight, ticks are skipped",
+        (
+            "services/scheduler/ticker.py",
+            "services/scheduler/dispatches.py",
+        ),
+    ),
+    "3.3": Fact(
+        "1, 2, 3, … without gap or repeat, whatever is killed",
+        (
+            "libs/journal/tail.py",
+            "services/scheduler/owner.py",
+        ),
+    ),
+    "3.4": Fact(
+        "First tick at once, no burst, ticks without personas",
+        (
+            "services/scheduler/agenda.py",
+            "services/scheduler/ticker.py",
+        ),
+    ),
+    "3.5": Fact(
+        "Context: the newest 8, in stream order, frozen",
+        (
+            "libs/cognition/context.py",
+            "services/scheduler/history.py",
+        ),
+    ),
+    "3.6": Fact(
+        "Thought payload",
+        (
+            "libs/contracts/thoughts.py",
+            "libs/cognition/compose.py",
+        ),
+    ),
+    "3.7": Fact(
+        "check_result of the test phase",
+        ("libs/cognition/compose.py",),
+    ),
+    "3.8": Fact(
+        "Proposals",
+        (
+            "libs/cognition/compose.py",
+            "services/compressor/folding.py",
+        ),
+    ),
+    "3.9": Fact(
+        "Memory snapshots",
+        ("services/compressor/folding.py",),
+    ),
+    "3.10": Fact(
+        "Trimming",
+        ("libs/cognition/text.py",),
+    ),
+    "3.11": Fact(
+        "The declared fallback",
+        (
+            "libs/cognition/compose.py",
+            "services/thinker/backends/fallback.py",
+        ),
+    ),
+    "3.12": Fact(
+        "Prompts",
+        ("services/thinker/prompt.py",),
+    ),
+    "3.13": Fact(
+        "The endpoint is asked again once",
+        ("services/thinker/backends/openai_compat.py",),
+    ),
+    "3.14": Fact(
+        "Events, their types, and types of our own",
+        (
+            "libs/contracts/thoughts.py",
+            "services/gateway/feed.py",
+        ),
+    ),
+    "3.15": Fact(
+        "All events of a thought come from one answer",
+        (
+            "libs/contracts/journal.py",
+            "services/compressor/folding.py",
+        ),
+    ),
+    "4.1": Fact(
+        "Start",
+        (
+            "services/registry/running.py",
+            "services/registry/rules.py",
+        ),
+    ),
+    "4.2": Fact(
+        "Stop",
+        (
+            "services/registry/running.py",
+            "services/scheduler/halting.py",
+        ),
+    ),
+    "4.3": Fact(
+        "Status",
+        ("services/gateway/peers.py",),
+    ),
+    "5.1": Fact(
+        "The nine endpoints",
+        ("services/gateway/routes/",),
+    ),
+    "5.2": Fact(
+        "Errors",
+        (
+            "services/gateway/problems.py",
+            "services/gateway/routes/common.py",
+        ),
+    ),
+    "5.3": Fact(
+        "The event stream",
+        (
+            "services/gateway/feed.py",
+            "services/gateway/sse.py",
+        ),
+    ),
+    "5.4": Fact(
+        "Timestamps and event ids",
+        ("libs/cognition/compose.py",),
+    ),
+}

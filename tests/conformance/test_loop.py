@@ -1,0 +1,221 @@
+"""Facts 3.2 to 3.5 and 4.x: ticking, starting, stopping."""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.conformance.test_personas import WHO, create
+from tests.conformance.test_thoughts import thinking_with, thoughts
+from tests.support.endpoint import Endpoint
+from tests.support.eventually import eventually_sync
+from tests.support.swarm import Swarm, swarm
+
+
+def status(running: Swarm) -> dict[str, Any]:
+    found: dict[str, Any] = running.get("/v1/cognition/status")
+    return found
+
+
+def count(running: Swarm, persona: str = "root-thinker") -> int:
+    return int(running.get(f"/v1/swarm/personas/{persona}")["thought_count"])
+
+
+@pytest.mark.fact("3.2")
+def test_a_slow_thought_skips_its_personas_ticks_and_holds_nobody_back(model: Endpoint) -> None:
+    """The slow persona's model takes 1 s; the others think ten times meanwhile, and no tick piles up."""
+
+    def reply(request: dict[str, Any]) -> str:
+        if "name: sloth" in json.dumps(request):
+            time.sleep(1.0)
+        return "done"
+
+    model.reply = reply
+    with thinking_with(model) as running:
+        create(running, "sloth", name="sloth")
+        eventually_sync(lambda: count(running, "sloth") >= 3, 20)
+        assert count(running) > 5 * count(running, "sloth")
+        assert model.calls_about("name: sloth") <= count(running, "sloth") + 1
+
+
+@pytest.mark.fact("3.4")
+@pytest.mark.fact("4.3")
+def test_the_first_tick_comes_at_once_and_ticks_go_on_without_personas() -> None:
+    with swarm(settings={"AUTO_START": "false", "LOOP_INTERVAL_MS": "60000"}) as running:
+        began = time.monotonic()
+        running.post("/v1/cognition/start")
+        eventually_sync(lambda: count(running) == 1, 5)
+        assert time.monotonic() - began < 5
+        running.post("/v1/cognition/start", {"loop_interval_ms": 100})
+        running.post("/v1/swarm/personas/root-thinker/reap")
+        before = status(running)
+        assert (before["persona_count"], before["active_persona_count"]) == (1, 0)
+        eventually_sync(lambda: status(running)["last_tick_at"] > before["last_tick_at"])
+        state = running.get("/v1/swarm/personas/root-thinker")
+        assert state["status"] == "reaped"
+
+
+@pytest.mark.fact("4.1")
+def test_start_seeds_only_where_no_persona_is_and_is_idempotent_also_when_it_races() -> None:
+    with swarm(settings={"AUTO_START": "false"}) as running:
+        seed = {"persona_id": "first", **WHO, "swarm_id": "alpha"}
+        wrong = running.http("POST", "/v1/cognition/start", {"loop_interval_ms": 300, "seed_persona": seed | {
+            "parent_id": "nobody"
+        }})  # fmt: skip
+        assert (wrong.status, wrong.json["detail"]) == (404, "Parent persona not found: nobody")
+        assert status(running)["loop_interval_ms"] == 2000, "a refused seed changes nothing"
+        assert not status(running)["running"]
+        body = {"loop_interval_ms": 750, "seed_persona": seed}
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: running.post("/v1/cognition/start", body), range(8)))
+        assert {a["persona_count"] for a in answers} == {1}
+        assert {a["started_at"] for a in answers} == {answers[0]["started_at"]}
+        assert all(a["running"] and a["loop_interval_ms"] == 750 for a in answers)
+        again = running.post("/v1/cognition/start", {"seed_persona": {**WHO, "persona_id": "second"}})
+        assert again["persona_count"] == 1
+        assert running.get("/v1/swarm/personas/first")["identity"]["swarm_id"] == "alpha"
+
+
+@pytest.mark.fact("4.1")
+@pytest.mark.fact("1.1")
+@pytest.mark.parametrize("asked", [0, 10, 25, 100])
+def test_intervals_below_the_floor_become_100_ms_also_while_running(lone: Swarm, asked: int) -> None:
+    lone.post("/v1/cognition/start", {"loop_interval_ms": 500})
+    assert lone.post("/v1/cognition/start", {"loop_interval_ms": asked})["loop_interval_ms"] == 100
+
+
+@pytest.mark.fact("4.1")
+def test_a_disabled_loop_refuses_to_start_and_everything_else_works() -> None:
+    with swarm(settings={"ENABLED": "false"}) as running:
+        answer = running.http("POST", "/v1/cognition/start")
+        assert (answer.status, answer.json["detail"]) == (
+            400, "Perpetual cognition is disabled. Set CODETETHER_COGNITION_ENABLED=true.",
+        )  # fmt: skip
+        assert (status(running)["enabled"], status(running)["running"]) == (False, False)
+        create(running, "p")
+        assert count(running, "p") == 0
+
+
+@pytest.mark.fact("4.1")
+@pytest.mark.fact("3.5")
+@pytest.mark.timeout(180)
+def test_desired_state_interval_counts_and_context_outlive_a_restart() -> None:
+    first = Swarm(settings={"LOOP_INTERVAL_MS": "100", "MAX_EVENTS": "40"})
+    try:
+        first.start()
+        eventually_sync(lambda: count(first) > 12, 20)
+        first.post("/v1/cognition/start", {"loop_interval_ms": 150})
+        first.post("/v1/cognition/stop", {"reason": "night"})
+        stopped = count(first)
+        assert first.stop() == 0
+        again = Swarm(settings={"MAX_EVENTS": "40"}, data=first.data).start()
+        try:
+            assert not status(again)["running"], "AUTO_START applies only where no state is remembered"
+            assert status(again)["loop_interval_ms"] == 150
+            assert count(again) == stopped
+            assert again.post("/v1/cognition/start")["running"]
+            eventually_sync(lambda: count(again) >= stopped + 3, 10)
+            after = [e for e in thoughts(again) if e["payload"]["thought_count"] == stopped + 1]
+            assert after[0]["payload"]["context_event_count"] == 8
+            assert again.stop() == 0
+        finally:
+            again.close()
+        third = Swarm(settings={"MAX_EVENTS": "40"}, data=first.data)
+        try:
+            third.start()
+            eventually_sync(lambda: status(third)["running"], 10)
+            resumed = count(third)
+            eventually_sync(lambda: count(third) > resumed, 10)
+        finally:
+            third.close()
+    finally:
+        first.close()
+
+
+@pytest.mark.fact("4.2")
+def test_stop_announces_its_reason_also_when_the_loop_does_not_run(lone: Swarm) -> None:
+    assert not lone.post("/v1/cognition/stop", {"reason": "pause"})["running"]
+    lone.post("/v1/cognition/stop", {"reason": "again"})
+    lone.post("/v1/cognition/stop")
+    lone.post("/v1/cognition/stop", None)
+    announced = [e for e in lone.events() if e["event_type"] == "check_result" and e["persona_id"] is None]
+    assert [e["payload"] for e in announced] == [
+        {"stopped": True, "reason": "pause"},
+        {"stopped": True, "reason": "again"},
+    ]
+    assert {e["swarm_id"] for e in announced} == {None}
+
+
+@pytest.mark.fact("4.2")
+@pytest.mark.fact("3.5")
+def test_after_stop_has_answered_no_thought_appears_and_the_stop_is_context_for_all(lone: Swarm) -> None:
+    for n in range(10):
+        create(lone, f"p{n}")
+    eventually_sync(lambda: count(lone, "p9") > 2)
+    started = lone.post("/v1/cognition/stop", {"reason": "halt"})["started_at"]
+    last = lone.get("/v1/cognition/events?limit=1")["last_sequence"]
+    counts = {f"p{n}": count(lone, f"p{n}") for n in range(10)}
+    time.sleep(0.5)  # several intervals: nothing may happen in them
+    assert lone.get("/v1/cognition/events?limit=1")["last_sequence"] == last
+    assert counts == {name: count(lone, name) for name in counts}
+    assert status(lone)["started_at"] == started, "stop does not clear started_at"
+    assert lone.post("/v1/cognition/start")["started_at"] > started, "a real start renews it"
+    eventually_sync(lambda: count(lone, "p0") > counts["p0"])
+    first = next(e for e in thoughts(lone, "p0") if e["payload"]["thought_count"] == counts["p0"] + 1)
+    # The stop's event is everybody's context.
+    before = [e for e in lone.events() if e["sequence"] < first["sequence"]]
+    own = sum(e["persona_id"] == "p0" for e in before)
+    assert first["payload"]["context_event_count"] == min(own + 1, 8)
+
+
+@pytest.mark.fact("4.2")
+def test_a_thought_that_outlasts_the_grace_is_stored_as_withdrawn(model: Endpoint) -> None:
+    model.delay = 6.0
+    with thinking_with(model) as running:
+        eventually_sync(lambda: len(model.requests) >= 1, 20)
+        began = time.monotonic()
+        running.post("/v1/cognition/stop")
+        assert 1.5 < time.monotonic() - began < 5
+        (only,) = thoughts(running)
+        assert (only["payload"]["source"], only["payload"]["error"]) == ("fallback", "withdrawn")
+        time.sleep(max(0.0, 7 - (time.monotonic() - began)))  # the late original comes, and is refused
+        assert len(thoughts(running)) == 1
+        assert count(running) == 1
+
+
+@pytest.mark.fact("4.2")
+def test_work_that_never_reached_a_thinker_is_withdrawn_and_its_number_given_back() -> None:
+    with swarm("--thinkers", "0", settings={"LOOP_INTERVAL_MS": "100"}) as running:
+        eventually_sync(lambda: status(running)["last_tick_at"] is not None)
+        assert not running.post("/v1/cognition/stop")["running"]
+        assert count(running) == 0
+        assert thoughts(running) == []
+
+
+@pytest.mark.fact("4.3")
+def test_status_counts_what_is_and_says_running_only_while_a_scheduler_ticks(lone: Swarm) -> None:
+    import os
+    import signal
+
+    create(lone, "p")
+    lone.post("/v1/swarm/personas/p/reap")
+    eventually_sync(lambda: count(lone) > 8)
+    now = status(lone)
+    assert set(now) == {
+        "enabled", "running", "loop_interval_ms", "started_at", "last_tick_at", "persona_count",
+        "active_persona_count", "events_buffered", "snapshots_buffered",
+    }  # fmt: skip
+    assert (now["persona_count"], now["active_persona_count"]) == (2, 1)
+    assert now["events_buffered"] > 8
+    assert now["snapshots_buffered"] >= 1
+    scheduler = lone.pid("scheduler")
+    os.kill(scheduler, signal.SIGSTOP)
+    try:
+        assert status(lone)["running"] is False
+    finally:
+        os.kill(scheduler, signal.SIGCONT)
+    eventually_sync(lambda: status(lone)["running"])

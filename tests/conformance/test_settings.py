@@ -1,0 +1,135 @@
+"""Facts 1.1 and 1.2 on real processes: a bad value stops its process with one clear line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from libs.settings.cognition import cognition_reader, read_cognition
+from libs.settings.process import process_reader, read_process
+
+BAD = {
+    "ENABLED": "maybe",
+    "AUTO_START": "2",
+    "LOOP_INTERVAL_MS": "fast",
+    "MAX_EVENTS": "-1",
+    "MAX_SNAPSHOTS": "1e3",
+    "MAX_SPAWN_DEPTH": "4294967296",
+    "MAX_BRANCHING_FACTOR": "4.0",
+    "TOKEN_CREDITS_PER_MINUTE": "lots",
+    "CPU_CREDITS_PER_MINUTE": "-5",
+    "IDLE_TTL_SECS": "18446744073709551616",
+    "SHARE_MEMORY": "si",
+    "THINKER_ENABLED": "ja",
+    "THINKER_BACKEND": "gpt",
+    "THINKER_BASE_URL": "127.0.0.1:11434",
+    "THINKER_TEMPERATURE": "nan",
+    "THINKER_TOP_P": "0",
+    "THINKER_MAX_TOKENS": "0",
+    "THINKER_TIMEOUT_MS": "0",
+    "THINKER_CT2_DEVICE": "tpu",
+    "THINKER_CT2_DEVICE_INDEX": "first",
+    "THINKER_CT2_COMPUTE_TYPE": "int4",
+    "THINKER_REPEAT_PENALTY": "0",
+    "THINKER_REPEAT_LAST_N": "-1",
+    "THINKER_SEED": "0x10",
+}
+FREE_TEXT = {
+    "THINKER_MODEL", "THINKER_API_KEY", "THINKER_CT2_MODEL_PATH", "THINKER_CT2_TOKENIZER_PATH",
+    "THINKER_CANDLE_ARCH",
+}  # fmt: skip
+OWN = {
+    "LOG_FORMAT": "xml",
+    "LOG_LEVEL": "loud",
+    "METRICS_PORT": "65536",
+    "DRAIN_MS": "soon",
+    "RESTARTS": "-1",
+    "REPLICAS": "0",
+    "MAX_PROPOSALS": "0",
+    "GATEWAY_PORT": "http",
+    "GATEWAY_HOST": "0.0.0.0",
+    "TRUSTED_NETWORK": "perhaps",
+}
+OWN_FREE_TEXT = {"NATS_URL", "INSTANCE", "METRICS_HOST", "DATA_DIR"}
+
+
+def run(module: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *module.split()],
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+def one_line(done: subprocess.CompletedProcess[str], name: str, value: str) -> None:
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 78, done.stderr
+    assert len(lines) == 1, done.stderr
+    assert name in lines[0]
+    assert repr(value) in lines[0]
+    assert "expected" in lines[0]
+
+
+@pytest.mark.fact("1.2")
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_value_stops_the_process_with_one_line(name: str) -> None:
+    key = f"CODETETHER_COGNITION_{name}"
+    one_line(run("services.thinker", **{key: BAD[name]}), key, BAD[name])
+
+
+@pytest.mark.fact("1.2")
+@pytest.mark.parametrize("name", OWN)
+def test_a_bad_value_of_our_own_settings_does_so_too(name: str) -> None:
+    key = f"PERPETUA_{name}"
+    one_line(run("services.gateway", **{key: OWN[name]}), key, OWN[name])
+
+
+@pytest.mark.fact("1.2")
+@pytest.mark.parametrize("service", ["registry", "scheduler", "thinker", "compressor", "gateway"])
+def test_every_service_and_up_itself_check_before_they_start(service: str) -> None:
+    key = "CODETETHER_COGNITION_MAX_EVENTS"
+    one_line(run(f"services.{service}", **{key: "many"}), key, "many")
+    one_line(run("libs.cli up", **{key: "many"}), key, "many")
+
+
+@pytest.mark.fact("1.1")
+@pytest.mark.fact("1.2")
+def test_no_setting_is_left_out_of_these_tests() -> None:
+    cognition, process = cognition_reader({}), process_reader({})
+    read_cognition(cognition)
+    read_process(process, "x")
+    names = {d.name.removeprefix("CODETETHER_COGNITION_") for d in cognition.described}
+    assert names == BAD.keys() | FREE_TEXT
+    own = {d.name.removeprefix("PERPETUA_") for d in process.described}
+    assert own == OWN.keys() | OWN_FREE_TEXT
+
+
+@pytest.mark.fact("1.2")
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"THINKER_BACKEND": "ctranslate2"}, "needs CODETETHER_COGNITION_THINKER_CT2_MODEL_PATH"),
+        (
+            {"THINKER_BACKEND": "candle", "THINKER_CANDLE_MODEL_PATH": "/nowhere"},
+            "/nowhere is not a CTranslate2 model folder",
+        ),
+        ({"THINKER_CT2_MODEL_PATH": "/nowhere"}, "/nowhere is not a CTranslate2 model folder"),
+    ],
+)
+def test_a_named_backend_that_cannot_start_stops_its_process_and_up_does_not_loop(
+    settings: dict[str, str], words: str
+) -> None:
+    """[H2]: `up` reports the line, does not start the thinker again, and keeps the others."""
+    from tests.support.swarm import swarm
+
+    with swarm(settings=settings) as running:
+        assert words in running.until_output(words)
+        assert "thinker" not in {row["service"] for row in running.ps()}
+        assert not any("thinker-1: ended" in line for line in running.output)
+        assert running.get("/v1/cognition/status")["persona_count"] == 1

@@ -1,0 +1,188 @@
+"""`perpetua up`: one command, supervised processes, clear words when something is in the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.eventually import eventually_sync
+from tests.support.swarm import HOST, Swarm, swarm
+
+SERVICES = ["registry", "scheduler", "thinker", "compressor", "gateway", "nats"]
+
+
+def count(running: Swarm) -> int:
+    return int(running.get("/v1/swarm/personas/root-thinker")["thought_count"])
+
+
+def family(running: Swarm) -> list[psutil.Process]:
+    assert running.process is not None
+    return psutil.Process(running.process.pid).children(recursive=True)
+
+
+def test_up_says_where_everything_is_and_what_thinks_and_why() -> None:
+    with swarm() as running:
+        assert running.url in running.until_output("gateway")
+        assert running.nats_url in running.until_output("broker")
+        assert "nothing answers at http://127.0.0.1:11434/v1" in running.until_output("thinks")
+        assert "perpetua up --model FOLDER" in running.until_output("--model")
+        assert "root-thinker" in running.until_output("#1 observe (fallback)")
+
+
+def test_ps_lists_the_living_with_what_they_last_did() -> None:
+    with swarm(settings={"LOOP_INTERVAL_MS": "100"}) as running:
+        eventually_sync(lambda: count(running) > 3)
+        eventually_sync(lambda: all(row["ready"] for row in running.ps()), 15, "everybody ready")
+        rows = running.ps()
+        assert [row["service"] for row in rows] == SERVICES
+        for row in rows:
+            assert psutil.pid_exists(row["pid"])
+            assert {"service", "instance", "pid", "ready", "since", "restarts", "last_activity"} <= set(row)
+        eventually_sync(
+            lambda: "root-thinker" in (running.ps()[2]["last_activity"] or ""), 10, "the thinker's act"
+        )
+        table = running.cli("ps").stdout
+        assert all(service in table for service in SERVICES)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_killed_process_is_started_again_and_thinking_goes_on(service: str) -> None:
+    with swarm(settings={"LOOP_INTERVAL_MS": "100"}) as running:
+        eventually_sync(lambda: count(running) > 1)
+        pid = running.pid(service)
+        os.kill(pid, signal.SIGKILL)
+
+        def is_back() -> bool:
+            row = next((r for r in running.ps() if r["service"] == service), None)
+            return row is not None and row["pid"] != pid and row["ready"] and row["restarts"] == 1
+
+        eventually_sync(is_back, 15, f"{service} again")
+        before = eventually_sync(lambda: count(running), 15)
+        eventually_sync(lambda: count(running) > before, 15)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_drains_everything_and_leaves_no_process_behind(number: signal.Signals) -> None:
+    with swarm(settings={"LOOP_INTERVAL_MS": "100"}) as running:
+        eventually_sync(lambda: count(running) > 1)
+        children = family(running)
+        assert len(children) >= 6
+        assert running.process is not None
+        running.process.send_signal(number)
+        running.process.send_signal(number)  # asked twice is the same as once
+        assert running.stop(number) == 0
+        assert not [child for child in children if child.is_running()]
+        assert not any("did not end" in line for line in running.output)
+
+
+def test_when_up_is_killed_its_processes_end_and_nothing_is_lost() -> None:
+    first = Swarm(settings={"LOOP_INTERVAL_MS": "100"})
+    try:
+        first.start()
+        eventually_sync(lambda: count(first) > 3)
+        children = family(first)
+        assert first.stop(signal.SIGKILL) == -signal.SIGKILL
+        eventually_sync(lambda: not [c for c in children if c.is_running()], 20, "no process left")
+        with swarm(settings={"LOOP_INTERVAL_MS": "100"}, data=first.data) as again:
+            before = eventually_sync(lambda: count(again))
+            eventually_sync(lambda: count(again) > before)
+            thoughts = [e["payload"]["thought_count"] for e in again.events() if "thinking" in e["payload"]]
+            assert thoughts == list(range(1, len(thoughts) + 1))
+    finally:
+        first.close()
+
+
+def test_two_ups_in_one_folder_get_a_clear_word_and_the_first_goes_on() -> None:
+    with swarm() as running:
+        second = subprocess.run(
+            [sys.executable, "-m", "libs.cli", "up", "--data-dir", str(running.data)],
+            capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        assert second.returncode == 1
+        assert len(second.stderr.strip().splitlines()) == 1
+        assert str(running.data) in second.stderr
+        assert "--data-dir" in second.stderr
+        assert running.get("/v1/cognition/status")["running"]
+
+
+@pytest.mark.parametrize("option", ["--gateway-port", "--nats-port"])
+def test_a_taken_port_gets_a_clear_word(option: str, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        other = "--nats-port" if option == "--gateway-port" else "--gateway-port"
+        done = subprocess.run(
+            [sys.executable, "-m", "libs.cli", "up", "--data-dir", str(tmp_path), option, port, other, "0"],
+            capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert port in done.stderr
+    assert option in done.stderr
+
+
+@pytest.mark.parametrize("where", ["below a file", "read-only"])
+def test_a_data_folder_that_cannot_be_written_gets_a_clear_word(where: str, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    folder = (
+        blocked / "data" if where == "below a file" else Path("/proc/perpetua")
+    )  # root may write the rest
+    done = subprocess.run(
+        [sys.executable, "-m", "libs.cli", "up", "--data-dir", str(folder)],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "cannot write to" in done.stderr
+    assert "--data-dir" in done.stderr
+
+
+@pytest.mark.timeout(150)
+def test_a_broker_that_goes_away_for_30_seconds_costs_nothing_but_time() -> None:
+    with swarm(settings={"LOOP_INTERVAL_MS": "100", "MAX_EVENTS": "5000"}) as running:
+        eventually_sync(lambda: count(running) > 5)
+        broker = running.pid("nats")
+        os.kill(broker, signal.SIGSTOP)
+        time.sleep(30)
+        os.kill(broker, signal.SIGCONT)
+        assert "is away; everything waits for it" in running.until_output("is away")
+        running.until_output("the broker is back")
+        before = eventually_sync(lambda: count(running), 20)
+        eventually_sync(lambda: count(running) > before + 3, 20)
+        thoughts = [e["payload"]["thought_count"] for e in running.events() if "thinking" in e["payload"]]
+        assert thoughts == list(range(1, len(thoughts) + 1))
+
+
+def test_up_against_a_broker_of_ones_own(tmp_path: Path) -> None:
+    from tests.support.broker import Broker
+
+    broker = Broker()
+    try:
+        with swarm("--nats-url", broker.url) as running:
+            eventually_sync(lambda: count(running) >= 1)
+            assert "nats" not in {row["service"] for row in running.ps()}
+            listed = running.cli("ps", "--json", "--nats-url", broker.url)
+            assert {row["service"] for row in json.loads(listed.stdout)} == set(SERVICES) - {"nats"}
+    finally:
+        broker.close()
+
+
+def test_up_without_a_broker_that_answers_says_so(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "libs.cli", "up", "--data-dir", str(tmp_path),
+            "--nats-url", "nats://127.0.0.1:1", "--gateway-port", "0",
+        ],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "no broker answers at nats://127.0.0.1:1" in done.stderr
