@@ -52,7 +52,7 @@ bench-startup *ARGS: (_install "dev")
 # Write docs/settings.md, docs/openapi.json and the other generated pages anew
 [group('maintain')]
 docs: (_install "dev")
-    {{ python }} -m libs.docs
+    {{ python }} docs/generate.py
 
 # Compile the hashed requirements anew after a change of pyproject.toml
 [group('maintain')]

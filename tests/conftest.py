@@ -16,6 +16,7 @@ from libs.bus.provision import provision  # noqa: E402
 from libs.bus.telemetry import NoTelemetry  # noqa: E402
 from libs.contracts.streams import StreamBounds  # noqa: E402
 from tests.support.broker import Broker  # noqa: E402
+from tests.support.facts import facts_report  # noqa: E402
 
 STRICT = os.environ.get("PERPETUA_TESTS_STRICT") == "1"
 
@@ -36,11 +37,21 @@ async def bus(broker: Broker) -> AsyncIterator[Bus]:
         yield connected
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--facts", action="store_true", help="print how many facts of the specification hold")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.getoption("--facts"):
+        terminalreporter.write_line(facts_report(terminalreporter))
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """In CI a skipped test is a failed one: nothing may be left out unnoticed."""
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
+    report.facts = [marker.args[0] for marker in item.iter_markers("fact")]
     if STRICT and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, which CI does not allow: {report.longrepr}"

@@ -26,14 +26,17 @@ for commands in (processes, loop, personas, streams):
 def main() -> None:
     """Run a command; an error is one line on standard error and the exit status."""
     try:
-        app()
+        app(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
     except SettingError as error:
         _end(error, EX_CONFIG)
     except UpError as error:
         _end(error, error.status)
     except CliError as error:
         _end(error, 1)
-    except (KeyboardInterrupt, BrokenPipeError):
+    except (click.Abort, KeyboardInterrupt, BrokenPipeError):
         sys.exit(130)
 
 

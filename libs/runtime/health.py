@@ -25,6 +25,8 @@ class Health:
     ready: bool = False
     reason: str | None = "starting"
     detail: Callable[[], object] = dict
+    blocked: Callable[[], str | None] = lambda: None
+    """What keeps a process that has booted from doing its work now, if anything."""
 
     def live(self) -> bool:
         """Whether the event loop has turned lately."""
@@ -32,11 +34,14 @@ class Health:
 
     def answer(self, path: str) -> tuple[int, bytes]:
         """Return status and JSON body of `/livez` or `/readyz`."""
-        good = self.live() if path == "/livez" else self.ready and self.live()
-        body: dict[str, object] = {"ok": good}
-        if path == "/readyz":
-            body |= {"reason": None if good else self.reason, "boot": self.detail()}
-        return (200 if good else 503), msgspec.json.encode(body)
+        if path == "/livez":
+            return _answer(self.live())
+        reason = self.blocked() or (None if self.ready else self.reason)
+        return _answer(reason is None and self.live(), reason=reason, boot=self.detail())
+
+
+def _answer(good: bool, **more: object) -> tuple[int, bytes]:
+    return (200 if good else 503), msgspec.json.encode({"ok": good, **more})
 
 
 class _Server(ThreadingMixIn, WSGIServer):

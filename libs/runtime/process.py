@@ -68,6 +68,8 @@ class Process:
 
     def __post_init__(self) -> None:
         self.health.detail = lambda: self.summary
+        self.health.blocked = lambda: None if self.bus.connected else "the broker is away"
+        self.metrics.ready.set_function(lambda: self.health.ready and self.bus.connected)
         self.presence = Presence(self.bus, self.record)
 
     def set_ready(self, summary: BootSummary | None = None) -> None:
@@ -83,7 +85,6 @@ class Process:
         if self.health.ready == ready and self.health.reason == reason:
             return
         self.health.ready, self.health.reason = ready, reason
-        self.metrics.ready.set(ready)
         log.info("ready" if ready else "not_ready", reason=reason)
         self.presence.changed()
 

@@ -49,7 +49,9 @@ def personas() -> None:
 
 @personas.command("list")
 @click.option("--swarm", help="Only this swarm.")
-@click.option("--status", type=click.Choice(list(PersonaStatus)), help="Only this status.")
+@click.option(
+    "--status", type=click.Choice([status.value for status in PersonaStatus]), help="Only this status."
+)
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many.")
 @click.option("--after", help="Begin behind this id.")
 @options.gateway

@@ -13,7 +13,11 @@ from libs.contracts.thoughts import EventType, ThoughtEvent
 @click.option("--persona", help="Only this persona.")
 @click.option("--swarm", help="Only this swarm.")
 @click.option(
-    "--type", "kind", type=click.Choice(list(EventType)), metavar="TYPE", help="Only this event type."
+    "--type",
+    "kind",
+    type=click.Choice([kind.value for kind in EventType]),
+    metavar="TYPE",
+    help="Only this event type.",
 )
 @click.option("--after", type=click.IntRange(min=0), help="Begin behind this event; 0: the oldest held.")
 @options.gateway

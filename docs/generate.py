@@ -1,0 +1,139 @@
+"""Write the pages that are made from the code: `just docs`. With `--check`, say which are out of date."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import msgspec
+
+from libs.contracts import subjects
+from libs.contracts.thoughts import EventType, MemorySnapshot, ThoughtEvent
+from libs.settings.cognition import cognition_reader, read_cognition
+from libs.settings.process import process_reader, read_process
+from libs.settings.reader import Described
+from tests.conformance.facts import FACTS
+
+DOCS = Path(__file__).parent
+
+SETTINGS = """# Settings
+
+Environment variables, read once when a process starts. An empty value means the default. A value that is
+not allowed stops the process with one line that names the variable, the value and what is allowed, and with
+exit status 78.
+
+## Of the reference
+
+{cognition}
+Accepted under the reference's names too: `THINKER_CANDLE_MODEL_PATH`, `…_TOKENIZER_PATH`, `…_DEVICE`,
+`…_CUDA_ORDINAL`, `…_REPEAT_PENALTY`, `…_REPEAT_LAST_N`, `…_SEED`.
+
+## Of the processes
+
+{process}"""
+
+FACTS_PAGE = """# Where each fact of the specification lives
+
+`just conformance` runs the tests that cite them and says how many hold; `grep -rn 'fact("3.5")' tests` finds
+those of one.
+
+| fact | what | where |
+|---|---|---|
+{rows}"""
+
+
+def main() -> int:
+    stale = [name for name, text in pages().items() if _read(DOCS / name) != text]
+    if "--check" in sys.argv:
+        for name in stale:
+            print(f"docs/{name} is out of date; run `just docs`")
+        return len(stale)
+    for name, text in pages().items():
+        (DOCS / name).write_text(text)
+    print(f"written: {', '.join(stale) or 'nothing had changed'}")
+    return 0
+
+
+def pages() -> dict[str, str]:
+    """Return every generated page by its name."""
+    return {
+        "settings.md": settings(),
+        "facts.md": facts(),
+        "asyncapi.json": json.dumps(asyncapi(), indent=1) + "\n",
+        "openapi.json": json.dumps(openapi(), indent=1) + "\n",
+    }
+
+
+def settings() -> str:
+    cognition, process = cognition_reader({}), process_reader({})
+    read_cognition(cognition)
+    read_process(process, "x")
+    return SETTINGS.format(cognition=_table(cognition.described), process=_table(process.described))
+
+
+def facts() -> str:
+    rows = "".join(
+        f"| {number} | {fact.title} | {', '.join(f'`{name}`' for name in fact.files)} |\n"
+        for number, fact in FACTS.items()
+    )
+    return FACTS_PAGE.format(rows=rows)
+
+
+def asyncapi() -> dict[str, Any]:
+    """AsyncAPI 3 of the public subjects."""
+    schemas, components = msgspec.json.schema_components(
+        [ThoughtEvent, MemorySnapshot], ref_template="#/components/schemas/{name}"
+    )
+    parameters = {
+        "swarm": {"description": "The swarm's id as a token, `_` for none"},
+        "persona": {"description": "The persona's id as a token, `_` for none"},
+    }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {"title": "Perpetua", "version": "0.1.0"},
+        "channels": {
+            "events": {
+                "address": subjects.EVENTS.replace(">", "{swarm}.{persona}.{event_type}"),
+                "parameters": parameters | {"event_type": {"enum": list(EventType)}},
+                "messages": {"event": {"contentType": "application/json", "payload": schemas[0]}},
+            },
+            "snapshots": {
+                "address": subjects.SNAPSHOTS.replace(">", "{swarm}.{persona}"),
+                "parameters": parameters,
+                "messages": {"snapshot": {"contentType": "application/json", "payload": schemas[1]}},
+            },
+        },
+        "operations": {
+            name: {"action": "send", "channel": {"$ref": f"#/channels/{name}"}}
+            for name in ("events", "snapshots")
+        },
+        "components": {"schemas": components},
+    }
+
+
+def openapi() -> dict[str, Any]:
+    """OpenAPI 3.1 of the gateway."""
+    from services.gateway.app import published
+
+    return published("0.1.0")
+
+
+def _table(described: list[Described]) -> str:
+    rows = "".join(f"| `{d.name}` | {_shown(d.default)} | {d.allowed} | {d.doc} |\n" for d in described)
+    return "| variable | default | allowed | what |\n|---|---|---|---|\n" + rows
+
+
+def _shown(default: str) -> str:
+    return default if default == "none" else f"`{default}`"
+
+
+def _read(path: Path) -> str:
+    return path.read_text() if path.is_file() else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

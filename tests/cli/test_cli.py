@@ -1,0 +1,115 @@
+"""The command line on a running swarm: each command, its JSON, its errors."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.eventually import eventually_sync
+from tests.support.swarm import Swarm, swarm
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Swarm]:
+    with swarm(settings={"LOOP_INTERVAL_MS": "100"}) as brought_up:
+        yield brought_up
+
+
+def said(running: Swarm, *arguments: str) -> str:
+    done = running.cli(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def answered(running: Swarm, *arguments: str) -> Any:
+    return json.loads(said(running, *arguments, "--json"))
+
+
+def new(name: str, *more: str) -> list[str]:
+    return ["--name", name, "--role", "critic", "--charter", "Find what is wrong", *more]
+
+
+def test_personas_are_created_spawned_listed_shown_drawn_and_reaped(running: Swarm) -> None:
+    created = answered(running, "personas", "create", *new("Ann"), "--id", "ann", "--swarm", "s1")
+    assert created["identity"]["swarm_id"] == "s1"
+    child = answered(running, "personas", "spawn", "ann", *new("Bob"), "--id", "b/ob")
+    assert child["identity"]["parent_id"] == "ann"
+    listed = answered(running, "personas", "list", "--swarm", "s1")
+    assert [state["identity"]["id"] for state in listed] == ["ann", "b/ob"]
+    assert "critic" in said(running, "personas", "list", "--status", "active")
+    assert "Find what is wrong" in said(running, "personas", "show", "b/ob")
+    assert "ann\n└─ b/ob" in said(running, "lineage")
+    assert answered(running, "lineage")["total_edges"] == 1
+    assert "reaped 2: ann, b/ob" in said(running, "personas", "reap", "ann", "--cascade")
+    assert "b/ob (reaped)" in said(running, "lineage")
+    assert answered(running, "personas", "reap", "ann") == {"reaped_ids": [], "count": 0}
+
+
+def test_status_start_and_stop(running: Swarm) -> None:
+    assert answered(running, "status")["running"] is True
+    assert answered(running, "stop", "--reason", "enough")["running"] is False
+    assert re.search(r"running\s+no", said(running, "status"))
+    assert answered(running, "start", "--interval", "100")["running"] is True
+
+
+def test_snapshots_are_shown_newest_last(running: Swarm) -> None:
+    found = eventually_sync(lambda: answered(running, "snapshots", "--limit", "2"), 15)
+    assert len(found) <= 2
+    assert found[-1]["snapshot"]["metadata"]["phase"] == "compress"
+    assert "phase=compress" in said(running, "snapshots").replace("\n", "")
+
+
+def test_watch_follows_filters_and_ends_with_ctrl_c(running: Swarm) -> None:
+    command = [sys.executable, "-m", "libs.cli", "watch", "--json", "--after", "0"]
+    command += ["--type", "hypothesis_raised"]
+    command += ["--persona", "root-thinker", "--data-dir", str(running.data)]
+    watching = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert watching.stdout is not None
+    with watching.stdout as lines:
+        first, second = json.loads(lines.readline()), json.loads(lines.readline())
+        watching.send_signal(2)
+    assert watching.wait(10) == 130
+    assert first["event_type"] == second["event_type"] == "hypothesis_raised"
+    assert second["payload"]["thought_count"] == first["payload"]["thought_count"] + 4
+    assert second["sequence"] > first["sequence"]
+
+
+def test_text_of_personas_cannot_move_the_terminals_cursor(running: Swarm) -> None:
+    evil = "\x1b[2J\x1b]0;owned\x07\u202eevil"
+    answered(running, "personas", "create", *new(evil), "--id", "evil")
+    for command in (["personas", "list"], ["personas", "show", "evil"], ["lineage"], ["ps"]):
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202e]", said(running, *command)), command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["personas", "show", "nobody"], "Persona not found: nobody"),
+        (["personas", "spawn", "nobody", *new("x")], "Parent persona not found: nobody"),
+        (["start", "--interval", "99999999999"], "loop_interval_ms"),
+        (["status", "--gateway", "http://127.0.0.1:1"], "Start one with `perpetua up`"),
+        (["ps", "--data-dir", "nowhere"], "--data-dir"),
+        (["up", "--model", "nowhere"], "is not a CTranslate2 model folder"),
+    ],
+)
+def test_errors_are_one_line_with_the_cure(running: Swarm, arguments: list[str], words: str) -> None:
+    command = [sys.executable, "-m", "libs.cli", *arguments]
+    if not {"--gateway", "--data-dir", "up"} & set(arguments):
+        command += ["--gateway", running.url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_provision_is_safe_to_repeat(running: Swarm) -> None:
+    command = [sys.executable, "-m", "libs.cli", "provision", "--nats-url", running.nats_url, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert json.loads(done.stdout) == {"changed": []}

@@ -1,0 +1,127 @@
+"""What each process tells operators: metrics, liveness, readiness, logs with fields."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.eventually import eventually_sync
+from tests.support.swarm import Swarm, swarm
+
+EVERYWHERE = {
+    "perpetua_process_info",
+    "perpetua_ready",
+    "perpetua_messages_handled",
+    "perpetua_message_handling_seconds",
+    "perpetua_bus_faults",
+    "process_resident_memory_bytes",
+    "process_cpu_seconds",
+}
+MATRIX = {
+    "registry": {"perpetua_personas", "perpetua_registry_journal_records"},
+    "scheduler": {
+        "perpetua_tick_lag_seconds", "perpetua_ticks_skipped", "perpetua_thoughts_stored",
+        "perpetua_thoughts_stale", "perpetua_thoughts_withdrawn", "perpetua_chunks_dead",
+        "perpetua_shards_owned", "perpetua_thoughts_in_flight", "perpetua_shard_takeovers",
+        "perpetua_shards_fenced",
+    },
+    "thinker": {
+        "perpetua_queue_wait_seconds", "perpetua_inference_seconds", "perpetua_settle_seconds",
+        "perpetua_thoughts", "perpetua_thought_failures", "perpetua_tokens", "perpetua_thoughts_in_hand",
+    },
+    "compressor": {
+        "perpetua_events_published", "perpetua_snapshots_published", "perpetua_proposals_stored",
+        "perpetua_published_journal_sequence", "perpetua_publishing",
+    },
+    "gateway": {"perpetua_sse_clients"},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Swarm]:
+    with swarm(settings={"LOOP_INTERVAL_MS": "100"}) as brought_up:
+        eventually_sync(lambda: brought_up.get("/v1/cognition/snapshots")["snapshots"], 20)
+        yield brought_up
+
+
+def fetch(running: Swarm, service: str, path: str) -> tuple[int, str]:
+    row = next(row for row in running.ps() if row["service"] == service)
+    try:
+        with urlopen(f"http://127.0.0.1:{row['metrics_port']}{path}", timeout=5) as response:
+            return response.status, response.read().decode()
+    except HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@pytest.mark.parametrize("service", MATRIX)
+def test_each_service_emits_its_metrics_with_units_and_without_ids(running: Swarm, service: str) -> None:
+    _, text = fetch(running, service, "/metrics")
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    missing = (EVERYWHERE | MATRIX[service]) - families.keys()
+    assert missing == set()
+    labels = {
+        value for family in families.values() for sample in family.samples for value in sample.labels.values()
+    }
+    assert not any("root-thinker" in value for value in labels)
+    assert all(family.documentation for family in families.values())
+
+
+def value(running: Swarm, service: str, name: str) -> float:
+    _, text = fetch(running, service, "/metrics")
+    samples = [s for f in text_string_to_metric_families(text) for s in f.samples if s.name == name]
+    return sum(sample.value for sample in samples)
+
+
+def test_what_is_counted_is_what_happened(running: Swarm) -> None:
+    running.post("/v1/cognition/stop")
+    thoughts = running.get("/v1/swarm/personas/root-thinker")["thought_count"]
+    events = running.get("/v1/cognition/events?limit=1")["last_sequence"]
+    assert value(running, "scheduler", "perpetua_thoughts_stored_total") == thoughts
+    assert value(running, "compressor", "perpetua_events_published_total") == events
+    assert value(running, "thinker", "perpetua_thoughts_total") == thoughts
+    assert value(running, "scheduler", "perpetua_shards_owned") == 64
+    assert value(running, "registry", "perpetua_personas") == 1
+    running.post("/v1/cognition/start")
+
+
+@pytest.mark.parametrize("service", MATRIX)
+def test_each_service_is_live_and_ready_and_shows_its_boot(running: Swarm, service: str) -> None:
+    assert fetch(running, service, "/livez") == (200, '{"ok":true}')
+    status, body = fetch(running, service, "/readyz")
+    found: dict[str, Any] = json.loads(body)
+    assert (status, found["ok"]) == (200, True)
+    assert found["boot"]["service"] == service
+    assert found["boot"]["hosted"] == 1
+    assert found["boot"]["versions"]["perpetua"]
+
+
+def test_readiness_means_it_a_process_without_its_broker_is_not_ready(running: Swarm) -> None:
+    ports = {row["service"]: row["metrics_port"] for row in running.ps()}
+    broker = running.pid("nats")
+    os.kill(broker, signal.SIGKILL)
+
+    def status(service: str) -> int:
+        try:
+            with urlopen(f"http://127.0.0.1:{ports[service]}/readyz", timeout=5) as response:
+                return int(response.status)
+        except HTTPError as error:
+            return error.code
+
+    eventually_sync(lambda: status("thinker") == 503, 5, "not ready while the broker is away")
+    eventually_sync(lambda: all(status(service) == 200 for service in MATRIX), 20, "ready again")
+
+
+def test_logs_are_json_events_with_fields(running: Swarm) -> None:
+    for service in MATRIX:
+        lines = (running.data / "logs" / f"{service}-1.log").read_text().splitlines()
+        records = [json.loads(line) for line in lines]
+        ready = next(record for record in records if record["event"] == "ready")
+        assert {"timestamp", "level", "service", "instance"} <= ready.keys()
