@@ -33,15 +33,22 @@ class Owners:
 
     async def grant(self, chunk: Chunk, sequence: int, deliveries: int) -> list[int]:
         """Return the indexes of a chunk's items that are still wanted."""
-        request = GrantRequest(
+        request = self._request(chunk, sequence, deliveries)
+        answer = await self._ask(subjects.grant(chunk.shard), _encode(request))
+        return _decode_grant(answer).items
+
+    async def still_thinking(self, chunk: Chunk, sequence: int, deliveries: int) -> None:
+        """Let the owner know that a chunk is not forgotten: it asks nothing and waits for nothing."""
+        await self._bus.note(subjects.grant(chunk.shard), self._request(chunk, sequence, deliveries))
+
+    def _request(self, chunk: Chunk, sequence: int, deliveries: int) -> GrantRequest:
+        return GrantRequest(
             chunk=chunk.id,
             shard=chunk.shard,
             sequence=sequence,
             deliveries=deliveries,
             thinker=self._instance,
         )
-        answer = await self._ask(subjects.grant(chunk.shard), _encode(request))
-        return _decode_grant(answer).items
 
     async def settle(self, chunk: Chunk, thoughts: list[ThoughtEntry]) -> Settled:
         """Return once every thought is stored or stale."""

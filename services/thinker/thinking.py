@@ -17,6 +17,7 @@ from libs.contracts.journal import ThoughtEntry
 from libs.contracts.limits import ACK_WAIT_S
 from libs.contracts.work import Chunk, WorkItem
 from services.thinker.backends.base import Backend
+from services.thinker.failures import FailureLog
 from services.thinker.metrics import ThinkerMetrics
 from services.thinker.prompt import build
 from services.thinker.results import Owners
@@ -50,6 +51,7 @@ class Thinking:
         self._backend = backend
         self._metrics = metrics
         self._did = did
+        self._failures = FailureLog()
 
     async def handle(self, chunk: Chunk, work: Work) -> None:
         """Think what is still wanted of a chunk. Returns once all of it is settled.
@@ -60,7 +62,7 @@ class Thinking:
         self.items_per_chunk += (len(chunk.items) - self.items_per_chunk) * _AVERAGED
         try:
             async with Background() as tasks:
-                tasks.create_task(_stay_in_progress(work))
+                tasks.create_task(self._stay_in_progress(chunk, work))
                 handed_back = tasks.create_task(self.draining.wait())
                 thinking = tasks.create_task(self._think(chunk, work))
                 await asyncio.wait([thinking, handed_back], return_when=asyncio.FIRST_COMPLETED)
@@ -70,6 +72,13 @@ class Thinking:
             raise _single(group) from None
         finally:
             self.in_hand -= len(chunk.items)
+
+    async def _stay_in_progress(self, chunk: Chunk, work: Work) -> None:
+        """Say again and again that the chunk is being thought, to the broker and to its owner."""
+        while True:
+            await asyncio.sleep(_IN_PROGRESS_S)
+            await work.in_progress()
+            await self._owners.still_thinking(chunk, work.sequence, work.deliveries)
 
     async def _think(self, chunk: Chunk, work: Work) -> None:
         indexes = await self._owners.grant(chunk, work.sequence, work.deliveries)
@@ -89,6 +98,8 @@ class Thinking:
         began = perf_counter()
         answer = await backend.answer(build(item))
         self._metrics.answered(answer, perf_counter() - began)
+        if not backend.immediate:
+            self._failures.note(item, answer)
         return compose(item, run, answer, datetime.now(UTC))
 
     async def settle(self, chunk: Chunk, thoughts: list[ThoughtEntry]) -> None:
@@ -128,12 +139,6 @@ class _Answers:
     async def _answer(self, item: WorkItem) -> None:
         self._ready.append(await self._thinking.answer(item, self._chunk.run))
         self._arrived.set()
-
-
-async def _stay_in_progress(work: Work) -> None:
-    while True:
-        await asyncio.sleep(_IN_PROGRESS_S)
-        await work.in_progress()
 
 
 def _single(group: ExceptionGroup[Exception]) -> Exception:
