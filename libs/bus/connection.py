@@ -193,4 +193,5 @@ async def _close(client: Client, publisher: Publisher) -> None:
         with suppress(nats.errors.Error, TimeoutError):
             await client.flush(timeout=1)
     await publisher.close()
-    await client.close()
+    with suppress(nats.errors.Error, OSError):  # what could not be sent while the broker is away
+        await client.close()

@@ -21,7 +21,7 @@ from nats.aio.subscription import Subscription
 from libs.bus.connection import Bus
 from libs.bus.errors import ApiRefused, BusError, NoAnswer, StreamRewound
 from libs.bus.loop import Dead, Fatal, MessageLoop, Outcome, Refused, RetryLater
-from libs.bus.read import stream_state
+from libs.bus.read import last_of, stream_state
 
 log = structlog.get_logger("follow")
 
@@ -31,6 +31,7 @@ _INACTIVE_S = 10.0
 _RETRY_S = 0.25
 _SECOND = 1_000_000_000
 _BUFFERED = 65_536
+_ANY = "*.>"
 
 
 @dataclass(slots=True)
@@ -90,7 +91,7 @@ class Follower:
                 await self._unsubscribe()
 
     async def reached(self, sequence: int) -> None:
-        """Return once every message up to `sequence` is handled, or is known not to be there."""
+        """Return once every message up to `sequence`, which must be there, is handled."""
         while self.position < sequence:
             self._moved.clear()
             await self._moved.wait()
@@ -200,13 +201,13 @@ async def read_to_end(bus: Bus, stream: str, loop: MessageLoop[Any, StreamMessag
 
     The end is asked of the stream's leader first, so that nothing acknowledged before the call is missed.
     """
-    state = await stream_state(bus, stream)
-    last = int(state["last_seq"])
-    if not state["messages"]:
+    last = int((await stream_state(bus, stream))["last_seq"])
+    end = await last_of(bus, stream, _ANY)  # the message under the last sequence may have been deleted
+    if end is None:
         return last
     follower = Follower(bus, stream, loop)
     running = asyncio.create_task(follower.run())
-    reached = asyncio.create_task(follower.reached(last))
+    reached = asyncio.create_task(follower.reached(end.sequence))
     try:
         await asyncio.wait([running, reached], return_when=asyncio.FIRST_COMPLETED)
         if running.done():

@@ -93,6 +93,7 @@ class Presence:
         self._revision = found.sequence if found is not None else 0
         holder = _decode(found.data) if found is not None and found.data else None
         if holder is not None and holder.boot != self._boot and holder.since > self._current().since:
+            self._revision = None  # the key is theirs: leaving must not delete it
             raise InstanceTaken(self._service, self._instance)
 
     async def _put(self, data: bytes) -> int:

@@ -91,8 +91,8 @@ class Publisher:
             await self._client.publish(
                 subject, data, reply=f"{self._inbox}.{token}", headers=dict(headers) if headers else None
             )
-        except BaseException as error:
-            self._resolve(token, error if isinstance(error, Exception) else None)
+        except BaseException:
+            self._resolve(token, None)
             raise
         return future
 

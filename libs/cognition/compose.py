@@ -89,7 +89,8 @@ def fallback_text(item: WorkItem) -> str:
 
 
 def _payload(item: WorkItem, answer: Answer) -> ThoughtPayload:
-    thinking = trim(answer.text, THINKING_CHARS) if answer.text is not None else ""
+    text = answer.text or ""
+    thinking = trim(text, THINKING_CHARS) if text.strip() else ""
     by_model = bool(thinking)
     error = EMPTY_COMPLETION if answer.text is not None and not by_model else answer.error
     return ThoughtPayload(

@@ -181,7 +181,14 @@ def _thinker(read: Reader) -> ThinkerSettings:
 
 def _endpoint(read: Reader) -> str:
     url = read.text("THINKER_BASE_URL", DEFAULT_BASE_URL, "OpenAI-compatible endpoint") or ""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not _is_http(url):
         raise SettingError(f"{PREFIX}THINKER_BASE_URL", url, "a URL like http://127.0.0.1:11434/v1")
     return chat_endpoint(url)
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not match, a port that is none
+        return False

@@ -12,6 +12,7 @@ from libs.contracts.limits import U64_MAX
 EX_CONFIG = 78
 """Exit status of a process whose configuration is wrong (sysexits.h)."""
 
+_DIGITS_MOST = len(str(U64_MAX))
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
 
@@ -82,7 +83,8 @@ class Reader:
         if raw is None:
             return default
         digits = raw.removeprefix("-")
-        if not (digits.isascii() and digits.isdigit()) or not least <= int(raw) <= most:
+        whole = digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS_MOST
+        if not whole or not least <= int(raw) <= most:
             raise SettingError(key, raw, allowed)
         return max(int(raw), floor or least)
 

@@ -77,15 +77,20 @@ class DataDir:
         except OSError as error:
             raise not_writable(self.path, error) from error
         try:
+            self._lock(lock)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                holder = self.read()
-                raise in_use(self.path, f"(pid {holder.pid}) " if holder else "") from None
-            yield
-            self._run_file.unlink(missing_ok=True)
+                yield
+            finally:
+                self._run_file.unlink(missing_ok=True)
         finally:
             os.close(lock)
+
+    def _lock(self, lock: int) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = self.read()
+            raise in_use(self.path, f"(pid {holder.pid}) " if holder else "") from None
 
     def write(self, record: RunRecord) -> None:
         """Say what runs, in one step."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 from nats.aio.msg import Msg
@@ -22,11 +22,9 @@ from libs.contracts.streams import StreamBounds
 from libs.contracts.thoughts import ThoughtEvent
 from libs.runtime import logs
 from libs.supervisor import broker
+from libs.supervisor.child import Child
 from libs.supervisor.errors import UpError, broker_died
 from libs.supervisor.screen import Screen
-
-if TYPE_CHECKING:
-    from libs.supervisor.up import Up
 
 _decode = msgspec.json.Decoder(ThoughtEvent).decode
 
@@ -37,14 +35,23 @@ _READY_SAY_S = 10.0
 _LIVENESS_LOOK_S = 1.0
 
 
+@dataclass(frozen=True)
+class Brought:
+    """What was brought up."""
+
+    gateway_url: str
+    nats_url: str
+    children: list[Child]
+    bounds: StreamBounds
+    broker_log: Path
+
+
 class Live:
     """The supervisor's own view over the broker."""
 
-    def __init__(self, up: Up, screen: Screen, bounds: StreamBounds, broker_log: Path) -> None:
+    def __init__(self, up: Brought, screen: Screen) -> None:
         self._up = up
         self._screen = screen
-        self._bounds = bounds
-        self._broker_log = broker_log
 
     async def run(self) -> None:
         """Make the streams, wait until everybody is ready, then show thoughts as they come."""
@@ -54,10 +61,10 @@ class Live:
             bus = await self._connected(stack)
             starting.cancel()
             try:
-                await provision(bus, self._bounds)
+                await provision(bus, self._up.bounds)
             except ProvisionError as error:
                 raise UpError(str(error)) from error
-            self._screen.addresses(self._up)
+            self._screen.addresses(self._up.gateway_url, self._up.nats_url)
             tasks.create_task(self._show_thoughts(bus))
             await self._until_ready(bus)
             await self._watch_broker(bus)
@@ -76,7 +83,7 @@ class Live:
         """Raise where the embedded broker ends again as soon as it is started."""
         while not any(c.service == "nats" and c.restarts > 1 for c in self._up.children):  # noqa: ASYNC110
             await asyncio.sleep(_BROKER_LOOK_S)
-        raise broker_died(broker.log_tail(self._broker_log))
+        raise broker_died(broker.log_tail(self._up.broker_log))
 
     async def _until_ready(self, bus: Bus) -> None:
         clock = asyncio.get_running_loop().time

@@ -7,7 +7,6 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -15,9 +14,6 @@ from libs.contracts import subjects
 from libs.contracts.presence import PresenceRecord
 from libs.contracts.thoughts import ThoughtEvent
 from libs.supervisor.text import brief, event_line, style
-
-if TYPE_CHECKING:
-    from libs.supervisor.up import Up
 
 _LINES_PER_SECOND = 20
 _SHOWN_LEVELS = ("warning", "error", "critical")
@@ -38,12 +34,12 @@ class Screen:
         self._shown = 0
         self._hidden = 0
 
-    def addresses(self, up: Up) -> None:
+    def addresses(self, gateway: str, nats: str) -> None:
         """Say where everything is."""
         if self._json:
-            return self._emit("addresses", gateway=up.gateway_url, nats=up.nats_url)
-        self._print(f"{style('gateway', 'bold')}  {up.gateway_url}   API: {up.gateway_url}/schema")
-        self._print(f"{style('broker', 'bold')}   {up.nats_url}   nats sub '{subjects.EVENTS}'")
+            return self._emit("addresses", gateway=gateway, nats=nats)
+        self._print(f"{style('gateway', 'bold')}  {gateway}   API: {gateway}/schema")
+        self._print(f"{style('broker', 'bold')}   {nats}   nats sub '{subjects.EVENTS}'")
         return None
 
     def ready(self, there: list[PresenceRecord]) -> None:

@@ -46,24 +46,19 @@ class Up:
     """One `perpetua up`."""
 
     def __init__(self, options: UpOptions, screen: Screen) -> None:
-        self.options = options
+        self._options = options
         self._screen = screen
         self._data = DataDir(options.data_dir)
         self._stop = asyncio.Event()
         self._gateway_port = options.gateway_port or broker.free_port(HOST)
         self._nats_port = options.nats_port or broker.free_port(HOST)
         self._nats_url = options.nats_url or f"nats://{HOST}:{self._nats_port}"
-        self.children: list[Child] = []
+        self._children: list[Child] = []
 
     @property
     def gateway_url(self) -> str:
         """Where the gateway listens."""
         return f"http://{HOST}:{self._gateway_port}"
-
-    @property
-    def nats_url(self) -> str:
-        """Where the broker listens."""
-        return self._nats_url
 
     async def run(self) -> None:
         """Bring everything up and stay until SIGINT or SIGTERM. Raises `UpError` where that cannot be."""
@@ -72,7 +67,7 @@ class Up:
             loop.add_signal_handler(number, self._stop.set)
         with self._data.claimed():
             self._check_ports()
-            self.children = self._make_children()
+            self._children = self._make_children()
             async with self._kept():
                 running = asyncio.create_task(self._show())
                 stopped = asyncio.create_task(self._stop.wait())
@@ -91,28 +86,35 @@ class Up:
         from libs.runtime.imports import preload
 
         preload()
-        from libs.supervisor.live import Live
+        from libs.supervisor.live import Brought, Live
 
-        await Live(self, self._screen, self.options.bounds, self._data.logs / "nats.log").run()
+        brought = Brought(
+            self.gateway_url,
+            self._nats_url,
+            self._children,
+            self._options.bounds,
+            self._data.logs / "nats.log",
+        )
+        await Live(brought, self._screen).run()
 
     @asynccontextmanager
     async def _kept(self) -> AsyncIterator[None]:
         """Keep every child running while the context is open, then end them in order."""
         async with Background() as tasks:
-            for child in self.children:
+            for child in self._children:
                 tasks.create_task(child.keep(), name=child.instance)
             try:
                 yield
             finally:
                 for service in STOP_ORDER:
-                    ending = [c.stop(_STOP_GRACE_S) for c in self.children if c.service == service]
+                    ending = [c.stop(_STOP_GRACE_S) for c in self._children if c.service == service]
                     await asyncio.gather(*ending)
 
     def _make_children(self) -> list[Child]:
         names = ["gateway-1", "registry-1", "scheduler-1", "compressor-1"]  # the slowest to load first
-        names += [f"thinker-{n}" for n in range(1, self.options.thinkers + 1)]
+        names += [f"thinker-{n}" for n in range(1, self._options.thinkers + 1)]
         children = [self._service(name) for name in names]
-        return [self._broker(), *children] if self.options.nats_url is None else children
+        return [self._broker(), *children] if self._options.nats_url is None else children
 
     def _broker(self) -> Child:
         log = self._data.logs / "nats.log"
@@ -136,7 +138,7 @@ class Up:
             service,
             instance,
             command,
-            dict(os.environ) | self.options.env | env,
+            dict(os.environ) | self._options.env | env,
             self._data.logs / f"{instance}.log",
             self._changed,
             self._screen.line,
@@ -148,12 +150,12 @@ class Up:
                 pid=os.getpid(),
                 nats_url=self._nats_url,
                 gateway_url=self.gateway_url,
-                children=[child.record() for child in self.children],
+                children=[child.record() for child in self._children],
             )
         )
 
     def _check_ports(self) -> None:
         if not broker.is_free(HOST, self._gateway_port):
             raise port_taken("gateway", self._gateway_port, "--gateway-port")
-        if self.options.nats_url is None and not broker.is_free(HOST, self._nats_port):
+        if self._options.nats_url is None and not broker.is_free(HOST, self._nats_port):
             raise port_taken("broker", self._nats_port, "--nats-port")

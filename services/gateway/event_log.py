@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from libs.bus.connection import Bus
 from libs.bus.read import Stored, batch, stream_state
-from libs.contracts import streams
+from libs.contracts import streams, subjects
 from libs.contracts.refusals import NotFound
 from libs.contracts.thoughts import (
     EventPage,
@@ -18,6 +19,7 @@ from libs.contracts.thoughts import (
     SnapshotPage,
     ThoughtEvent,
 )
+from libs.contracts.tokens import encode
 
 _decode_event = msgspec.json.Decoder(ThoughtEvent).decode
 _decode_snapshot = msgspec.json.Decoder(MemorySnapshot).decode
@@ -38,16 +40,20 @@ async def held(bus: Bus, stream: str) -> Held:
     return Held(int(state["first_seq"]) if state["messages"] else last + 1, last)
 
 
-async def read_after(bus: Bus, stream: str, after: int, limit: int) -> list[Stored]:
-    """Return up to `limit` messages with a sequence greater than `after`, in order."""
-    return await batch(bus, stream, {"seq": after + 1, "batch": limit})
+async def read_after(
+    bus: Bus, stream: str, after: int, limit: int, subject: str | None = None
+) -> list[Stored]:
+    """Return up to `limit` messages with a sequence greater than `after`, in order, of one subject or all."""
+    request: dict[str, Any] = {"seq": after + 1, "batch": limit}
+    return await batch(bus, stream, request if subject is None else request | {"next_by_subj": subject})
 
 
-async def event_page(bus: Bus, after: int, limit: int) -> EventPage:
+async def event_page(bus: Bus, after: int, limit: int, persona_id: str | None = None) -> EventPage:
     """Return events after a sequence; `skipped` counts those evicted before they could be read."""
     there = await held(bus, streams.EVENTS)
-    stored = await read_after(bus, streams.EVENTS, after, limit) if after < there.last else []
-    begin = stored[0].sequence if stored else min(there.first, there.last + 1)
+    subject = None if persona_id is None else _of_persona(persona_id)
+    stored = await read_after(bus, streams.EVENTS, after, limit, subject) if after < there.last else []
+    begin = stored[0].sequence if stored and subject is None else min(there.first, there.last + 1)
     return EventPage(
         events=[SequencedEvent(sequence=s.sequence, event=_decode_event(s.data)) for s in stored],
         next_after=stored[-1].sequence if stored else after,
@@ -55,6 +61,11 @@ async def event_page(bus: Bus, after: int, limit: int) -> EventPage:
         first_sequence=there.first,
         last_sequence=there.last,
     )
+
+
+def _of_persona(persona_id: str) -> str:
+    """Return the subjects of a persona's events, whatever its swarm."""
+    return f"{subjects.EVENTS.removesuffix('>')}*.{encode(persona_id)}.*"
 
 
 async def snapshot_page(bus: Bus, after: int, limit: int) -> SnapshotPage:

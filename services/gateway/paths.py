@@ -9,9 +9,12 @@ from __future__ import annotations
 from typing import Any, cast
 from urllib.parse import quote, unquote_to_bytes
 
+import msgspec
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from libs.contracts.limits import Identifier
 from libs.contracts.refusals import Invalid
+from services.gateway.problems import ID_RULE
 
 
 def canonical(raw_path: bytes) -> str:
@@ -21,11 +24,13 @@ def canonical(raw_path: bytes) -> str:
 
 
 def decode_segment(segment: str) -> str:
-    """Return the text of a canonical segment. Raises `Invalid` where it is not UTF-8."""
+    """Return the id of a canonical segment. Raises `Invalid` where no persona can have it."""
     try:
-        return unquote_to_bytes(segment).decode()
+        return msgspec.convert(unquote_to_bytes(segment).decode(), Identifier)
     except UnicodeDecodeError:
-        raise Invalid("a persona id in the path is not valid UTF-8") from None
+        raise Invalid("the persona id in the path is not valid UTF-8") from None
+    except msgspec.ValidationError:
+        raise Invalid(f"the persona id in the path is not {ID_RULE}") from None
 
 
 def raw_paths(app: ASGIApp) -> ASGIApp:

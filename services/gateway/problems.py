@@ -8,18 +8,22 @@ from typing import Any
 import msgspec
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, SerializationException, ValidationException
+from litestar.exceptions import (
+    HTTPException,
+    NotFoundException,
+    ValidationException,
+)
 from msgspec import Struct
 
 from libs.bus.errors import BusError
+from libs.contracts.limits import BODY_BYTES
 from libs.contracts.refusals import Invalid, Refusal, Unavailable
 
 log = structlog.get_logger("gateway")
 
 MEDIA_TYPE = "application/problem+json"
 
-_PATTERN = "matching regex"
-_ID_RULE = "an id of 1 to 128 characters without control characters, and not `.` or `..`"
+ID_RULE = "an id of 1 to 128 characters without control characters, and not `.` or `..`"
 
 
 class Problem(Struct, frozen=True, kw_only=True):
@@ -31,11 +35,14 @@ class Problem(Struct, frozen=True, kw_only=True):
     detail: str
 
 
-class UnsupportedMediaType(Refusal):
-    """The body is not said to be JSON."""
+class CrossSite(Refusal):
+    """A page of another site has sent the request from somebody's browser."""
 
-    status = 415
-    title = "Unsupported media type"
+    status = 403
+    title = "Forbidden"
+
+    def __init__(self) -> None:
+        super().__init__("a page of another site may not control this swarm")
 
 
 def respond(refusal: Refusal) -> Response[bytes]:
@@ -57,22 +64,23 @@ def on_bus_error(_: Request[Any, Any, Any], error: BusError) -> Response[bytes]:
     return respond(Unavailable(f"the broker does not answer: {error}"))
 
 
-def on_malformed(_: Request[Any, Any, Any], error: SerializationException) -> Response[bytes]:
-    """Answer a body that is not JSON."""
-    return respond(Invalid(f"the body is not valid JSON: {error.detail or error}"))
+def on_too_deep(_: Request[Any, Any, Any], error: RecursionError) -> Response[bytes]:
+    """Answer a body that no reader of JSON follows to its end."""
+    return respond(Invalid(f"the body is nested too deeply: {error}"))
 
 
-def on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+def on_http(_: Request[Any, Any, Any] | None, error: HTTPException) -> Response[bytes]:
     """Answer what the framework refuses: unknown paths, methods, bodies that are too large."""
-    phrase = HTTPStatus(error.status_code).phrase
-    detail = _explain(error) if isinstance(error, ValidationException) else error.detail or phrase
-    problem = Problem(title=phrase, status=error.status_code, detail=detail)
-    return Response(
-        msgspec.json.encode(problem),
-        status_code=error.status_code,
-        media_type=MEDIA_TYPE,
-        headers=error.headers or {},
-    )
+    status = error.status_code
+    title = Invalid.title if status == Invalid.status else HTTPStatus(status).phrase
+    problem = Problem(title=title, status=status, detail=_explain(error))
+    headers = error.headers or {}
+    return Response(msgspec.json.encode(problem), status_code=status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def not_found() -> Response[bytes]:
+    """Answer that there is nothing under this path."""
+    return on_http(None, NotFoundException())
 
 
 def on_anything(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -84,27 +92,27 @@ def on_anything(request: Request[Any, Any, Any], error: Exception) -> Response[b
     return Response(msgspec.json.encode(problem), status_code=500, media_type=MEDIA_TYPE)
 
 
-def _explain(error: ValidationException) -> str:
-    """Return a sentence that names the field and what is wrong with it."""
-    extra = error.extra if isinstance(error.extra, list) else []
-    return "; ".join(_sentence(item) for item in extra if isinstance(item, dict)) or error.detail
+def _explain(error: HTTPException) -> str:
+    """Return a sentence that names the field, where one is wrong, and what is wrong with it."""
+    if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return f"the body is larger than {BODY_BYTES} bytes"
+    extra = error.extra if isinstance(error, ValidationException) and isinstance(error.extra, list) else []
+    said = "; ".join(_sentence(item) for item in extra if isinstance(item, dict))
+    return said or error.detail or HTTPStatus(error.status_code).phrase
 
 
 def _sentence(item: dict[str, Any]) -> str:
     key, message, source = item.get("key", ""), str(item.get("message", "")), item.get("source", "")
     if source == "body" and key == "data":
         key = "body"
-        if message == "'data'":
-            message = "Expected a JSON object, got nothing"
-    if _PATTERN in message:
-        message = f"Expected {_ID_RULE}"
+        message = "Expected a JSON object, got nothing"
     return f"{key}: {message}" if key else message
 
 
 HANDLERS: dict[Any, Any] = {
     Refusal: on_refusal,
     BusError: on_bus_error,
-    SerializationException: on_malformed,
+    RecursionError: on_too_deep,
     HTTPException: on_http,
     Exception: on_anything,
 }

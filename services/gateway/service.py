@@ -25,6 +25,9 @@ from services.gateway.peers import Swarm
 log = structlog.get_logger("gateway")
 
 _BACKLOG = 2048
+_SEND_BUFFER = 256 * 1024
+"""Bytes that the kernel keeps for a client that does not read; left alone it would keep megabytes."""
+
 _KEEP_ALIVE_S = 75
 _REQUESTS_WITHIN_S = 5
 
@@ -100,6 +103,7 @@ def listen(settings: ProcessSettings) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     try:
         listener.bind((host, port))
     except OSError as error:

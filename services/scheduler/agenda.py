@@ -59,7 +59,9 @@ class Agenda:
         """Return the shards that are due, each with the time it was due, and set their next times."""
         taken: list[tuple[int, float]] = []
         while (due := self.next_due()) is not None and due <= now:
-            taken.append((heappop(self._heap)[1], due))
+            shard = heappop(self._heap)[1]
+            del self._due[shard]  # an entry of the heap that equals this one is void with it
+            taken.append((shard, due))
         for shard, due in taken:
             self._set(shard, max(due + interval, now))
         return taken

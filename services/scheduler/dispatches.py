@@ -51,7 +51,12 @@ class Dispatches:
         return list(self._by_chunk.values())
 
     def begin(self, chunk: Chunk, now: float, sequence: int | None = None) -> Dispatch:
-        """Enter a chunk. Items whose persona has a thought under way already are left out."""
+        """Enter a chunk. Items whose persona has a thought under way already are left out.
+
+        A second copy of a chunk that is entered already changes nothing.
+        """
+        if (known := self._by_chunk.get(chunk.id)) is not None:
+            return known
         free = {i.persona_id: i for i in chunk.items if i.persona_id not in self._by_persona}
         dispatch = Dispatch(chunk, now, sequence, touched=now, waiting=free)
         self._by_chunk[chunk.id] = dispatch

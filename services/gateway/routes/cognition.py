@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from litestar import Controller, Request, get, post
+from litestar import Controller, get, post
+from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, JSONBody, QueryParameter
 from litestar.response import Stream
 
 from libs.bus.connection import Bus
@@ -19,8 +20,17 @@ from services.gateway.peers import Swarm
 from services.gateway.routes.common import problems
 from services.gateway.sse import beginning, event_stream
 
-After = Annotated[int, Parameter(ge=0, le=2**62, description="Only what follows this sequence")]
-Limit = Annotated[int, Parameter(ge=1, le=1000, description="At most so many")]
+After = Annotated[int, QueryParameter(ge=0, le=2**62, description="Only what follows this sequence")]
+PersonaId = Annotated[str, QueryParameter(max_length=128, description="Only events of this persona")]
+LastEventId = Annotated[
+    str | None,
+    HeaderParameter(name="Last-Event-ID", description="The last event seen; a browser sends it"),
+]
+StreamAfter = Annotated[
+    str | None,
+    QueryParameter(description="The same as `Last-Event-ID`, for clients without it; 0: the oldest"),
+]
+Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="At most so many")]
 
 _SSE_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -31,18 +41,22 @@ class Cognition(Controller):
     path = "/v1/cognition"
     tags = ("cognition",)
 
-    @post("/start", status_code=200, responses=problems(400, 409, 413, 415, 503), operation_id="start")
-    async def start(self, swarm: Swarm, data: StartCognitionRequest | None = None) -> CognitionStatus:
+    @post("/start", status_code=200, responses=problems(400, 403, 409, 413, 415, 503), operation_id="start")
+    async def start(
+        self, swarm: NamedDependency[Swarm], data: JSONBody[StartCognitionRequest | None] = None
+    ) -> CognitionStatus:
         """Start the loop, or change its interval. Answers once a scheduler ticks."""
         return await swarm.start(data or StartCognitionRequest())
 
-    @post("/stop", status_code=200, responses=problems(400, 413, 415, 503), operation_id="stop")
-    async def stop(self, swarm: Swarm, data: StopCognitionRequest | None = None) -> CognitionStatus:
+    @post("/stop", status_code=200, responses=problems(400, 403, 413, 415, 503), operation_id="stop")
+    async def stop(
+        self, swarm: NamedDependency[Swarm], data: JSONBody[StopCognitionRequest | None] = None
+    ) -> CognitionStatus:
         """Stop the loop. Answers once no thought of this run can appear any more."""
         return await swarm.stop(data or StopCognitionRequest())
 
     @get("/status", responses=problems(503), operation_id="status")
-    async def status(self, swarm: Swarm) -> CognitionStatus:
+    async def status(self, swarm: NamedDependency[Swarm]) -> CognitionStatus:
         """Show the loop as it is now."""
         return await swarm.status()
 
@@ -60,24 +74,32 @@ class Cognition(Controller):
         },
     )
     async def stream(
-        self, request: Request[Any, Any, Any], bus: Bus, feed: Feed, after: str | None = None
+        self,
+        bus: NamedDependency[Bus],
+        feed: NamedDependency[Feed],
+        last_event_id: LastEventId = None,
+        after: StreamAfter = None,
     ) -> Stream:
         """Follow the event stream. `Last-Event-ID`, or `after`, resumes behind that event."""
         there = await event_log.held(bus, streams.EVENTS)
-        begin, remark = beginning(request.headers.get("last-event-id", after), there)
+        begin, remark = beginning(after if last_event_id is None else last_event_id, there)
         return Stream(event_stream(feed, begin, remark), media_type="text/event-stream", headers=_SSE_HEADERS)
 
     @get("/events", responses=problems(400, 503), operation_id="events")
-    async def events(self, bus: Bus, after: After = 0, limit: Limit = 100) -> EventPage:
-        """Read events in stream order."""
-        return await event_log.event_page(bus, after, limit)
+    async def events(
+        self, bus: NamedDependency[Bus], after: After = 0, limit: Limit = 100, persona_id: PersonaId = ""
+    ) -> EventPage:
+        """Read events in stream order, all of them or one persona's."""
+        return await event_log.event_page(bus, after, limit, persona_id or None)
 
     @get("/snapshots", responses=problems(400, 503), operation_id="snapshots")
-    async def snapshots(self, bus: Bus, after: After = 0, limit: Limit = 100) -> SnapshotPage:
+    async def snapshots(
+        self, bus: NamedDependency[Bus], after: After = 0, limit: Limit = 100
+    ) -> SnapshotPage:
         """Read memory snapshots in stream order."""
         return await event_log.snapshot_page(bus, after, limit)
 
     @get("/snapshots/latest", responses=problems(404, 503), operation_id="latest_snapshot")
-    async def latest(self, bus: Bus) -> MemorySnapshot:
+    async def latest(self, bus: NamedDependency[Bus]) -> MemorySnapshot:
         """Show the newest memory snapshot."""
         return await event_log.latest_snapshot(bus)

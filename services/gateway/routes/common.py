@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from litestar import Request
+from litestar import Request, Response
 from litestar.openapi.datastructures import ResponseSpec
 
-from services.gateway.problems import MEDIA_TYPE, Problem, UnsupportedMediaType
+from services.gateway.bodies import UnsupportedMediaType, check_body, is_json
+from services.gateway.problems import MEDIA_TYPE, CrossSite, Problem
+
+_OTHER_SITES = ("cross-site", "same-site")
+"""What browsers say of a request that comes from another site's page, or from another port's."""
 
 _DESCRIPTIONS = {
     400: "The request contradicts its schema or a bound",
+    403: "A page of another site has sent it",
     404: "There is nothing of that id",
     409: "The request contradicts what is",
     413: "The body is larger than 1 MiB",
@@ -32,12 +37,29 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
     }
 
 
-async def require_json(request: Request[Any, Any, Any]) -> None:
-    """Refuse a body that is not said to be JSON [5.2]. An empty body needs no content type."""
-    if request.method != "POST":
+async def check_request(request: Request[Any, Any, Any]) -> Response[None] | None:
+    """Refuse what another site's page sends from a browser, and bodies that do not fit [5.2]."""
+    if request.method == "OPTIONS":
+        return _methods(request)
+    if request.method == "POST":
+        await _check_post(request)
+    return None
+
+
+def _methods(request: Request[Any, Any, Any]) -> Response[None]:
+    """Name every method of the path; of several handlers Litestar 2 names one (its issue 4169)."""
+    methods = request.app.route_handler_method_map[request.scope["path_template"]]
+    return Response(None, status_code=204, headers={"Allow": ", ".join(sorted(methods))})
+
+
+async def _check_post(request: Request[Any, Any, Any]) -> None:
+    if request.headers.get("sec-fetch-site") in _OTHER_SITES:
+        raise CrossSite
+    body, content_type = await request.body(), request.headers.get("content-type", "")
+    if not body and not content_type:  # an empty body needs no content type
         return
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json")):
-        return
-    if kind or await request.body():
-        raise UnsupportedMediaType("send the body as application/json")
+    if not is_json(content_type):
+        raise UnsupportedMediaType
+    expected = request.route_handler.parsed_data_field
+    if body and expected is not None:
+        check_body(body, expected.annotation)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 from litestar import Controller, get, post
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from libs.contracts.personas import (
     CreatePersonaRequest,
@@ -22,8 +23,13 @@ from services.gateway.paths import decode_segment
 from services.gateway.peers import Swarm
 from services.gateway.routes.common import problems
 
-Segment = Annotated[str, Parameter(description="A persona id as one percent-encoded segment")]
-Limit = Annotated[int, Parameter(ge=1, le=1000, description="At most so many")]
+Segment = Annotated[str, PathParameter(description="A persona id as one percent-encoded segment")]
+SwarmId = Annotated[str, QueryParameter(description="Only personas of this swarm")]
+After = Annotated[str, QueryParameter(description="Only what follows this id")]
+"""Texts, and not `None` where absent: of an optional text the framework takes `null` for none."""
+
+Status = Annotated[PersonaStatus | None, QueryParameter(description="Only personas of this status")]
+Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="At most so many")]
 
 
 class SwarmRoutes(Controller):
@@ -33,39 +39,43 @@ class SwarmRoutes(Controller):
     tags = ("swarm",)
 
     @post(
-        "/personas", status_code=200, responses=problems(400, 404, 409, 413, 415, 503), operation_id="create"
+        "/personas",
+        status_code=200,
+        responses=problems(400, 403, 404, 409, 413, 415, 503),
+        operation_id="create",
     )
-    async def create(self, swarm: Swarm, data: CreatePersonaRequest) -> PersonaRuntimeState:
+    async def create(
+        self, swarm: NamedDependency[Swarm], data: JSONBody[CreatePersonaRequest]
+    ) -> PersonaRuntimeState:
         """Create a root persona, or a child where `parent_id` is given."""
         return await swarm.create(data)
 
     @get("/personas", responses=problems(400, 503), operation_id="personas")
     async def personas(
         self,
-        swarm: Swarm,
-        swarm_id: str | None = None,
-        status: PersonaStatus | None = None,
-        after: str | None = None,
+        swarm: NamedDependency[Swarm],
+        swarm_id: SwarmId = "",
+        status: Status = None,
+        after: After = "",
         limit: Limit = 100,
     ) -> PersonaPage:
         """List personas sorted by id."""
-        return await swarm.personas(
-            PersonaListQuery(swarm_id=swarm_id, status=status, after=after, limit=limit)
-        )
+        query = PersonaListQuery(swarm_id=swarm_id or None, status=status, after=after or None, limit=limit)
+        return await swarm.personas(query)
 
     @get("/personas/{persona_id:str}", responses=problems(400, 404, 503), operation_id="persona")
-    async def persona(self, swarm: Swarm, persona_id: Segment) -> PersonaRuntimeState:
+    async def persona(self, swarm: NamedDependency[Swarm], persona_id: Segment) -> PersonaRuntimeState:
         """Show one persona."""
         return await swarm.persona(decode_segment(persona_id))
 
     @post(
         "/personas/{persona_id:str}/spawn",
         status_code=200,
-        responses=problems(400, 404, 409, 413, 415, 503),
+        responses=problems(400, 403, 404, 409, 413, 415, 503),
         operation_id="spawn",
     )
     async def spawn(
-        self, swarm: Swarm, persona_id: Segment, data: SpawnPersonaRequest
+        self, swarm: NamedDependency[Swarm], persona_id: Segment, data: JSONBody[SpawnPersonaRequest]
     ) -> PersonaRuntimeState:
         """Spawn a child under a persona."""
         return await swarm.create(data.under(decode_segment(persona_id)))
@@ -73,16 +83,19 @@ class SwarmRoutes(Controller):
     @post(
         "/personas/{persona_id:str}/reap",
         status_code=200,
-        responses=problems(400, 404, 413, 415, 503),
+        responses=problems(400, 403, 404, 413, 415, 503),
         operation_id="reap",
     )
     async def reap(
-        self, swarm: Swarm, persona_id: Segment, data: ReapPersonaRequest | None = None
+        self,
+        swarm: NamedDependency[Swarm],
+        persona_id: Segment,
+        data: JSONBody[ReapPersonaRequest | None] = None,
     ) -> ReapPersonaResponse:
         """Reap a persona, with `cascade` everything below it too."""
         return await swarm.reap(decode_segment(persona_id), data or ReapPersonaRequest())
 
     @get("/lineage", responses=problems(503), operation_id="lineage")
-    async def lineage(self, swarm: Swarm) -> LineageGraph:
+    async def lineage(self, swarm: NamedDependency[Swarm]) -> LineageGraph:
         """Show the tree of all personas, reaped ones too."""
         return await swarm.lineage()

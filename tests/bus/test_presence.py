@@ -1,0 +1,187 @@
+"""Who is there: keys that are renewed, left at once, or expire."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from libs.bus.connection import Bus, connect
+from libs.bus.errors import InstanceTaken
+from libs.bus.presence import Peers, Presence, chosen, in_charge, list_present
+from libs.bus.telemetry import NoTelemetry
+from libs.contracts.limits import PRESENCE_TTL_S
+from libs.contracts.presence import PresenceRecord
+from tests.bus.support import restart, running, until
+from tests.support.broker import Broker
+from tests.support.eventually import eventually
+
+SINCE = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def record(instance: str = "one", service: str = "thinker", **more: Any) -> PresenceRecord:
+    base = PresenceRecord(
+        service=service,
+        instance=instance,
+        boot=f"boot of {instance}",
+        pid=1,
+        host="h",
+        ready=True,
+        since=SINCE,
+        restarts=0,
+    )
+    return replace(base, **more)
+
+
+@asynccontextmanager
+async def present(bus: Bus, its_record: PresenceRecord) -> AsyncIterator[Presence]:
+    presence = Presence(bus, lambda: its_record)
+    async with running(presence.run()):
+        yield presence
+
+
+async def names(bus: Bus) -> list[str]:
+    return [found.instance for found in await list_present(bus)]
+
+
+async def is_there(bus: Bus, *instances: str) -> bool:
+    return await names(bus) == list(instances)
+
+
+@asynccontextmanager
+async def watching(bus: Bus, *services: str) -> AsyncIterator[Peers]:
+    peers = Peers(bus, *services)
+    await peers.prime()
+    async with running(peers.run()):
+        yield peers
+
+
+def living(peers: Peers, service: str = "thinker") -> list[str]:
+    return [found.instance for found in peers.living(service)]
+
+
+async def test_a_process_appears_and_leaves_at_once(bus: Bus) -> None:
+    async with watching(bus, "thinker") as peers:
+        async with present(bus, record("host.1/ü")):
+            await until(lambda: is_there(bus, "host.1/ü"))
+            await eventually(lambda: living(peers) == ["host.1/ü"])
+        await until(lambda: is_there(bus), within=1.5)
+        await eventually(lambda: living(peers) == [], within=1.5)
+
+
+async def test_whoever_watches_from_now_on_knows_who_is_there_already(bus: Bus) -> None:
+    async with present(bus, record("a")), present(bus, record("b")):
+        await until(lambda: is_there(bus, "a", "b"))
+        peers = Peers(bus, "thinker")
+        await peers.prime()
+        assert living(peers) == ["a", "b"]
+
+
+async def test_only_the_services_that_are_asked_for_are_watched(bus: Bus) -> None:
+    async with (
+        watching(bus, "scheduler") as peers,
+        present(bus, record("t")),
+        present(bus, record("s", "scheduler")),
+    ):
+        await eventually(lambda: living(peers, "scheduler") == ["s"])
+        await until(lambda: is_there(bus, "s", "t"))
+        assert living(peers, "thinker") == []
+
+
+async def test_a_change_is_told_at_once(bus: Bus) -> None:
+    now = record(ready=False)
+    presence = Presence(bus, lambda: now)
+    async with watching(bus, "thinker") as peers, running(presence.run()):
+        await eventually(lambda: living(peers))
+        peers.changed.clear()
+        now = replace(now, ready=True, leaving=True)
+        presence.changed()
+        await asyncio.wait_for(peers.changed.wait(), 1.0)
+        assert [(r.ready, r.leaving) for r in peers.living("thinker")] == [(True, True)]
+
+
+async def test_a_process_that_was_killed_is_gone_after_the_ttl(bus: Bus, broker: Broker) -> None:
+    async with connect(broker.url, "killed", NoTelemetry()) as other, watching(bus, "thinker") as peers:
+        presence = asyncio.create_task(Presence(other, record).run())
+        await eventually(lambda: living(peers) == ["one"])
+        began = asyncio.get_running_loop().time()
+        await other.client.close()
+        presence.cancel()
+        await asyncio.gather(presence, return_exceptions=True)
+        assert living(peers) == ["one"], "nobody has told of its end"
+        await eventually(lambda: living(peers) == [], within=PRESENCE_TTL_S + 2)
+        await until(lambda: is_there(bus), within=PRESENCE_TTL_S + 2, what="the key's end")
+        assert asyncio.get_running_loop().time() - began > PRESENCE_TTL_S / 2
+
+
+async def test_a_process_that_lives_stays_longer_than_the_ttl(bus: Bus) -> None:
+    async with watching(bus, "thinker") as peers, present(bus, record()):
+        await eventually(lambda: living(peers) == ["one"])
+        clock = asyncio.get_running_loop().time
+        end = clock() + PRESENCE_TTL_S + 1
+        while clock() < end:
+            assert living(peers) == ["one"]
+            await asyncio.sleep(0.1)
+        assert await is_there(bus, "one")
+
+
+async def test_of_two_processes_of_one_name_the_newer_stays(bus: Bus) -> None:
+    """The older one is told, and its end takes nothing from the newer one."""
+    older = asyncio.create_task(Presence(bus, lambda: record(boot="old")).run())
+    await until(lambda: is_there(bus, "one"))
+    newer = record(boot="new", since=SINCE + timedelta(seconds=1))
+    async with watching(bus, "thinker") as peers, present(bus, newer):
+        await eventually(lambda: [r.boot for r in peers.living("thinker")] == ["new"])
+        with pytest.raises(InstanceTaken, match="another thinker took over the instance name 'one'"):
+            await asyncio.wait_for(older, PRESENCE_TTL_S)
+        await bus.client.flush()
+        assert [found.boot for found in await list_present(bus)] == ["new"]
+        assert [found.boot for found in peers.living("thinker")] == ["new"]
+
+
+async def test_a_restarted_process_takes_its_name_back(bus: Bus) -> None:
+    """Killed and started again at once: its old key has not expired yet."""
+    first = asyncio.create_task(Presence(bus, lambda: record(boot="first")).run())
+    await until(lambda: is_there(bus, "one"))
+    first.cancel()
+    async with present(bus, record(boot="second", since=SINCE + timedelta(seconds=1))):
+
+        async def is_second() -> bool:
+            return [found.boot for found in await list_present(bus)] == ["second"]
+
+        await until(is_second)
+
+
+async def test_presence_outlives_the_broker(bus: Bus, broker: Broker) -> None:
+    async with watching(bus, "thinker") as peers, present(bus, record()):
+        await eventually(lambda: living(peers) == ["one"])
+        await restart(broker)
+        clock = asyncio.get_running_loop().time
+        end = clock() + PRESENCE_TTL_S + 1
+        while clock() < end:
+            assert living(peers) == ["one"]
+            await asyncio.sleep(0.1)
+
+
+async def test_one_of_several_is_in_charge_and_another_when_it_leaves(bus: Bus) -> None:
+    async with watching(bus, "compressor") as peers:
+        charge = {name: in_charge(peers, "compressor", name) for name in ("a", "b")}
+        first = chosen(["a", "b"], "compressor")
+        assert first is not None
+        other = "b" if first == "a" else "a"
+        async with present(bus, record(other, "compressor")):
+            async with present(bus, record(first, "compressor")):
+                await eventually(lambda: len(living(peers, "compressor")) == 2)
+                assert (charge[first](), charge[other]()) == (True, False)
+            await eventually(lambda: charge[other]())
+        async with (
+            present(bus, record(other, "compressor")),
+            present(bus, record(first, "compressor", leaving=True)),
+        ):
+            await eventually(lambda: len(living(peers, "compressor")) == 2)
+            assert charge[other](), "the first one is on its way out"

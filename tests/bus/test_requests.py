@@ -1,0 +1,202 @@
+"""Requests over core NATS: every one is answered, refusals in their own words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+
+from libs.bus.connection import ERROR_CODE, Bus
+from libs.bus.endpoints import Gate, Handler, Request, listening, micro_service
+from libs.bus.loop import MessageLoop, Postpone
+from libs.contracts.journal import Position
+from libs.contracts.refusals import Conflict, NotFound, Refusal, RefusalBody, Unavailable
+from tests.bus.support import Noted
+from tests.support.eventually import eventually
+
+Handle = Callable[[Position, Request], Awaitable[bytes | None]]
+Serve = Callable[[Bus, Handle, Noted], AbstractAsyncContextManager[None]]
+
+
+@asynccontextmanager
+async def plainly(bus: Bus, handle: Handle, noted: Noted) -> AsyncIterator[None]:
+    loop = MessageLoop("here", msgspec.json.Decoder(Position).decode, handle, noted)
+    async with Gate() as gate, listening(bus, "svc.here", loop, gate):
+        yield
+
+
+@asynccontextmanager
+async def as_micro_service(bus: Bus, handle: Handle, noted: Noted) -> AsyncIterator[None]:
+    endpoints: dict[str, tuple[type, Handler[Any]]] = {"here": (Position, handle)}
+    async with Gate() as gate, micro_service(bus, "svc", "1.2.3", "A test", "svc", endpoints, noted, gate):
+        yield
+
+
+both = pytest.mark.parametrize("serve", [plainly, as_micro_service])
+
+
+async def ask(bus: Bus, timeout: float = 5.0) -> Position:
+    return await bus.ask("svc.here", Position(sequence=1), Position, timeout=timeout)
+
+
+def raising(error: Exception) -> Handle:
+    async def handle(_: Position, __: Request) -> bytes | None:
+        raise error
+
+    return handle
+
+
+async def double(message: Position, _: Request) -> bytes:
+    return msgspec.json.encode(Position(sequence=2 * message.sequence))
+
+
+@both
+async def test_a_request_is_answered(bus: Bus, serve: Serve) -> None:
+    noted = Noted()
+    async with serve(bus, double, noted):
+        assert await ask(bus) == Position(sequence=2)
+        await eventually(lambda: noted.outcomes == ["done"])
+
+
+TEXTS = [
+    "Persona not found: x",
+    "  Persona not found:  ü \t",
+    "Persona not found: \u3000日本\u2028\U0001f600 ",
+    'Persona not found: "quoted" \\ and: colons, %2F',
+    "Persona not found: a\r\nNats-Service-Error-Code: 200\r\n\r\nb",
+    "",
+]
+
+
+@both
+@pytest.mark.fact("2.4")
+@pytest.mark.parametrize("text", TEXTS)
+async def test_a_refusal_crosses_the_bus_to_the_letter(bus: Bus, serve: Serve, text: str) -> None:
+    noted = Noted()
+    async with serve(bus, raising(Conflict(text)), noted):
+        with pytest.raises(Refusal) as raised:
+            await ask(bus)
+        await eventually(lambda: noted.outcomes == ["refused"])
+    assert (type(raised.value), raised.value.status, raised.value.detail) == (Conflict, 409, text)
+
+
+@both
+async def test_an_undecodable_request_is_refused_as_the_asker_s_fault(bus: Bus, serve: Serve) -> None:
+    noted = Noted()
+    async with serve(bus, double, noted):
+        for body in (b"", b"{}", b"\xff", b'{"sequence": "one"}'):
+            message = await bus.client.request("svc.here", body, timeout=5)
+            assert message.headers is not None
+            assert message.headers[ERROR_CODE] == "400"
+            refusal = msgspec.json.decode(message.data, type=RefusalBody)
+            assert (refusal.status, refusal.detail.startswith("undecodable")) == (400, True)
+        await eventually(lambda: noted.outcomes == ["dead"] * 4)
+        assert await ask(bus) == Position(sequence=2), "the next one is answered"
+
+
+@both
+@pytest.mark.fact("5.2")
+async def test_a_handler_that_fails_makes_the_service_unavailable(bus: Bus, serve: Serve) -> None:
+    async with serve(bus, raising(KeyError("gone")), Noted()):
+        with pytest.raises(Unavailable, match=r"KeyError: 'gone'") as raised:
+            await ask(bus)
+    assert (raised.value.status, raised.value.retry_after) == (503, 1)
+
+
+@both
+async def test_a_handler_that_cannot_now_makes_the_service_unavailable(bus: Bus, serve: Serve) -> None:
+    async with serve(bus, raising(Postpone("taking over")), Noted()):
+        with pytest.raises(Unavailable, match=r"^taking over$"):
+            await ask(bus)
+
+
+@both
+async def test_requests_are_handled_side_by_side(bus: Bus, serve: Serve) -> None:
+    together = asyncio.Barrier(20)
+
+    async def meet(message: Position, _: Request) -> bytes:
+        await together.wait()
+        return msgspec.json.encode(message)
+
+    async with serve(bus, meet, Noted()):
+        assert len(await asyncio.gather(*[ask(bus) for _ in range(20)])) == 20
+
+
+@both
+async def test_what_was_admitted_is_answered_before_the_service_ends(bus: Bus, serve: Serve) -> None:
+    began, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(message: Position, _: Request) -> bytes:
+        began.set()
+        await go.wait()
+        return msgspec.json.encode(message)
+
+    async with serve(bus, slow, Noted()):
+        asking = asyncio.create_task(ask(bus))
+        await began.wait()
+        asyncio.get_running_loop().call_later(0.2, go.set)
+    assert await asking == Position(sequence=1)
+    with pytest.raises(Unavailable):
+        await ask(bus, timeout=0.2)
+
+
+async def test_a_note_wants_no_answer(bus: Bus) -> None:
+    noted = Noted()
+    async with plainly(bus, raising(NotFound("nobody reads this")), noted):
+        await bus.note("svc.here", Position(sequence=1))
+        await eventually(lambda: noted.outcomes == ["refused"])
+
+
+async def test_a_handler_may_leave_a_request_unanswered(bus: Bus) -> None:
+    async def silent(_: Position, __: Request) -> None:
+        return None
+
+    noted = Noted()
+    async with plainly(bus, silent, noted):
+        with pytest.raises(Unavailable, match="no answer"):
+            await ask(bus, timeout=0.3)
+        assert noted.outcomes == ["done"]
+
+
+async def test_of_a_queue_group_one_answers(bus: Bus) -> None:
+    seen: list[int] = []
+
+    async def handle(message: Position, _: Request) -> bytes:
+        seen.append(message.sequence)
+        return msgspec.json.encode(message)
+
+    loop = MessageLoop("here", msgspec.json.Decoder(Position).decode, handle, Noted())
+    async with (
+        Gate() as gate,
+        listening(bus, "svc.here", loop, gate, queue="q"),
+        listening(bus, "svc.here", loop, gate, queue="q"),
+    ):
+        for _ in range(10):
+            await ask(bus)
+    assert len(seen) == 10
+
+
+async def test_a_gate_admits_no_more_than_its_limit() -> None:
+    now = most = 0
+    go = asyncio.Event()
+
+    async def work() -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await go.wait()
+        now -= 1
+
+    async with Gate(2) as gate:
+        admitting = [asyncio.create_task(gate.admit(work())) for _ in range(5)]
+        await eventually(lambda: now == 2)
+        assert gate.admitted == 2
+        assert not await gate.idle(0.05)
+        go.set()
+        await asyncio.gather(*admitting)
+        assert await gate.idle(5)
+    assert (most, gate.admitted) == (2, 0)

@@ -1,0 +1,97 @@
+"""Tasks with an owner, waits with an end, and the publisher's position."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from libs.concurrency.tasks import Background, leaves
+from libs.concurrency.waiting import set_within
+from libs.journal.position import PublicPosition
+from tests.support.eventually import eventually
+
+
+async def forever(seen: list[str], name: str) -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        seen.append(name)
+
+
+async def test_what_still_runs_ends_with_its_owner() -> None:
+    seen: list[str] = []
+    async with Background() as tasks:
+        for name in "ab":
+            tasks.create_task(forever(seen, name))
+        await asyncio.sleep(0)
+    assert sorted(seen) == ["a", "b"]
+
+
+async def test_a_task_that_fails_ends_its_owner_and_its_siblings() -> None:
+    seen: list[str] = []
+
+    async def fail() -> None:
+        raise KeyError("x")
+
+    with pytest.raises(ExceptionGroup) as raised:
+        async with Background() as tasks:
+            tasks.create_task(forever(seen, "sibling"))
+            tasks.create_task(fail())
+            await forever(seen, "body")
+    assert [type(error) for error in leaves(raised.value)] == [KeyError]
+    assert sorted(seen) == ["body", "sibling"]
+
+
+async def test_a_task_that_swallows_a_cancellation_is_cancelled_again() -> None:
+    cancelled = 0
+
+    async def stubborn() -> None:
+        nonlocal cancelled
+        while cancelled < 2:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled += 1
+
+    async with Background() as tasks:
+        tasks.create_task(stubborn())
+        await asyncio.sleep(0)
+    assert cancelled == 2
+
+
+async def test_a_wait_ends_when_the_event_is_set_or_the_time_is_over() -> None:
+    event = asyncio.Event()
+    assert not await set_within(event, 0.01)
+    asyncio.get_running_loop().call_soon(event.set)
+    assert await set_within(event, 5)
+    assert await set_within(event, None)
+
+
+async def test_a_cancelled_wait_is_cancelled_even_as_the_event_is_set() -> None:
+    """`asyncio.wait_for` of Python 3.11 would lose the cancellation."""
+    event = asyncio.Event()
+    waiting = asyncio.create_task(set_within(event, 5))
+    await asyncio.sleep(0)
+    event.set()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_the_position_never_goes_back() -> None:
+    position = PublicPosition()
+    for sequence in (3, 1, 3, 2):
+        position.advance(sequence)
+    assert position.sequence == 3
+
+
+async def test_whoever_waits_for_a_position_waits_until_it_is_reached() -> None:
+    position = PublicPosition()
+    waits = {at: asyncio.create_task(position.reached(at)) for at in (0, 5, 7)}
+    await asyncio.sleep(0)
+    position.advance(5)
+    await eventually(lambda: waits[0].done() and waits[5].done())
+    assert not waits[7].done()
+    position.advance(9)
+    await waits[7]

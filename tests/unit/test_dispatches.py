@@ -1,0 +1,144 @@
+"""What is being thought for a shard [3.2, 3.3, 4.2]."""
+
+from __future__ import annotations
+
+import pytest
+
+from libs.contracts.work import Chunk, GrantRequest
+from services.scheduler.dispatches import Dispatches
+from tests.unit.make import chunk
+
+
+def ask(of: Chunk, sequence: int, thinker: str = "t1", deliveries: int = 1) -> GrantRequest:
+    return GrantRequest(chunk=of.id, shard=0, sequence=sequence, deliveries=deliveries, thinker=thinker)
+
+
+def grant(table: Dispatches, of: Chunk, sequence: int, run: int | None = 1, thinker: str = "t1") -> list[int]:
+    return table.grant(ask(of, sequence, thinker), run, 10.0)
+
+
+def test_every_wanted_item_of_a_chunk_is_granted() -> None:
+    table, work = Dispatches(), chunk("c", "a", "b")
+    table.begin(work, 0.0, 5)
+    assert grant(table, work, 5) == [0, 1]
+    assert len(table) == 2
+
+
+def test_what_is_settled_meanwhile_is_not_granted() -> None:
+    table, work = Dispatches(), chunk("c", "a", "b", "c")
+    table.begin(work, 0.0, 5)
+    table.settle(["b"])
+    assert grant(table, work, 5) == [0, 2]
+
+
+def test_a_chunk_that_is_delivered_again_is_granted_to_whoever_has_it_now() -> None:
+    """The thinker that had it is dead, or thought too long: the second answer is never stored."""
+    table, work = Dispatches(), chunk("c", "a")
+    dispatch = table.begin(work, 0.0, 5)
+    assert grant(table, work, 5, thinker="t1") == [0]
+    assert grant(table, work, 5, thinker="t2") == [0]
+    assert (dispatch.granted_to, dispatch.touched) == ("t2", 10.0)
+
+
+@pytest.mark.fact("3.2")
+def test_a_second_copy_of_a_chunk_is_never_granted() -> None:
+    """A publish whose outcome was unknown is repeated, and both may be stored."""
+    table, work = Dispatches(), chunk("c", "a")
+    table.begin(work, 0.0)
+    assert grant(table, work, 5) == [0]
+    assert grant(table, work, 6) == []
+    assert grant(table, work, 5) == [0]
+
+
+@pytest.mark.fact("3.2")
+def test_two_copies_that_a_new_owner_finds_are_one_thought() -> None:
+    """Take-over: the queue holds a chunk twice. One copy is granted, the other is not, nobody is stuck."""
+    table, work = Dispatches(), chunk("c", "a", "b")
+    table.begin(work, 0.0, 5)
+    table.begin(work, 0.0, 6)
+    granted = [grant(table, work, 5), grant(table, work, 6)]
+    assert sorted(granted) == [[], [0, 1]]
+    table.settle(["a", "b"])
+    assert (len(table), table.all()) == (0, [])
+
+
+def test_an_unknown_chunk_is_not_granted() -> None:
+    assert grant(Dispatches(), chunk("c", "a"), 5) == []
+
+
+@pytest.mark.fact("3.2")
+def test_a_persona_with_a_thought_under_way_is_left_out_of_a_new_chunk() -> None:
+    table, first, second = Dispatches(), chunk("1", "a"), chunk("2", "a", "b")
+    table.begin(first, 0.0, 5)
+    table.begin(second, 0.0, 6)
+    assert grant(table, second, 6) == [1]
+    assert grant(table, first, 5) == [0]
+
+
+@pytest.mark.fact("4.2")
+@pytest.mark.parametrize("run", [None, 2])
+def test_work_of_a_run_that_is_over_is_granted_only_where_it_was_before(run: int | None) -> None:
+    table, begun, queued = Dispatches(), chunk("1", "a"), chunk("2", "b")
+    table.begin(begun, 0.0, 5)
+    table.begin(queued, 0.0, 6)
+    grant(table, begun, 5, run=1)
+    assert grant(table, begun, 5, run=run) == [0], "its thinker goes on within the grace"
+    assert grant(table, queued, 6, run=run) == []
+
+
+@pytest.mark.fact("4.2")
+def test_what_no_thinker_was_granted_can_be_withdrawn() -> None:
+    table, begun, queued = Dispatches(), chunk("1", "a"), chunk("2", "b", "c")
+    table.begin(begun, 0.0, 5)
+    table.begin(queued, 0.0, 6)
+    grant(table, begun, 5)
+    assert [dispatch.chunk.id for dispatch in table.drop_ungranted()] == ["2"]
+    assert [table.in_flight(name) for name in "abc"] == [True, False, False]
+    assert grant(table, queued, 6) == []
+
+
+def test_a_dropped_chunk_frees_its_personas() -> None:
+    table, work = Dispatches(), chunk("c", "a", "b")
+    dispatch = table.begin(work, 0.0, 5)
+    table.settle(["a"])
+    assert table.drop(dispatch) == ["b"]
+    assert not table.in_flight("b")
+    assert table.all() == []
+
+
+def test_a_settled_chunk_is_forgotten() -> None:
+    table = Dispatches()
+    table.begin(chunk("c", "a", "b"), 0.0, 5)
+    table.settle(["a", "nobody"])
+    assert [dispatch.chunk.id for dispatch in table.all()] == ["c"]
+    table.settle(["b", "b"])
+    assert table.all() == []
+    assert table.by_sequence(5) is None
+
+
+def test_the_item_under_way_is_known() -> None:
+    table, work = Dispatches(), chunk("c", "a", "b")
+    table.begin(work, 0.0, 5)
+    assert table.item("b") is work.items[1]
+    table.settle(["b"])
+    assert table.item("b") is None
+    assert table.item("nobody") is None
+
+
+def test_a_dispatch_is_found_by_its_place_in_the_queue() -> None:
+    table, work = Dispatches(), chunk("c", "a")
+    table.begin(work, 0.0, 5)
+    found = table.by_sequence(5)
+    assert found is not None
+    assert found.chunk is work
+    assert table.by_sequence(6) is None
+
+
+def test_a_dispatch_of_which_nothing_is_heard_is_neglected() -> None:
+    table, quiet, busy = Dispatches(), chunk("1", "a"), chunk("2", "b")
+    table.begin(quiet, 0.0, 5)
+    table.begin(busy, 0.0, 6)
+    table.touch("2", 15.0)
+    table.touch("unknown", 15.0)
+    assert [dispatch.chunk.id for dispatch in table.neglected(20.0, 18.0)] == ["1"]
+    assert table.neglected(18.0, 18.0) == []

@@ -1,0 +1,47 @@
+"""Whether a process lives and does its work."""
+
+from __future__ import annotations
+
+import json
+import time
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from libs.contracts.presence import BootSummary
+from libs.runtime.health import STUCK_S, Health, HealthServer
+
+
+def test_a_process_is_ready_once_it_says_so() -> None:
+    health = Health(beat=time.monotonic())
+    status, body = health.answer("/readyz")
+    assert (status, json.loads(body)["ok"], json.loads(body)["reason"]) == (503, False, "starting")
+    health.ready = True
+    health.detail = lambda: BootSummary(service="registry", hosted=1)
+    status, body = health.answer("/readyz")
+    assert (status, json.loads(body)["ok"], json.loads(body)["reason"]) == (200, True, None)
+    assert json.loads(body)["boot"]["service"] == "registry"
+
+
+def test_a_process_whose_loop_is_stuck_is_neither_live_nor_ready() -> None:
+    health = Health(beat=time.monotonic() - STUCK_S - 1, ready=True)
+    assert health.answer("/livez")[0] == 503
+    assert health.answer("/readyz")[0] == 503
+    health.beat = time.monotonic()
+    assert health.answer("/livez")[0] == 200
+
+
+def test_health_and_metrics_are_served() -> None:
+    server = HealthServer("127.0.0.1", 0, CollectorRegistry(), Health(beat=time.monotonic(), ready=True))
+    try:
+        for path in ("/livez", "/readyz", "/metrics"):
+            with urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=5) as answer:
+                assert answer.status == 200
+        with pytest.raises(HTTPError) as raised:
+            urlopen(f"http://127.0.0.1:{server.port}/other", timeout=5)
+        with raised.value as refused:
+            assert refused.status == 404
+    finally:
+        server.close()

@@ -1,0 +1,187 @@
+"""Starting and stopping the loop, as the registry decides it [4.1, 4.2]."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from libs.contracts.control import StartCognitionRequest
+from libs.contracts.journal import IntervalSet, Spawned, Started, Stopped, Stopping
+from libs.contracts.refusals import LoopDisabled, NotFound
+from libs.contracts.registry import LoopPhase, LoopState
+from services.registry.rules import Decision
+from tests.unit.make import NOW, Tree, create, rules
+
+
+def start(tree: Tree, **request: Any) -> Decision:
+    return tree.carry_out(tree.rules.start(tree.view, StartCognitionRequest(**request)))
+
+
+def stop(tree: Tree, reason: str | None = None) -> Decision:
+    return tree.carry_out(tree.rules.stop(tree.view, reason))
+
+
+def loop(tree: Tree) -> LoopState:
+    assert tree.roster.loop is not None
+    return tree.roster.loop
+
+
+@pytest.mark.fact("4.1")
+def test_the_first_start_creates_the_seed_persona() -> None:
+    tree = Tree()
+    decision = start(tree)
+    identity = tree.roster.personas["root-thinker"].identity
+    assert (identity.id, identity.name, identity.role) == ("root-thinker", "root-thinker", "orchestrator")
+    assert identity.swarm_id == "swarm-core"
+    assert identity.charter == (
+        "Continuously observe, reflect, test hypotheses, and compress useful insights."
+    )
+    assert decision.changes[1:] == [Started(1, 2000, NOW)]
+    assert [event.event_type for event in decision.events] == ["persona_spawned"]
+
+
+@pytest.mark.fact("4.1")
+def test_the_request_s_seed_goes_before_the_default_one() -> None:
+    tree = Tree()
+    start(tree, seed_persona=create("seed", swarm_id="mine"))
+    assert list(tree.roster.personas) == ["seed"]
+    assert tree.roster.personas["seed"].identity.swarm_id == "mine"
+
+
+@pytest.mark.fact("4.1")
+def test_no_seed_is_made_where_any_persona_exists_even_a_reaped_one() -> None:
+    tree = Tree()
+    tree.create("p")
+    decision = start(tree, seed_persona=create("seed"))
+    assert not any(isinstance(change, Spawned) for change in decision.changes)
+    assert list(tree.roster.personas) == ["p"]
+
+
+@pytest.mark.fact("4.1")
+def test_a_refused_seed_changes_nothing() -> None:
+    tree = Tree()
+    with pytest.raises(NotFound, match="Parent persona not found: nobody"):
+        start(tree, loop_interval_ms=500, seed_persona=create("seed", "nobody"))
+    assert tree.roster.loop is None
+    assert not tree.roster.personas
+
+
+@pytest.mark.fact("4.1")
+def test_a_disabled_loop_refuses_to_start_and_changes_nothing() -> None:
+    tree = Tree(rules(enabled=False))
+    with pytest.raises(LoopDisabled) as raised:
+        start(tree)
+    assert raised.value.detail == ("Perpetual cognition is disabled. Set CODETETHER_COGNITION_ENABLED=true.")
+    assert raised.value.status == 400
+    assert not tree.roster.personas
+
+
+@pytest.mark.fact("1.1")
+@pytest.mark.parametrize(
+    ("wanted", "given"), [(0, 100), (10, 100), (25, 100), (99, 100), (100, 100), (101, 101)]
+)
+def test_the_interval_has_a_floor_of_100_ms(wanted: int, given: int) -> None:
+    tree = Tree()
+    start(tree, loop_interval_ms=wanted)
+    assert loop(tree).interval_ms == given
+    start(tree, loop_interval_ms=60_000)
+    start(tree, loop_interval_ms=wanted)
+    assert loop(tree).interval_ms == given, "also while it runs"
+
+
+@pytest.mark.fact("4.1")
+def test_starting_twice_is_the_same_as_once() -> None:
+    tree = Tree()
+    start(tree)
+    before = loop(tree)
+    assert start(tree) == Decision()
+    assert start(tree, loop_interval_ms=2000) == Decision()
+    assert loop(tree) == before
+
+
+@pytest.mark.fact("4.1")
+def test_a_start_while_it_runs_changes_the_interval_and_not_the_run() -> None:
+    tree = Tree()
+    start(tree)
+    assert start(tree, loop_interval_ms=300).changes == [IntervalSet(300)]
+    assert (loop(tree).run, loop(tree).interval_ms, loop(tree).phase) == (1, 300, LoopPhase.RUNNING)
+
+
+@pytest.mark.fact("4.1")
+def test_the_interval_is_remembered_over_a_stop() -> None:
+    tree = Tree()
+    start(tree, loop_interval_ms=300)
+    stop(tree)
+    tree.carry_out(tree.rules.stopped(tree.view, 1))
+    assert loop(tree).interval_ms == 300
+    start(tree)
+    assert loop(tree).interval_ms == 300
+
+
+@pytest.mark.fact("4.2")
+@pytest.mark.fact("4.3")
+def test_a_run_passes_through_running_stopping_stopped_to_the_next_run() -> None:
+    tree = Tree()
+    start(tree)
+    assert stop(tree, "tea").changes == [Stopping(1, "tea")]
+    assert (loop(tree).phase, loop(tree).stop_reason) == (LoopPhase.STOPPING, "tea")
+    ended = tree.carry_out(tree.rules.stopped(tree.view, 1))
+    assert ended.changes == [Stopped(1)]
+    assert (loop(tree).phase, loop(tree).stop_reason) == (LoopPhase.STOPPED, None)
+    assert loop(tree).started_at == NOW, "not cleared by stop"
+    tree.rules = rules(now=lambda: NOW.replace(year=2027))
+    start(tree)
+    assert (loop(tree).run, loop(tree).phase) == (2, LoopPhase.RUNNING)
+    assert loop(tree).started_at == NOW.replace(year=2027), "renewed by each real start"
+
+
+def said(decision: Decision) -> list[dict[str, Any]]:
+    return [json.loads(bytes(event.event)) for event in decision.events]
+
+
+@pytest.mark.fact("4.2")
+def test_the_end_of_a_run_announces_its_reason() -> None:
+    tree = Tree()
+    start(tree)
+    assert said(stop(tree, "tea")) == [], "only once every shard is halted"
+    (event,) = said(tree.carry_out(tree.rules.stopped(tree.view, 1)))
+    assert (event["event_type"], event["persona_id"], event["swarm_id"]) == ("check_result", None, None)
+    assert event["payload"] == {"stopped": True, "reason": "tea"}
+
+
+@pytest.mark.fact("4.2")
+def test_a_stop_without_a_reason_announces_nothing() -> None:
+    tree = Tree()
+    start(tree)
+    stop(tree)
+    assert said(tree.carry_out(tree.rules.stopped(tree.view, 1))) == []
+
+
+@pytest.mark.fact("4.2")
+@pytest.mark.parametrize("ever_started", [True, False])
+def test_a_reason_is_announced_also_when_the_loop_does_not_run(ever_started: bool) -> None:
+    tree = Tree()
+    if ever_started:
+        start(tree)
+        stop(tree)
+        tree.carry_out(tree.rules.stopped(tree.view, 1))
+    before = tree.roster.loop
+    decision = stop(tree, "again")
+    assert decision.changes == []
+    (event,) = said(decision)
+    assert event["payload"] == {"stopped": True, "reason": "again"}
+    assert tree.roster.loop == before
+
+
+@pytest.mark.fact("4.2")
+@pytest.mark.parametrize("run", [0, 2])
+def test_only_the_run_that_is_stopping_can_be_ended(run: int) -> None:
+    tree = Tree()
+    start(tree)
+    assert tree.rules.stopped(tree.view, 1) == Decision(), "it runs"
+    stop(tree, "tea")
+    assert tree.rules.stopped(tree.view, run) == Decision()
+    tree.carry_out(tree.rules.stopped(tree.view, 1))
+    assert tree.rules.stopped(tree.view, 1) == Decision(), "it is ended already"

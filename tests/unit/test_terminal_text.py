@@ -1,0 +1,90 @@
+"""What personas say is data: no control character of theirs reaches a terminal."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from libs.contracts.thoughts import EventType, ThoughtEvent
+from libs.supervisor import text
+from tests.unit.make import NOW
+
+HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\r\x08\u202e\u2066\ufeff\u2028\ud800\ue000"
+ANY = st.text(st.characters()) | st.just(HOSTILE)
+
+
+def event(kind: str = "thought_generated", persona_id: str | None = "p", **payload: Any) -> ThoughtEvent:
+    return ThoughtEvent(
+        id="e", event_type=kind, persona_id=persona_id, swarm_id=None, timestamp=NOW, payload=payload
+    )
+
+
+def is_safe(line: str) -> bool:
+    """One line, nothing that moves a cursor, changes a color or reorders text."""
+    return not any(unicodedata.category(c) in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp") for c in line)
+
+
+@given(ANY)
+@example(HOSTILE)
+def test_plain_text_is_safe_and_as_long_as_before(said: str) -> None:
+    assert is_safe(text.plain(said))
+    assert len(text.plain(said)) == len(said)
+
+
+def test_plain_text_keeps_what_people_read() -> None:
+    assert text.plain("Größe, 日本, 😀, a\tb\nc") == "Größe, 日本, 😀, a b c"
+    assert text.plain("\x1b[31mred") == "·[31mred"
+
+
+@given(ANY, st.integers(0, 60))
+def test_brief_text_is_safe_and_within_its_width(said: str, width: int) -> None:
+    line = text.brief(said, width)
+    assert is_safe(line)
+    assert len(line) <= max(width, 1)
+    assert line == text.plain(said) or line.endswith("…")
+
+
+@given(st.sampled_from(list(EventType)) | ANY, st.none() | ANY, ANY)
+@example("unheard_of\x1b[2J", HOSTILE, HOSTILE)
+def test_no_event_brings_a_control_character_to_the_terminal(
+    kind: str, persona_id: str | None, said: str
+) -> None:
+    names = ("thinking", "phase", "model", "title", "result_excerpt", "reason", "name", "role", "depth")
+    assert is_safe(text.event_line(event(kind, persona_id, **dict.fromkeys(names, said))))
+    assert is_safe(text.event_line(event(kind, persona_id)))
+
+
+def test_an_event_s_line_says_who_thought_what() -> None:
+    thought = event(thinking="All is well.", phase="observe", thought_count=5, model="m", latency_ms=12)
+    assert text.event_line(thought).endswith(" p #5 observe (m, 12 ms) All is well.")
+    fallback = event(thinking="phase=observe", phase="observe", thought_count=5, model=None)
+    assert text.event_line(fallback).endswith(" p #5 observe (fallback) phase=observe")
+    assert text.event_line(event("proposal_created", title="Do")).endswith(" p proposes: Do")
+    assert text.event_line(event("check_result", None, stopped=True, reason="tea")).endswith(
+        " - check result: tea"
+    )
+    assert text.event_line(event("persona_spawned", name="n", role="r", depth=2)).endswith(
+        "spawned: n, r, depth 2"
+    )
+    assert text.event_line(event("persona_reaped", reason="why")).endswith("reaped: why")
+
+
+def test_a_long_thought_is_cut_to_the_width() -> None:
+    assert len(text.event_line(event(thinking="x" * 500), 80)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("terminal", "no_color", "styled"), [(True, "", True), (True, "1", False), (False, "", False)]
+)
+def test_colors_are_for_terminals_that_want_them(
+    terminal: bool, no_color: str, styled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    monkeypatch.setenv("NO_COLOR", no_color)
+    assert text.style("x", "red") == ("\x1b[31mx\x1b[0m" if styled else "x")
+    assert text.style("x", "") == "x"
