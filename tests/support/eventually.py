@@ -6,14 +6,16 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
 
-async def eventually(
-    check: Callable[[], T | Awaitable[T]], within: float = 10.0, what: str = "the condition"
-) -> T:
+@overload
+async def eventually(check: Callable[[], Awaitable[T]], within: float = ..., what: str = ...) -> T: ...
+@overload
+async def eventually(check: Callable[[], T], within: float = ..., what: str = ...) -> T: ...
+async def eventually(check: Callable[[], Any], within: float = 10.0, what: str = "the condition") -> Any:
     """Return the first truthy result of `check`; fail when there is none within so many seconds."""
     deadline = time.monotonic() + within
     last: object = None
