@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import re
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from libs.contracts.thoughts import EventType
 from tests.support.swarm import Swarm
 
 HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
 JS = HERE / "js"
 BIN = Path(sys.executable).parent
 THOUGHT_KEYS = {
@@ -104,13 +106,16 @@ def test_an_id_that_is_no_nats_token_is_encoded_in_subjects_only(running: Swarm,
     assert message["event"]["swarm_id"] == "_"
 
 
-def test_ten_lines_of_nats_py_follow_the_thoughts(running: Swarm) -> None:
-    """The script that the README shows prints each thought of the stream."""
-    with started(sys.executable, "subscriber.py", running.nats_url) as lines:
-        printed = lines.take(12)
+def test_the_readme_s_lines_of_nats_py_follow_the_thoughts(running: Swarm) -> None:
+    """The program as it stands there, but for the address, prints each thought of the stream."""
+    written = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(written) == 1
+    program = written[0].replace("nats://127.0.0.1:4222", running.nats_url)
+    with started(sys.executable, "-u", "-c", program) as lines:
+        printed = lines.take(6)
     stored = [
-        f"{event['persona_id']} {event['event_type']} {event['payload'].get('thinking', '')}"
+        f"{event['persona_id']} {event['payload']['thought_count']} {event['payload']['thinking']}"
         for event in running.events()
+        if event["event_type"] == "thought_generated"
     ]
     assert is_run_of(stored, printed)
-    assert sum("thought_count=" in line for line in printed) >= 6
