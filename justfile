@@ -12,6 +12,7 @@ install: (_install "runtime")
 
 # Bring everything up on this machine: a broker, five services, thoughts on the screen
 [group('run')]
+[no-exit-message]
 up *ARGS: install
     @.venv/bin/perpetua up {{ ARGS }}
 

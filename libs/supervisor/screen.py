@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -72,6 +73,10 @@ class Screen:
     def stopping(self) -> None:
         """Say that everything is being stopped."""
         self._say("stopping", "stopping: thoughts in flight are finished and stored …", "")
+
+    def stopped(self, kept_in: Path | None) -> None:
+        """Say that nothing runs any more, and where the streams are, if they are ours."""
+        self._say("stopped", f"stopped; what was thought is kept in {kept_in}" if kept_in else "stopped", "")
 
     def line(self, instance: str, text: str) -> None:
         """Show a line of a process, if it is more than routine."""

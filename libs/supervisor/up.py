@@ -80,6 +80,7 @@ class Up:
                         task.cancel()
                     await asyncio.gather(running, stopped, return_exceptions=True)
                     self._screen.stopping()
+            self._screen.stopped(self._data.path if self._options.nats_url is None else None)
 
     async def _show(self) -> None:
         """Make the streams and show what happens, with modules that load while the services load theirs."""

@@ -7,11 +7,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Reply = Callable[[dict[str, Any]], "str | int"]
-"""What a request gets: the text of the answer, or an HTTP status."""
+
+@dataclass(frozen=True)
+class Raw:
+    """An answer byte by byte."""
+
+    body: bytes
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+Reply = Callable[[dict[str, Any]], "str | int | Raw"]
+"""What a request gets: the text of the answer, an HTTP status, or an answer of any form."""
 
 
 class Endpoint:
@@ -54,15 +65,21 @@ class Endpoint:
                 endpoint.headers.append(dict(self.headers))
                 reply = endpoint.reply(body)
                 time.sleep(endpoint.delay)
+                if isinstance(reply, Raw):
+                    return self._send_bytes(reply.status, reply.body, reply.headers)
                 if isinstance(reply, int):
                     return self._send(reply, {"error": {"message": f"status {reply}"}})
                 return self._send(200, completion(reply))
 
             def _send(self, status: int, body: object) -> None:
-                data = json.dumps(body).encode()
+                self._send_bytes(status, json.dumps(body).encode(), {})
+
+            def _send_bytes(self, status: int, data: bytes, headers: dict[str, str]) -> None:
                 try:
                     self.send_response(status)
                     self.send_header("Content-Type", "application/json")
+                    for name, value in headers.items():
+                        self.send_header(name, value)
                     self.send_header("Content-Length", str(len(data)))
                     self.end_headers()
                     self.wfile.write(data)

@@ -82,6 +82,7 @@ def test_ctrl_c_drains_everything_and_leaves_no_process_behind(number: signal.Si
         assert running.stop(number) == 0
         assert not [child for child in children if child.is_running()]
         assert not any("did not end" in line for line in running.output)
+        eventually_sync(lambda: f"stopped; what was thought is kept in {running.data}" in running.output)
 
 
 def test_when_up_is_killed_its_processes_end_and_nothing_is_lost() -> None:
