@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 
 import click
@@ -36,8 +38,11 @@ def main() -> None:
         _end(error, error.status)
     except CliError as error:
         _end(error, 1)
-    except (click.Abort, KeyboardInterrupt, BrokenPipeError):
-        sys.exit(130)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:  # as of `| head`; what is still buffered has no reader
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
 
 
 def _end(error: Exception, status: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http.client import HTTPResponse
+from http.client import HTTPException, HTTPResponse
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
@@ -35,11 +35,14 @@ class Api:
         return self._json(Request(self._url(path), data=data, headers=headers, method="POST"))
 
     def follow(self, after: int | None) -> Iterator[tuple[str, int | None, str]]:
-        """Yield name, id and data of each server-sent event, until the connection ends."""
+        """Yield name, id and data of each server-sent event, until the connection ends.
+
+        Raises `CliError` when it cannot be made or breaks.
+        """
         path = self._url("/v1/cognition/stream", {"after": after} if after is not None else {})
         with self._open(Request(path), _STREAM_TIMEOUT_S) as response:
             name, identifier, data = "message", None, ""
-            for raw in response:
+            for raw in _read(response):
                 line = raw.decode().rstrip("\n")
                 if not line:
                     if data:
@@ -72,6 +75,13 @@ class Api:
                 "Start one with `perpetua up`, or name it with --gateway"
             ) from None
         return response
+
+
+def _read(response: HTTPResponse) -> Iterator[bytes]:
+    try:
+        yield from response
+    except (OSError, HTTPException) as error:
+        raise CliError(f"the connection to the gateway broke ({error!r})") from None
 
 
 def segment(persona_id: str) -> str:

@@ -29,9 +29,9 @@ def watch(api: Api, wanted: Callable[[ThoughtEvent], bool], after: int | None, a
             for name, identifier, data in api.follow(place):
                 place, lost_since = identifier, None
                 _show(name, identifier, data, wanted, as_json)
-        except (CliError, OSError) as error:
+        except CliError:
             if place is None or (lost_since is not None and time.monotonic() - lost_since > _PATIENCE_S):
-                raise CliError(str(error)) from None
+                raise
         if lost_since is None:
             lost_since = time.monotonic()
             print(style("the gateway is away; trying again", "yellow"), file=sys.stderr)

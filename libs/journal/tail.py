@@ -114,23 +114,29 @@ class Tail:
         return await self.catch_up() > 0
 
     async def append(self, data: bytes) -> int:
-        """Append one record and return its journal sequence.
+        """Append one record, which nobody else could have written, and return its journal sequence.
 
-        An append whose outcome is unknown is repeated under the same expected sequence: should the first
-        one be stored, the second is refused and the first is folded like anybody's. Raises `Overtaken`,
-        `JournalFull` or `JournalRewound`.
+        An append whose outcome is unknown is repeated under the same expected sequence, whatever others fold
+        meanwhile: should the first one be stored, the second is refused, and the first is found. Raises
+        `Overtaken`, `JournalFull` or `JournalRewound`.
         """
+        expected = self.sequence
+        repeated = False
         while True:
-            expected = self.sequence
             try:
                 sequence = await self._bus.publish(self.subject, data, expecting(expected))
             except OutcomeUnknown:
+                repeated = True
                 await asyncio.sleep(_RETRY_S)
-            except SubjectFull as error:
-                raise JournalFull(str(error)) from error
-            except WrongLastSequence as error:
-                if error.actual < expected:
+            except (SubjectFull, WrongLastSequence) as error:
+                if isinstance(error, WrongLastSequence) and error.actual < expected:
                     raise JournalRewound(self.subject, expected, error.actual) from error
+                own = await self._next(expected) if repeated else None
+                if own is not None and own.data == data:
+                    await self.catch_up()
+                    return own.sequence
+                if isinstance(error, SubjectFull):
+                    raise JournalFull(str(error)) from error
                 await self.catch_up()
                 raise Overtaken(str(error)) from error
             else:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -78,6 +80,34 @@ def test_watch_follows_filters_and_ends_with_ctrl_c(running: Swarm) -> None:
     assert first["event_type"] == second["event_type"] == "hypothesis_raised"
     assert second["payload"]["thought_count"] == first["payload"]["thought_count"] + 4
     assert second["sequence"] > first["sequence"]
+
+
+def watching(swarm: Swarm, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "libs.cli", "watch", "--data-dir", str(swarm.data), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_watch_goes_on_after_a_crash_of_the_gateway_without_loss_or_repeat(running: Swarm) -> None:
+    with watching(running, "--json", "--after", "0") as process:
+        assert process.stdout is not None
+        gateway = running.pid("gateway")
+        stored = running.get("/v1/cognition/events?limit=1")["last_sequence"]
+        os.kill(gateway, signal.SIGKILL)
+        seen = [json.loads(process.stdout.readline())["sequence"]]
+        while seen[-1] < stored + 40:
+            seen.append(json.loads(process.stdout.readline())["sequence"])
+        process.kill()
+    assert seen == list(range(seen[0], seen[0] + len(seen)))
+
+
+def test_watch_ends_quietly_when_its_reader_does(running: Swarm) -> None:
+    with watching(running, "--after", "0") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(20) == 128 + signal.SIGPIPE
 
 
 def test_text_of_personas_cannot_move_the_terminals_cursor(running: Swarm) -> None:
