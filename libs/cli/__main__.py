@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 
 import click
@@ -39,10 +37,7 @@ def main() -> None:
     except CliError as error:
         _end(error, 1)
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(128 + signal.SIGINT)
-    except BrokenPipeError:  # as of `| head`; what is still buffered has no reader
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+        sys.exit(130)
 
 
 def _end(error: Exception, status: int) -> None:
