@@ -42,12 +42,15 @@ class Source(StrEnum):
     FALLBACK = "fallback"
 
 
+TokenCount = Annotated[int, Meta(ge=0, le=2**53)]
+
+
 class Usage(Struct, frozen=True, kw_only=True):
     """Tokens that one answer cost, as the backend reports them."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
+    prompt_tokens: TokenCount | None = None
+    completion_tokens: TokenCount | None = None
+    total_tokens: TokenCount | None = None
 
 
 class PersonaRef(Struct, frozen=True):

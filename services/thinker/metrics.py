@@ -14,12 +14,6 @@ class ThinkerMetrics:
     """Metrics of thinking."""
 
     def __init__(self, registry: CollectorRegistry, in_hand: Callable[[], int]) -> None:
-        self.queue_wait = Histogram(
-            "perpetua_queue_wait_seconds",
-            "From a tick to the grant of its thought.",
-            buckets=SECONDS,
-            registry=registry,
-        )
         self.inference = Histogram(
             "perpetua_inference_seconds",
             "Time of a model's answer, waiting for a batch included.",
@@ -47,11 +41,10 @@ class ThinkerMetrics:
 
     def answered(self, answer: Answer, seconds: float) -> None:
         """Count an answer."""
-        by_model = bool(answer.text and answer.text.strip())
-        self._thoughts.labels("model" if by_model else "fallback").inc()
-        if by_model:
+        self._thoughts.labels("model" if answer.by_model else "fallback").inc()
+        if answer.by_model:
             self.inference.observe(seconds)
-        elif answer.error is not None or answer.text is not None:
+        elif answer.failure is not None:
             self._failures.inc()
         if answer.usage is not None:
             self._tokens.labels("prompt").inc(answer.usage.prompt_tokens or 0)

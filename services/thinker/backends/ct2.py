@@ -16,7 +16,7 @@ import structlog
 from libs.cognition.compose import Answer, failed
 from libs.contracts.thoughts import Usage
 from libs.runtime.process import ConfigurationError
-from libs.settings.cognition import ThinkerSettings
+from libs.settings.cognition import PREFIX, ThinkerSettings
 from services.thinker.backends.batching import Batcher
 from services.thinker.backends.chat import ChatTokenizer
 from services.thinker.prompt import Prompt
@@ -134,7 +134,7 @@ def load(settings: ThinkerSettings, path: Path) -> Loaded:
     if not (path / "model.bin").is_file():
         raise ConfigurationError(
             f"{path} is not a CTranslate2 model folder (no model.bin in it); "
-            "set CODETETHER_COGNITION_THINKER_CT2_MODEL_PATH to one"
+            f"set {PREFIX}THINKER_CT2_MODEL_PATH to one"
         )
     import ctranslate2  # 0.1 s and 26 MiB that a thinker without a model does not need
 
@@ -151,7 +151,11 @@ def load(settings: ThinkerSettings, path: Path) -> Loaded:
             intra_threads=1 if device == "cpu" else 0,
         )
     except (RuntimeError, ValueError) as error:
-        raise ConfigurationError(f"the model {path} cannot be loaded on {device}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(
+            f"the model {path} cannot be loaded on {device}: {reason}; convert it again, set "
+            f"{PREFIX}THINKER_CT2_MODEL_PATH to another folder or {PREFIX}THINKER_CT2_COMPUTE_TYPE to `auto`"
+        ) from error
     ctranslate2.set_random_seed(settings.seed % 2**32)
     generator.generate_batch([chat.tokens(Prompt("", "Hi"))], max_length=1, include_prompt_in_result=False)
     return Loaded(generator, chat, device, str(generator.compute_type), workers, batch)
@@ -161,7 +165,7 @@ def _device(settings: ThinkerSettings, ctranslate2: Any) -> str:
     gpus = ctranslate2.get_cuda_device_count()
     if settings.device == "cuda" and settings.device_index >= gpus:
         raise ConfigurationError(
-            f"CODETETHER_COGNITION_THINKER_CT2_DEVICE=cuda, but there is no GPU {settings.device_index} "
+            f"{PREFIX}THINKER_CT2_DEVICE=cuda, but there is no GPU {settings.device_index} "
             f"({gpus} found); use `auto` or `cpu`"
         )
     return settings.device if settings.device != "auto" else ("cuda" if gpus else "cpu")
