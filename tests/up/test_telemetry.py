@@ -31,10 +31,10 @@ MATRIX = {
         "perpetua_tick_lag_seconds", "perpetua_ticks_skipped", "perpetua_thoughts_stored",
         "perpetua_thoughts_stale", "perpetua_thoughts_withdrawn", "perpetua_chunks_dead",
         "perpetua_shards_owned", "perpetua_thoughts_in_flight", "perpetua_shard_takeovers",
-        "perpetua_shards_fenced",
+        "perpetua_shards_fenced", "perpetua_queue_wait_seconds", "perpetua_tick_to_stored_seconds",
     },
     "thinker": {
-        "perpetua_queue_wait_seconds", "perpetua_inference_seconds", "perpetua_settle_seconds",
+        "perpetua_inference_seconds", "perpetua_settle_seconds",
         "perpetua_thoughts", "perpetua_thought_failures", "perpetua_tokens", "perpetua_thoughts_in_hand",
     },
     "compressor": {
