@@ -85,6 +85,8 @@ def test_what_is_counted_is_what_happened(running: Swarm) -> None:
     thoughts = running.get("/v1/swarm/personas/root-thinker")["thought_count"]
     events = running.get("/v1/cognition/events?limit=1")["last_sequence"]
     assert value(running, "scheduler", "perpetua_thoughts_stored_total") == thoughts
+    for name in ("queue_wait", "tick_to_stored"):
+        assert value(running, "scheduler", f"perpetua_{name}_seconds_count") == thoughts
     assert value(running, "compressor", "perpetua_events_published_total") == events
     assert value(running, "thinker", "perpetua_thoughts_total") == thoughts
     assert value(running, "scheduler", "perpetua_shards_owned") == 64
