@@ -11,10 +11,12 @@ import msgspec
 import nats.errors
 import structlog
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from libs.bus.errors import ApiRefused, BusError, NoAnswer
 from libs.bus.publisher import Publisher
 from libs.bus.telemetry import BusFault, Telemetry
+from libs.concurrency.waiting import set_within
 from libs.contracts.refusals import RefusalBody, Unavailable, rebuilt
 
 log = structlog.get_logger("bus")
@@ -45,12 +47,25 @@ class Bus:
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails when the connection is closed for good: the process is to end."""
 
+        self.waiting_for: set[str] = set()
+        """What this process cannot do because the broker, though connected, does not answer."""
+
         self._reconnected: list[Callable[[], None]] = []
+        self._connection_lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
     def connected(self) -> bool:
         """Whether the broker can be talked to now."""
         return bool(self.client.is_connected)
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong between this process and the broker now, in a sentence."""
+        if not self.connected:
+            return "the broker is away"
+        if self.waiting_for:
+            return f"the broker does not answer: {', '.join(sorted(self.waiting_for))}"
+        return None
 
     @contextmanager
     def on_reconnect(self, callback: Callable[[], None]) -> Iterator[None]:
@@ -73,13 +88,17 @@ class Bus:
     async def api(self, subject: str, body: object = None, timeout: float = _API_TIMEOUT_S) -> dict[str, Any]:
         """Make a request of the JetStream API, `subject` without `$JS.API.`.
 
+        A connection that is lost meanwhile costs no more time than it is lost: the request is made again.
         Raises `ApiRefused` with the broker's words, or `NoAnswer` when nobody answers in time.
         """
         payload = b"" if body is None else msgspec.json.encode(body)
-        try:
-            message = await self.client.request(f"$JS.API.{subject}", payload, timeout=timeout)
-        except (nats.errors.Error, TimeoutError) as error:
-            raise NoAnswer(f"$JS.API.{subject}", str(error) or type(error).__name__) from error
+        name, clock = f"$JS.API.{subject}", asyncio.get_running_loop().time
+        deadline = clock() + timeout
+        message: Msg | None = None
+        while message is None:
+            if not await self.connected_within(deadline - clock()):
+                raise NoAnswer(name, "the broker is away")
+            message = await self._request(name, payload, deadline - clock())
         answer: dict[str, Any] = msgspec.json.decode(message.data)
         if "error" in answer:
             said = answer["error"]
@@ -87,6 +106,28 @@ class Bus:
                 subject, said.get("code", 500), said.get("err_code", 0), said.get("description", "")
             )
         return answer
+
+    async def connected_within(self, seconds: float) -> bool:
+        """Wait for the connection, where it is lost; whether it is there."""
+        if not self.connected and seconds > 0:
+            reconnected = asyncio.Event()
+            with self.on_reconnect(reconnected.set):
+                await set_within(reconnected, seconds)
+        return self.connected
+
+    async def _request(self, subject: str, payload: bytes, seconds: float) -> Msg | None:
+        """Return the answer, or None where the connection was lost before it came. Raises `NoAnswer`."""
+        asking = asyncio.ensure_future(self.client.request(subject, payload, timeout=max(seconds, 0.01)))
+        try:
+            either: list[asyncio.Future[Any]] = [asking, self._connection_lost]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                return None
+            return asking.result()
+        except (nats.errors.Error, TimeoutError) as error:
+            raise NoAnswer(subject, str(error) or type(error).__name__) from error
+        finally:
+            asking.cancel()
 
     async def ask(self, subject: str, request: msgspec.Struct, reply: type[T], *, timeout: float = 2.0) -> T:
         """Ask a peer service and return its reply.
@@ -110,6 +151,11 @@ class Bus:
         if message.headers and ERROR_CODE in message.headers:
             raise rebuilt(msgspec.json.decode(message.data, type=RefusalBody))
         return msgspec.json.decode(message.data, type=reply)
+
+    def _say_lost(self) -> None:
+        if not self._connection_lost.done():
+            self._connection_lost.set_result(None)
+        self._connection_lost = asyncio.get_running_loop().create_future()
 
     def _say_reconnected(self) -> None:
         for callback in list(self._reconnected):
@@ -140,6 +186,8 @@ async def connect(
     async def on_disconnect() -> None:
         if publisher is not None and not client.is_closed:
             publisher.fail_outstanding("the connection was lost")
+            if bus is not None:
+                bus._say_lost()
             log.warning("broker_away", url=url)
 
     async def on_reconnect() -> None:

@@ -47,10 +47,13 @@ class WrongLastSequence(PublishRefused):
     """The expected sequence was not the last one."""
 
     @property
-    def actual(self) -> int:
-        """The last sequence according to the broker; 0 where it holds none."""
+    def actual(self) -> int | None:
+        """The last sequence according to the broker, 0 where it holds none.
+
+        None where it does not say: it refuses so while another write to the subject is under way (10164).
+        """
         tail = self.description.rsplit(" ", 1)[-1]
-        return int(tail) if tail.isdigit() else 0
+        return int(tail) if tail.isdigit() else None
 
 
 class SubjectFull(PublishRefused):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
-from zlib import crc32
+from hashlib import blake2b
 
 import msgspec
 import structlog
@@ -18,13 +18,13 @@ from libs.bus.connection import Bus
 from libs.bus.errors import (
     BusError,
     InstanceTaken,
-    NoAnswer,
     OutcomeUnknown,
     PublishRefused,
     WrongLastSequence,
 )
 from libs.bus.follow import Follower, StreamMessage
 from libs.bus.loop import MessageLoop
+from libs.bus.patience import until_answered
 from libs.bus.publisher import TTL, expecting
 from libs.bus.read import batch, last_of
 from libs.bus.telemetry import NoTelemetry
@@ -38,7 +38,6 @@ log = structlog.get_logger("presence")
 
 _RENEW_S = PRESENCE_TTL_S / 3.5
 _LEAVING_TTL_S = 1
-_RETRY_S = 0.25
 _MOST_PROCESSES = 1000
 _DELETED = {"KV-Operation": "DEL", TTL: f"{_LEAVING_TTL_S}s"}
 
@@ -125,12 +124,7 @@ class Peers:
 
     async def prime(self) -> None:
         """Learn who is there now, before a decision hangs on it. Waits for the broker."""
-        while True:
-            try:
-                there = await list_present(self._bus)
-                break
-            except NoAnswer:
-                await asyncio.sleep(_RETRY_S)
+        there = await until_answered(self._bus, "reading who is there", lambda: list_present(self._bus))
         now = asyncio.get_running_loop().time()
         for record in there:
             if record.service in self._services:
@@ -172,11 +166,16 @@ class Peers:
 
 
 def chosen(candidates: Iterable[str], work: str) -> str | None:
-    """Return which candidate should do a piece of work: highest CRC-32 of both (rendezvous hashing).
+    """Return which candidate should do a piece of work: highest hash of both (rendezvous hashing).
 
-    When a candidate comes or goes, only its own share of the work moves.
+    When a candidate comes or goes, only its own share of the work moves. The hash is one that mixes: under a
+    linear one, as CRC-32, names that differ in a digit get very unequal shares.
     """
-    return max(candidates, key=lambda name: (crc32(f"{name}/{work}".encode()), name), default=None)
+    return max(candidates, key=lambda name: (_weight(name, work), name), default=None)
+
+
+def _weight(name: str, work: str) -> bytes:
+    return blake2b(f"{name}/{work}".encode(), digest_size=8).digest()
 
 
 def in_charge(peers: Peers, service: str, instance: str) -> Callable[[], bool]:

@@ -80,7 +80,12 @@ class Publisher:
     async def send(
         self, subject: str, data: bytes, headers: Mapping[str, str] | None = None
     ) -> asyncio.Future[int]:
-        """Publish and return a future of the sequence. Publishes leave in the order of the calls."""
+        """Publish and return a future of the sequence. Publishes leave in the order of the calls.
+
+        Raises `OutcomeUnknown` while the connection is lost: repeats would only fill the client's buffer.
+        """
+        if not self._client.is_connected:
+            raise OutcomeUnknown(subject, "the broker is away")
         await self._room.acquire()
         loop = asyncio.get_running_loop()
         self._count += 1

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
+import nats.errors
 import structlog
 from nats.aio.msg import Msg
 
@@ -39,18 +41,22 @@ class Work:
         self._bus = bus
         self._reply = message.reply
 
+    def taken_again(self, again: Work) -> None:
+        """Settle by a later delivery of the same message: the broker has forgotten this one."""
+        self._reply, self.deliveries = again._reply, again.deliveries
+
     async def in_progress(self) -> None:
         """Tell the broker that the work is being done, so that it is not given to another."""
-        await self._bus.client.publish(self._reply, b"+WPI")
+        await self._say(b"+WPI")
 
     async def settle(self, outcome: Outcome) -> None:
         """Acknowledge, give back, or set aside as a dead letter."""
         match outcome:
             case Done():
-                await self._bus.client.publish(self._reply, b"+ACK")
+                await self._say(b"+ACK")
             case RetryLater(after, _):
                 delay = msgspec.json.encode({"delay": int(after * _SECOND)})
-                await self._bus.client.publish(self._reply, b"-NAK " + delay)
+                await self._say(b"-NAK " + delay)
             case Refused(refusal):
                 await self._bury(refusal.detail)
             case Dead(reason):
@@ -58,15 +64,13 @@ class Work:
 
     async def _bury(self, reason: str) -> None:
         """Copy first: terminating a message of a work queue deletes it."""
-        letter = DeadLetter(
-            subject=self.subject,
-            reason=reason,
-            deliveries=self.deliveries,
-            at=datetime.now(UTC),
-            body=bytes(self.data),
-        )
-        await self._bus.publish(subjects.dead_letter(streams.THINK), msgspec.json.encode(letter))
-        await self._bus.client.publish(self._reply, b"+TERM")
+        await bury(self._bus, self.subject, bytes(self.data), reason, self.deliveries)
+        await self._say(b"+TERM")
+
+    async def _say(self, word: bytes) -> None:
+        """Tell the broker. What is lost with the connection makes it deliver again, which is harmless."""
+        with suppress(nats.errors.Error):
+            await self._bus.client.publish(self._reply, word)
 
 
 class Puller:
@@ -144,6 +148,14 @@ class Puller:
 
 
 WorkLoop = MessageLoop[M, Work]
+
+
+async def bury(bus: Bus, subject: str, body: bytes, reason: str, deliveries: int) -> None:
+    """Keep a copy of a message that is given up, for people to read. Raises `BusError`."""
+    letter = DeadLetter(
+        subject=subject, reason=reason, deliveries=deliveries, at=datetime.now(UTC), body=body
+    )
+    await bus.publish(subjects.dead_letter(streams.THINK), msgspec.json.encode(letter))
 
 
 async def purge_message(bus: Bus, stream: str, sequence: int) -> bool:

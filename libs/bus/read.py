@@ -50,6 +50,13 @@ async def stream_state(bus: Bus, stream: str) -> dict[str, Any]:
     return state
 
 
+async def subject_counts(bus: Bus, stream: str, subject: str) -> dict[str, int]:
+    """Return how many messages each subject of a filter holds, asked of the stream's leader."""
+    info = await bus.api(f"STREAM.INFO.{stream}", {"subjects_filter": subject})
+    counts: dict[str, int] = info["state"].get("subjects") or {}
+    return counts
+
+
 async def batch(bus: Bus, stream: str, request: dict[str, Any]) -> list[Stored]:
     """Return what a direct get with `batch` yields, from any replica. Raises `NoAnswer`.
 

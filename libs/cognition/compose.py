@@ -11,6 +11,7 @@ from msgspec import UNSET, Struct
 from libs.cognition.phases import event_of, makes_proposal, phase_of
 from libs.cognition.text import (
     ERROR_CHARS,
+    FINISH_REASON_CHARS,
     RATIONALE_CHARS,
     RATIONALE_EXCERPT_CHARS,
     RESULT_EXCERPT_CHARS,
@@ -49,6 +50,18 @@ class Answer(Struct, frozen=True, kw_only=True):
     error: str | None = None
     asked: bool = True
     """False: no model was asked, since it is known and said that none can answer now."""
+
+    @property
+    def by_model(self) -> bool:
+        """Whether there is a text that can be the thought."""
+        return self.text is not None and bool(self.text.strip())
+
+    @property
+    def failure(self) -> str | None:
+        """Why a model that was asked gave no such text; None where it did, or where none was asked."""
+        if self.by_model:
+            return None
+        return EMPTY_COMPLETION if self.text is not None else self.error
 
 
 def failed(error: str | None, latency_ms: int = 0) -> Answer:
@@ -106,22 +119,20 @@ def fallback_text(item: WorkItem) -> str:
 
 
 def _payload(item: WorkItem, answer: Answer, omitted: Omitted) -> ThoughtPayload:
-    text = answer.text or ""
-    thinking = trim(text, THINKING_CHARS) if text.strip() else ""
-    by_model = bool(thinking)
-    error = EMPTY_COMPLETION if answer.text is not None and not by_model else answer.error
+    by_model, error, finish_reason = answer.by_model, answer.failure, answer.finish_reason
+    text = answer.text if answer.text is not None and by_model else fallback_text(item)
     return ThoughtPayload(
         phase=phase_of(item.thought_count),
         thought_count=item.thought_count,
-        thinking=thinking or trim(fallback_text(item), THINKING_CHARS),
+        thinking=trim(text, THINKING_CHARS),
         source=Source.MODEL if by_model else Source.FALLBACK,
         persona=PersonaRef(item.persona_id, item.name, item.role),
         context_event_count=len(item.context),
         model=answer.model if by_model else None,
-        finish_reason=answer.finish_reason if by_model else None,
+        finish_reason=trim(finish_reason, FINISH_REASON_CHARS) if finish_reason and by_model else None,
         usage=answer.usage if by_model else None,
         latency_ms=answer.latency_ms,
-        error=trim(error, ERROR_CHARS) if error is not None and not by_model else None,
+        error=trim(error, ERROR_CHARS) if error is not None else None,
         context_dropped=omitted.context or UNSET,
         charter_trimmed=omitted.charter_chars or UNSET,
     )

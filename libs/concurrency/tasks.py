@@ -39,12 +39,21 @@ class Background(asyncio.TaskGroup):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Again and again: a library's `wait_for` may swallow a cancellation (Python 3.11).
+        if not self._started:
+            return await super().__aexit__(kind, error, trace)
+        # Beside the group's own waiting, which alone knows what to do with the error of a task.
+        cancelling = asyncio.create_task(self._cancel_all())
+        try:
+            return await super().__aexit__(kind, error, trace)
+        finally:
+            cancelling.cancel()
+
+    async def _cancel_all(self) -> None:
+        """Cancel again and again: a library's `wait_for` may swallow a cancellation (Python 3.11)."""
         while self._started:
             for task in self._started:
                 task.cancel()
-            await asyncio.wait(self._started, timeout=_CANCEL_AGAIN_S)
-        await super().__aexit__(kind, error, trace)
+            await asyncio.sleep(_CANCEL_AGAIN_S)
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:

@@ -66,6 +66,11 @@ def grant(shard: int) -> str:
     return f"perpetua.grant.{shard}"
 
 
+def thinking(shard: int) -> str:
+    """Where thinkers say that they still think of a chunk."""
+    return f"perpetua.thinking.{shard}"
+
+
 def result(shard: int) -> str:
     """Where thinkers send a shard's owner what they thought."""
     return f"perpetua.result.{shard}"

@@ -42,12 +42,15 @@ class Source(StrEnum):
     FALLBACK = "fallback"
 
 
+TokenCount = Annotated[int, Meta(ge=0, le=2**53)]
+
+
 class Usage(Struct, frozen=True, kw_only=True):
     """Tokens that one answer cost, as the backend reports them."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
+    prompt_tokens: TokenCount | None = None
+    completion_tokens: TokenCount | None = None
+    total_tokens: TokenCount | None = None
 
 
 class PersonaRef(Struct, frozen=True):
@@ -59,7 +62,7 @@ class PersonaRef(Struct, frozen=True):
 
 
 class ThoughtPayload(Struct, frozen=True, kw_only=True):
-    """The payload of a phase's event. Its keys are always there, null where unknown [3.6], but for the last two."""
+    """The payload of a phase's event. Its keys but the last two are always there, null if unknown [3.6]."""
 
     phase: Phase
     thought_count: int

@@ -53,6 +53,15 @@ class GrantRequest(Struct, frozen=True, kw_only=True):
     """The chunk's sequence in the work queue; a second copy of a chunk has another one."""
 
     deliveries: int
+    """How often the broker has given the chunk to a thinker; 1: nobody else ever held it."""
+
+    thinker: str
+
+
+class StillThinking(Struct, frozen=True, kw_only=True):
+    """A thinker's word, every few seconds, that it thinks of what it was granted of a chunk."""
+
+    chunk: str
     thinker: str
 
 

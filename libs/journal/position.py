@@ -24,9 +24,6 @@ class PublicPosition:
 
     def __init__(self) -> None:
         self.sequence = 0
-        self.moved = asyncio.Event()
-        """Set with each step; its one waiter clears it."""
-
         self._waiters: set[asyncio.Event] = set()
 
     def advance(self, sequence: int) -> None:
@@ -34,7 +31,6 @@ class PublicPosition:
         if sequence <= self.sequence:
             return
         self.sequence = sequence
-        self.moved.set()
         for waiter in self._waiters:
             waiter.set()
 

@@ -7,7 +7,6 @@ missed and decides again. docs/decisions/0001-journal.md tells why nothing weake
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -15,14 +14,13 @@ import structlog
 
 from libs.bus.connection import Bus
 from libs.bus.errors import BusError, NoAnswer, OutcomeUnknown, SubjectFull, WrongLastSequence
+from libs.bus.patience import Patience, until_answered
 from libs.bus.publisher import expecting
 from libs.bus.read import Stored, last_of, next_of
 from libs.contracts import streams
 from libs.contracts.limits import JOURNAL_DEPTH, MARKER_ROOM
 
 log = structlog.get_logger("journal")
-
-_RETRY_S = 0.05
 
 
 class Overtaken(BusError):
@@ -64,7 +62,7 @@ class Tail:
 
         self._bus = bus
         self._fold = fold
-        self._held: deque[int] = deque()
+        self._held: deque[int] = deque(maxlen=JOURNAL_DEPTH)
 
     @property
     def has_room(self) -> bool:
@@ -108,7 +106,7 @@ class Tail:
 
     async def sync(self) -> bool:
         """Fold what is missing; whether anything was. A read after it sees every append before it."""
-        last = await _persist(lambda: last_of(self._bus, streams.JOURNAL, self.subject))
+        last = await self._last()
         if last is None or last.sequence <= self.sequence:
             return False
         return await self.catch_up() > 0
@@ -120,17 +118,20 @@ class Tail:
         meanwhile: should the first one be stored, the second is refused, and the first is found. Raises
         `Overtaken`, `JournalFull` or `JournalRewound`.
         """
-        expected = self.sequence
+        with Patience(self._bus, f"appending to {self.subject}") as patience:
+            return await self._append(data, self.sequence, patience)
+
+    async def _append(self, data: bytes, expected: int, patience: Patience) -> int:
         repeated = False
         while True:
             try:
                 sequence = await self._bus.publish(self.subject, data, expecting(expected))
-            except OutcomeUnknown:
+            except OutcomeUnknown as error:
                 repeated = True
-                await asyncio.sleep(_RETRY_S)
+                await patience.pause(error)
             except (SubjectFull, WrongLastSequence) as error:
-                if isinstance(error, WrongLastSequence) and error.actual < expected:
-                    raise JournalRewound(self.subject, expected, error.actual) from error
+                if isinstance(error, WrongLastSequence):
+                    await self._check_not_rewound(error, expected)
                 own = await self._next(expected) if repeated else None
                 if own is not None and own.data == data:
                     await self.catch_up()
@@ -160,21 +161,27 @@ class Tail:
             self._held.popleft()
         return removable
 
+    async def _check_not_rewound(self, refusal: WrongLastSequence, expected: int) -> None:
+        actual = refusal.actual
+        if actual is None:
+            last = await self._last()
+            actual = last.sequence if last is not None else 0
+        if actual < expected:
+            raise JournalRewound(self.subject, expected, actual) from refusal
+
+    async def _last(self) -> Stored | None:
+        return await self._read(lambda: last_of(self._bus, streams.JOURNAL, self.subject))
+
     async def _next(self, after: int) -> Stored | None:
-        return await _persist(lambda: next_of(self._bus, streams.JOURNAL, self.subject, after + 1))
+        return await self._read(lambda: next_of(self._bus, streams.JOURNAL, self.subject, after + 1))
+
+    async def _read(self, read: Callable[[], Awaitable[Stored | None]]) -> Stored | None:
+        """Read until the broker answers: what a journal holds cannot be guessed."""
+        return await until_answered(self._bus, f"reading {self.subject}", read)
 
     def _first_kept(self, through: int) -> int:
         later = (sequence for sequence in self._held if sequence > through)
         return next(later, self._held[-1] if self._held else 0)
-
-
-async def _persist(read: Callable[[], Awaitable[Stored | None]]) -> Stored | None:
-    """Read until the broker answers: what a journal holds cannot be guessed."""
-    while True:
-        try:
-            return await read()
-        except NoAnswer:
-            await asyncio.sleep(_RETRY_S)
 
 
 async def append_marker(bus: Bus, subject: str, data: bytes) -> int:

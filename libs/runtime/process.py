@@ -68,8 +68,8 @@ class Process:
 
     def __post_init__(self) -> None:
         self.health.detail = lambda: self.summary
-        self.health.blocked = lambda: None if self.bus.connected else "the broker is away"
-        self.metrics.ready.set_function(lambda: self.health.ready and self.bus.connected)
+        self.health.blocked = lambda: self.bus.trouble
+        self.metrics.ready.set_function(lambda: self.health.ready and self.bus.trouble is None)
         self.presence = Presence(self.bus, self.record)
 
     def set_ready(self, summary: BootSummary | None = None) -> None:

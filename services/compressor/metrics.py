@@ -31,8 +31,8 @@ class CompressorMetrics:
             "perpetua_publishing", "1 while this compressor publishes, 0 on standby.", registry=registry
         )
 
-    def sent(self, publication: Publication) -> None:
-        """Count a message that is being stored."""
+    def stored(self, publication: Publication) -> None:
+        """Count a message that is stored."""
         if publication.stream == streams.EVENTS:
             self._events.labels(publication.event_type).inc()
         elif publication.stream == streams.SNAPSHOTS:

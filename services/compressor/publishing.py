@@ -9,11 +9,11 @@ import msgspec
 import structlog
 
 from libs.bus.connection import Bus
-from libs.bus.errors import BusError
+from libs.bus.errors import BusError, OutcomeUnknown
 from libs.bus.follow import Follower, StreamMessage
 from libs.bus.loop import MessageLoop
 from libs.bus.read import stream_state
-from libs.concurrency.tasks import Background
+from libs.concurrency.tasks import Background, leaves
 from libs.contracts import streams, subjects
 from libs.contracts.journal import Position, PublicRecord
 from libs.journal.tail import JournalHole
@@ -56,6 +56,7 @@ class Publishing:
         self._snapshots = PublicStream(bus, streams.SNAPSHOTS)
         self._progress = Progress(0)
         self._numbers: dict[str, int] = {}
+        self._untrimmed_behind = 0
         self._follower: Follower | None = None
         self._failed: asyncio.Future[None] | None = None
 
@@ -65,7 +66,7 @@ class Publishing:
         return self._progress.position
 
     async def run(self) -> None:
-        """Publish until cancelled. Raises `JournalHole` where the journal has lost a record."""
+        """Publish until cancelled. Raises `Fatal` where the journal has lost a record."""
         while True:
             if not self._in_charge():
                 await asyncio.sleep(_STANDBY_LOOK_S)
@@ -87,10 +88,7 @@ class Publishing:
             await asyncio.sleep(_SAY_S)
 
     def _note_end(self, group: ExceptionGroup[BusError]) -> None:
-        for error in group.exceptions:
-            if isinstance(error, JournalHole):
-                raise error
-            log.info("publishing_begins_anew", reason=str(error))
+        log.info("publishing_begins_anew", reason="; ".join(str(error) for error in leaves(group)))
 
     async def _session(self) -> None:
         await self._events.open()
@@ -98,6 +96,7 @@ class Publishing:
         begin = min(self._events.place, self._snapshots.place)[0]
         self._progress = Progress(max(begin - 1, 0))
         self._numbers = {}
+        self._untrimmed_behind = max(self._events.place, self._snapshots.place)[0]
         self._failed = asyncio.get_running_loop().create_future()
         loop = MessageLoop("publish", _decode, self._publish, self._metrics.telemetry)
         self._follower = Follower(self._bus, streams.JOURNAL, loop, after=max(begin - 1, 0))
@@ -109,18 +108,26 @@ class Publishing:
             await self._failed
 
     async def _publish(self, record: PublicRecord, message: StreamMessage) -> None:
-        self._check_number(record, message.subject)
+        self._check_number(record, message.subject, message.sequence)
         wanted = publications(record, message.sequence)
         self._progress.begin(message.sequence, len(wanted) + 1)
-        for publication in wanted:
-            await self._send(publication, message.sequence)
-        self._progress.stored(message.sequence)
+        try:
+            for publication in wanted:
+                await self._send(publication, message.sequence)
+        except OutcomeUnknown as error:
+            _fail(self._failed, error)
+        else:
+            self._progress.stored(message.sequence)
 
-    def _check_number(self, record: PublicRecord, subject: str) -> None:
+    def _check_number(self, record: PublicRecord, subject: str, sequence: int) -> None:
+        """Raise `JournalHole` where an owner's records do not follow each other.
+
+        What is read again although it is public may be trimmed meanwhile, so gaps there are none.
+        """
         if record.number is None:
             return
         before = self._numbers.get(subject)
-        if before is not None and record.number != before + 1:
+        if before is not None and record.number != before + 1 and sequence > self._untrimmed_behind:
             raise JournalHole(subject, before + 1, record.number)
         self._numbers[subject] = record.number
 
@@ -140,24 +147,18 @@ class Publishing:
                 self._progress.stored(sequence)
                 return
             future = sent
-        self._metrics.sent(publication)
         progress, failed = self._progress, self._failed
-        future.add_done_callback(lambda done: self._settled(done, sequence, progress, failed))
 
-    @staticmethod
-    def _settled(
-        done: asyncio.Future[int],
-        sequence: int,
-        progress: Progress,
-        failed: asyncio.Future[None] | None,
-    ) -> None:
-        if done.cancelled():
-            return
-        error = done.exception()
-        if error is None:
-            progress.stored(sequence)
-        elif failed is not None and not failed.done():
-            failed.set_exception(error)
+        def settled(done: asyncio.Future[int]) -> None:
+            if done.cancelled():
+                return
+            if (error := done.exception()) is not None:
+                _fail(failed, error)
+            else:
+                self._metrics.stored(publication)
+                progress.stored(sequence)
+
+        future.add_done_callback(settled)
 
     async def _say_position(self) -> None:
         """Tell owners how far they may trim: at once when it moves, and again and again for newcomers."""
@@ -172,3 +173,9 @@ class Publishing:
                 self._metrics.position.set(position)
                 await self._bus.note(subjects.POSITION, Position(sequence=position))
             await asyncio.sleep(_SAY_S)
+
+
+def _fail(session: asyncio.Future[None] | None, error: BaseException) -> None:
+    """End a session."""
+    if session is not None and not session.done():
+        session.set_exception(error)

@@ -14,6 +14,7 @@ import structlog
 
 from libs.bus.connection import Bus
 from libs.bus.errors import BusError, OutcomeUnknown, WrongLastSequence
+from libs.bus.patience import Patience
 from libs.bus.publisher import expecting
 from libs.bus.read import last_of
 from libs.concurrency.waiting import set_within
@@ -122,18 +123,30 @@ class Buckets:
         self, stream: str, subject: str, current: Callable[[], StoredPersona | StoredLoop]
     ) -> None:
         """Write the current value, unless the bucket holds one that is as new."""
+        with Patience(self._bus, f"writing {subject}") as patience:
+            await self._put_patiently(stream, subject, current, patience)
+
+    async def _put_patiently(
+        self,
+        stream: str,
+        subject: str,
+        current: Callable[[], StoredPersona | StoredLoop],
+        patience: Patience,
+    ) -> None:
         while True:
             value = current()
             expected = expecting(self.revisions.get(subject, 0))
             try:
                 self.revisions[subject] = await self._bus.publish(subject, _encode(value), expected)
                 return
-            except OutcomeUnknown:
-                await asyncio.sleep(_RETRY_S)
+            except OutcomeUnknown as error:
+                await patience.pause(error)
             except WrongLastSequence:
                 found = await last_of(self._bus, stream, subject)
                 self.revisions[subject] = found.sequence if found is not None else 0
-                if found is not None and _decode(found.data).sequence >= value.sequence:
+                if found is None or not found.data:  # a key that a person deleted has an empty value
+                    continue
+                if _decode(found.data).sequence >= value.sequence:
                     return
 
     async def _trim(self, tail: Tail) -> None:

@@ -82,10 +82,12 @@ class Committer:
     async def _commit(self, batch: list[_Pending]) -> None:
         give_up = asyncio.get_running_loop().time() + _FULL_GIVE_UP_S
         while True:
+            decided_at = self._tail.sequence
             whole, outcomes = self._decide(batch)
             if not whole.changes and not whole.events:
-                if not await self._tail.sync():
-                    return self._resolve(batch, outcomes, self._tail.sequence)
+                await self._tail.sync()
+                if self._tail.sequence == decided_at:  # whoever folded meanwhile, a follower too
+                    return self._resolve(batch, outcomes, decided_at)
                 continue
             record = self._record(whole)
             if len(record) > RECORD_BYTES and len(batch) > 1:

@@ -47,6 +47,7 @@ class Reaper:
         self._rules = rules
         self._in_charge = in_charge
         self._to_announce: dict[str, None] = {}
+        self._fenced: set[str] = set()
         self._wake = asyncio.Event()
         self._announced = asyncio.Event()
 
@@ -102,13 +103,16 @@ class Reaper:
             return
         for persona_id in persona_ids:
             self._to_announce.pop(persona_id, None)
+            self._fenced.discard(persona_id)
         self._announced.set()
 
     async def _fence(self, persona_ids: list[str]) -> None:
+        """Mark shards, each once: a shard whose journal is full must not fill those before it."""
         by_shard: dict[int, list[str]] = defaultdict(list)
         for persona_id in persona_ids:
-            by_shard[shard_of(persona_id)].append(persona_id)
+            if persona_id not in self._fenced:
+                by_shard[shard_of(persona_id)].append(persona_id)
         for shard, names in by_shard.items():
-            await append_marker(
-                self._bus, subjects.journal(shard), msgspec.json.encode(ShardRecord(reap=names))
-            )
+            marker = msgspec.json.encode(ShardRecord(reap=names))
+            await append_marker(self._bus, subjects.journal(shard), marker)
+            self._fenced.update(names)

@@ -187,10 +187,15 @@ class Rules(Struct, frozen=True, kw_only=True):
         return Started(run, interval if interval is not None else remembered, self.now())
 
     def stop(self, view: View, reason: str | None) -> Decision:
-        """Begin to stop a running loop; one that does not run only has the reason announced [4.2]."""
+        """Begin to stop a running loop; one that does not run only has the reason announced [4.2].
+
+        One that is stopping already keeps its reason.
+        """
         loop = view.loop()
         if loop is not None and loop.phase is LoopPhase.RUNNING:
             return Decision(changes=[Stopping(loop.run, reason)])
+        if loop is not None and loop.phase is LoopPhase.STOPPING:
+            return Decision()
         return Decision(events=self._stop_events(reason))
 
     def stopped(self, view: View, run: int) -> Decision:

@@ -71,7 +71,7 @@ class Runner:
     async def start(self, request: StartCognitionRequest) -> LoopState:
         """Start, or change the interval; answers once a scheduler ticks. Raises refusals of [4.1]."""
         async with self._one_at_a_time:
-            if self.loop.phase is LoopPhase.STOPPING:
+            if self._is_stopping():
                 await self._finish_stop()
             await self._committer.commit(lambda view: self._rules.start(view, request))
         await self._until_taken_up(self.loop.run)
@@ -96,11 +96,11 @@ class Runner:
         Asked again while the first stop is not through, it finishes that one. Raises `Unavailable`.
         """
         async with self._one_at_a_time:
-            if self.loop.phase is LoopPhase.STOPPING or self._end_is_not_public():
+            if self._is_stopping() or self._end_is_not_public():
                 await self._finish_stop()
                 return self.loop
             done = await self._committer.commit(lambda view: self._rules.stop(view, reason))
-            if done.decision.changes:
+            if self._is_stopping():  # begun by us, or by another registry meanwhile
                 await self._finish_stop()
             elif done.decision.events:
                 await self._until_public(done.sequence)
@@ -110,7 +110,7 @@ class Runner:
         """Finish what another registry left stopping, until cancelled."""
         while True:
             await asyncio.sleep(_LOOK_S)
-            if self.loop.phase is not LoopPhase.STOPPING or not self._in_charge():
+            if not self._is_stopping() or not self._in_charge():
                 continue
             async with self._one_at_a_time:
                 try:
@@ -127,13 +127,16 @@ class Runner:
     async def _finish_stop(self) -> None:
         """Halt every shard, end the run and wait until its end is public."""
         run = self.loop.run
-        if self.loop.phase is LoopPhase.STOPPING:
+        if self._is_stopping():
             if await ask_schedulers(self._bus):
                 await self._until_owners_halted(run)
             await self._halt_rest(run)
             await self._committer.commit(lambda view: self._rules.stopped(view, run))
             self._halted = {later: shards for later, shards in self._halted.items() if later > run}
         await self._until_public(self._roster.loop_changed_at)
+
+    def _is_stopping(self) -> bool:
+        return self.loop.phase is LoopPhase.STOPPING
 
     def _end_is_not_public(self) -> bool:
         stopped = self._roster.loop is not None and self.loop.phase is LoopPhase.STOPPED

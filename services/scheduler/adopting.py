@@ -11,21 +11,21 @@ from libs.bus.connection import Bus
 from libs.bus.queue import purge_message
 from libs.bus.read import next_of
 from libs.contracts import streams, subjects
-from libs.contracts.work import Chunk, WorkItem
+from libs.contracts.work import Chunk
+from services.scheduler.dispatches import PREVIOUS_OWNER
 from services.scheduler.owner import ShardOwner
 
 log = structlog.get_logger("adopting")
 
 _decode = msgspec.json.Decoder(Chunk).decode
 
-PREVIOUS_OWNER = "granted by the previous owner"
-
 
 async def adopt(bus: Bus, owner: ShardOwner, run: int | None) -> int:
     """Enter the shard's queued chunks into its table and return how many thoughts are under way.
 
-    A chunk none of whose thoughts is wanted any more is deleted. What was delivered already counts as being
-    thought, whoever thinks it; what was not may still be withdrawn.
+    A chunk none of whose thoughts is wanted any more is deleted; of others, thoughts that are stored are left
+    out. What was delivered already counts as being thought, whoever thinks it; what was not may still be
+    withdrawn.
     """
     delivered = await _delivered(bus)
     now = asyncio.get_running_loop().time()
@@ -36,7 +36,7 @@ async def adopt(bus: Bus, owner: ShardOwner, run: int | None) -> int:
         if chunk is None:
             await purge_message(bus, streams.THINK, sequence)
             continue
-        dispatch = owner.dispatches.begin(chunk, now, sequence)
+        dispatch = owner.dispatches.begin(chunk, now, sequence, wanted=owner.wants)
         if sequence <= delivered:
             dispatch.granted_to = PREVIOUS_OWNER
     return len(owner.dispatches)
@@ -56,9 +56,4 @@ def _wanted(owner: ShardOwner, data: bytes, run: int | None) -> Chunk | None:
         return None
     if chunk.run != run:
         return None
-    return chunk if any(_is_next(owner, item) for item in chunk.items) else None
-
-
-def _is_next(owner: ShardOwner, item: WorkItem) -> bool:
-    entry = owner.ledger.persona(item.persona_id)
-    return item.thought_count == entry.count + 1 and item.persona_id not in owner.ledger.reaped
+    return chunk if any(owner.wants(item) for item in chunk.items) else None

@@ -67,7 +67,7 @@ class Changes:
         for persona_id in persona_ids:
             owner = self._shards.owner_of(persona_id)
             if owner is not None:
-                owner.dispatches.settle([persona_id])
+                owner.dispatches.forget([persona_id])
 
     def _remember(self, place: tuple[int, int], event: RegistryEvent) -> None:
         if event.persona_id is None:

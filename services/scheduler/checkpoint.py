@@ -7,6 +7,8 @@ page's count. Each write expects the revision that this owner wrote or found; a 
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
 from libs.bus.connection import Bus
@@ -24,6 +26,7 @@ _decode_head = msgspec.json.Decoder(CheckpointHead).decode
 _decode_page = msgspec.json.Decoder(CheckpointPage).decode
 
 _ATTEMPTS = 5
+_RETRY_S = 0.5
 
 
 class CheckpointFenced(BusError):
@@ -44,17 +47,18 @@ class Checkpoints:
 
     async def load(self, ledger: Ledger) -> None:
         """Restore counters from the bucket's leader."""
+        pages = 0
         head = await self._read(subjects.checkpoint_head(self._shard))
-        if head is None:
-            return
-        stored = _decode_head(head)
-        self.sequence = stored.sequence
-        ledger.number, ledger.halted = stored.number, stored.halted
-        ledger.last_tick_at = stored.last_tick_at
-        for number in range(stored.pages):
-            await self._load_page(number, ledger)
-        # A page begun after this head by an owner that died before storing the next one.
-        await self._load_page(stored.pages, ledger)
+        if head is not None:
+            stored = _decode_head(head)
+            pages = stored.pages
+            self.sequence = stored.sequence
+            ledger.number, ledger.halted = stored.number, stored.halted
+            ledger.last_tick_at = stored.last_tick_at
+        # Also pages begun after this head by an owner that died before storing the next one.
+        number = 0
+        while await self._load_page(number, ledger) or number < pages:
+            number += 1
 
     async def store(self, ledger: Ledger, sequence: int) -> None:
         """Store what changed as of a journal sequence.
@@ -80,14 +84,16 @@ class Checkpoints:
             raise
         self.sequence = sequence
 
-    async def _load_page(self, number: int, ledger: Ledger) -> None:
+    async def _load_page(self, number: int, ledger: Ledger) -> bool:
+        """Restore a page; whether there was one."""
         data = await self._read(subjects.checkpoint_page(self._shard, number))
         if data is None:
-            return
+            return False
         page = _decode_page(data)
         self._pages.restore(number, page.counters)
         for persona_id, (count, last_tick_at) in page.counters.items():
             ledger.restore(persona_id, count, last_tick_at)
+        return True
 
     async def _read(self, subject: str) -> bytes | None:
         found = await last_of(self._bus, streams.CHECKPOINTS, subject)
@@ -104,6 +110,7 @@ class Checkpoints:
             except NoAnswer:
                 if attempt == _ATTEMPTS - 1:
                     raise
+                await asyncio.sleep(_RETRY_S)
             except WrongLastSequence as error:
                 found = await last_of(self._bus, streams.CHECKPOINTS, subject)
                 if found is None or found.data != data:

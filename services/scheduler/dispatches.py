@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from libs.contracts.journal import ThoughtEntry
 from libs.contracts.work import Chunk, GrantRequest, WorkItem
+
+HEARD_S = 4.0
+"""A thinker that was heard of within so many seconds still thinks: it says so twice as often."""
+
+PREVIOUS_OWNER = "granted by the previous owner"
 
 
 @dataclass(slots=True)
@@ -25,6 +31,20 @@ class Dispatch:
 
     waiting: dict[str, WorkItem] = field(default_factory=dict)
     """Items not settled yet, by persona."""
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What a thinker is to think."""
+
+    items: list[int]
+    """Indexes of the chunk's items."""
+
+    waited: list[float]
+    """Seconds that each of them has waited since its dispatch, where they are granted for the first time."""
+
+    held_by: str | None = None
+    """Who still thinks of it; ask again."""
 
 
 class Dispatches:
@@ -50,45 +70,69 @@ class Dispatches:
         """Return every dispatch."""
         return list(self._by_chunk.values())
 
-    def begin(self, chunk: Chunk, now: float, sequence: int | None = None) -> Dispatch:
-        """Enter a chunk. Items whose persona has a thought under way already are left out.
+    def ages(self, thoughts: Iterable[ThoughtEntry], now: float) -> list[float]:
+        """Return how many seconds ago thoughts of ours were dispatched."""
+        found = (self._by_persona.get(thought.persona_id) for thought in thoughts)
+        return [now - d.begun for d in found if d is not None and d.granted_to != PREVIOUS_OWNER]
+
+    def begin(
+        self,
+        chunk: Chunk,
+        now: float,
+        sequence: int | None = None,
+        *,
+        wanted: Callable[[WorkItem], bool] = lambda item: True,
+    ) -> Dispatch:
+        """Enter a chunk, but for items that are not wanted or whose persona has a thought under way already.
 
         A second copy of a chunk that is entered already changes nothing.
         """
         if (known := self._by_chunk.get(chunk.id)) is not None:
             return known
-        free = {i.persona_id: i for i in chunk.items if i.persona_id not in self._by_persona}
+        free = {i.persona_id: i for i in chunk.items if i.persona_id not in self._by_persona and wanted(i)}
         dispatch = Dispatch(chunk, now, sequence, touched=now, waiting=free)
         self._by_chunk[chunk.id] = dispatch
         self._by_persona.update(dict.fromkeys(free, dispatch))
         return dispatch
 
-    def grant(self, request: GrantRequest, run: int | None, now: float) -> list[int]:
-        """Return the indexes of a chunk's items that the asking thinker is to think.
+    def grant(self, request: GrantRequest, run: int | None, now: float) -> Granted:
+        """Return which of a chunk's items the asking thinker is to think.
 
         None are granted of a chunk that is unknown, a second copy, or of another run than the running one
-        unless it was granted before the run began to stop.
+        unless it was granted before the run began to stop. While another thinker that holds the chunk too is
+        still heard of, the answer names it: what it thinks need not be thought, and paid for, twice.
         """
+        nothing = Granted([], [])
         dispatch = self._by_chunk.get(request.chunk)
         if dispatch is None:
-            return []
+            return nothing
         if dispatch.chunk.run != run and dispatch.granted_to is None:
-            return []
+            return nothing
         if dispatch.sequence is None:
             dispatch.sequence = request.sequence
         if dispatch.sequence != request.sequence:
-            return []
+            return nothing
+        first = dispatch.granted_to is None
+        others = request.deliveries > 1 and dispatch.granted_to not in (None, request.thinker)
+        if others and now - dispatch.touched < HEARD_S:
+            return Granted([], [], held_by=dispatch.granted_to)
         dispatch.granted_to, dispatch.touched = request.thinker, now
         items = dispatch.chunk.items
-        return [i for i, item in enumerate(items) if self._by_persona.get(item.persona_id) is dispatch]
+        wanted = [i for i, item in enumerate(items) if self._by_persona.get(item.persona_id) is dispatch]
+        return Granted(wanted, [now - dispatch.begun] * len(wanted) if first else [])
 
-    def touch(self, chunk_id: str, now: float) -> None:
-        """Note a sign of life of a chunk's thinker."""
+    def heard(self, chunk_id: str, thinker: str, now: float) -> None:
+        """Note a sign of life of a thinker that thinks of a chunk. Another one's say nothing of the chunk."""
         dispatch = self._by_chunk.get(chunk_id)
-        if dispatch is not None:
+        if dispatch is not None and dispatch.granted_to in (thinker, PREVIOUS_OWNER):
+            dispatch.granted_to, dispatch.touched = thinker, now
+
+    def touch_all(self, now: float) -> None:
+        """Note that nobody could be heard until now: the broker was away."""
+        for dispatch in self._by_chunk.values():
             dispatch.touched = now
 
-    def settle(self, persona_ids: Iterable[str]) -> None:
+    def forget(self, persona_ids: Iterable[str]) -> None:
         """Forget these personas' thoughts: they are stored, or no longer wanted."""
         for persona_id in persona_ids:
             dispatch = self._by_persona.pop(persona_id, None)
@@ -100,13 +144,17 @@ class Dispatches:
     def drop(self, dispatch: Dispatch) -> list[str]:
         """Forget a whole chunk and return the personas whose thought it was to be."""
         personas = list(dispatch.waiting)
-        self.settle(personas)
+        self.forget(personas)
         self._by_chunk.pop(dispatch.chunk.id, None)
         return personas
 
-    def drop_ungranted(self) -> list[Dispatch]:
-        """Forget every chunk that no thinker was granted and return them: their thoughts never began."""
-        ungranted = [dispatch for dispatch in self._by_chunk.values() if dispatch.granted_to is None]
+    def of_run(self, run: int) -> list[Dispatch]:
+        """Return every dispatch of a run or of one before it."""
+        return [dispatch for dispatch in self._by_chunk.values() if dispatch.chunk.run <= run]
+
+    def drop_ungranted(self, run: int) -> list[Dispatch]:
+        """Forget chunks of a run that no thinker was granted and return them: their thoughts never began."""
+        ungranted = [dispatch for dispatch in self.of_run(run) if dispatch.granted_to is None]
         for dispatch in ungranted:
             self.drop(dispatch)
         return ungranted

@@ -27,24 +27,24 @@ async def halt_shard(bus: Bus, owner: ShardOwner, run: int, metrics: SchedulerMe
     A thought that outlasts the grace is stored as the declared fallback with the error `withdrawn`, so that
     its late original can no longer be.
     """
-    for dispatch in owner.dispatches.drop_ungranted():
+    for dispatch in owner.dispatches.drop_ungranted(run):
         if dispatch.sequence is not None:
             await purge_message(bus, streams.THINK, dispatch.sequence)
-    await _until_settled(owner)
+    await _until_settled(owner, run)
     left = _withdrawn(owner, run)
     if left:
         metrics.withdrawn.inc(len(left))
         await owner.submit(left)
     await owner.halt(run)
-    for dispatch in owner.dispatches.all():
+    for dispatch in owner.dispatches.of_run(run):
         owner.dispatches.drop(dispatch)
     await bus.note(subjects.HALTED, Halted(run=run, shards=[owner.shard]))
 
 
-async def _until_settled(owner: ShardOwner) -> None:
+async def _until_settled(owner: ShardOwner, run: int) -> None:
     try:
         async with asyncio.timeout(STOP_GRACE_MS / 1000):
-            while len(owner.dispatches):  # noqa: ASYNC110 - settled by folds, which signal nobody
+            while owner.dispatches.of_run(run):  # noqa: ASYNC110 - settled by folds, which signal nobody
                 await asyncio.sleep(_LOOK_S)
     except TimeoutError:
         log.info("grace_over", shard=owner.shard, in_flight=len(owner.dispatches))
@@ -54,6 +54,6 @@ def _withdrawn(owner: ShardOwner, run: int) -> list[ThoughtEntry]:
     now = datetime.now(UTC)
     return [
         compose(item, run, failed(WITHDRAWN), now)
-        for dispatch in owner.dispatches.all()
+        for dispatch in owner.dispatches.of_run(run)
         for item in dispatch.waiting.values()
     ]

@@ -12,11 +12,19 @@ from libs.bus.endpoints import Request
 from libs.bus.loop import Postpone
 from libs.cognition.compose import compose, failed
 from libs.contracts.journal import ThoughtEntry
-from libs.contracts.limits import THOUGHT_BYTES
-from libs.contracts.work import CountersQuery, CountersReply, Grant, GrantRequest, Results, Settled
+from libs.contracts.limits import EVENT_BYTES, THOUGHT_BYTES
+from libs.contracts.work import (
+    CountersQuery,
+    CountersReply,
+    Grant,
+    GrantRequest,
+    Results,
+    Settled,
+    StillThinking,
+)
 from services.scheduler.dispatches import Dispatches
 from services.scheduler.metrics import SchedulerMetrics
-from services.scheduler.owner import Fenced, ShardOwner, weigh
+from services.scheduler.owner import Fenced, ShardOwner, fits
 
 _encode = msgspec.json.Encoder().encode
 
@@ -34,15 +42,23 @@ class Handlers:
 
     async def grant(self, message: GrantRequest, _: Request) -> bytes:
         """Say which items of a chunk are still wanted."""
-        items = self._owner.dispatches.grant(message, self._run_now(), _now())
-        return _encode(Grant(items=items))
+        granted = self._owner.dispatches.grant(message, self._run_now(), _now())
+        if granted.held_by is not None:
+            raise Postpone(f"{granted.held_by} still thinks of it")
+        for seconds in granted.waited:
+            self._metrics.queue_wait.observe(seconds)
+        return _encode(Grant(items=granted.items))
+
+    async def thinking(self, message: StillThinking, _: Request) -> None:
+        """Note that a chunk is not forgotten."""
+        self._owner.dispatches.heard(message.chunk, message.thinker, _now())
 
     async def result(self, message: Results, _: Request) -> bytes | None:
         """Answer once every thought is stored or stale.
 
         A repetition of what is being settled gets no answer: the next one will find it settled.
         """
-        self._owner.dispatches.touch(message.chunk, _now())
+        self._owner.dispatches.heard(message.chunk, message.thinker, _now())
         key = (message.chunk, message.thoughts[0].persona_id if message.thoughts else "")
         if key in self._settling:
             return None
@@ -68,12 +84,12 @@ class Handlers:
 
 def _bounded(dispatches: Dispatches, thought: ThoughtEntry) -> ThoughtEntry:
     """Return the thought, or its declared fallback where it is larger than a thought may be."""
-    if weigh(thought) <= THOUGHT_BYTES:
+    if fits(thought):
         return thought
     item = dispatches.item(thought.persona_id)
     if item is None:
         return thought
-    error = f"the thought's events weigh more than {THOUGHT_BYTES} bytes"
+    error = f"the thought weighs more than {THOUGHT_BYTES} bytes, or an event of it more than {EVENT_BYTES}"
     return compose(item, thought.run, failed(error), datetime.now(UTC))
 
 

@@ -12,13 +12,12 @@ import structlog
 from libs.bus.connection import Bus
 from libs.bus.endpoints import Request
 from libs.bus.errors import BusError
-from libs.bus.queue import purge_message
+from libs.bus.queue import bury, purge_message
 from libs.bus.read import message_at
 from libs.cognition.compose import compose, failed
 from libs.contracts import streams, subjects
 from libs.contracts.limits import ACK_WAIT_S, MAX_DELIVER
-from libs.contracts.work import DeadLetter
-from services.scheduler.dispatches import Dispatch
+from services.scheduler.dispatches import HEARD_S, Dispatch
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
 
@@ -53,8 +52,12 @@ class LostWork:
         """Handle the broker's advisory, if the chunk is ours."""
         for owner in list(self._owners.values()):
             dispatch = owner.dispatches.by_sequence(advisory.stream_seq)
-            if dispatch is not None:
-                await self._bury(owner, dispatch, advisory.deliveries)
+            if dispatch is None:
+                continue
+            now = asyncio.get_running_loop().time()
+            if dispatch.granted_to is not None and now - dispatch.touched < HEARD_S:
+                continue  # its thinker lives: deliveries were used up by outages
+            await self._bury(owner, dispatch, advisory.deliveries)
 
     async def run(self) -> None:
         """Look after chunks of which nothing was heard for long, until cancelled."""
@@ -83,14 +86,8 @@ class LostWork:
         assert dispatch.sequence is not None
         reason = f"given up after {deliveries} deliveries"
         log.warning("work_given_up", shard=owner.shard, thoughts=len(dispatch.waiting))
-        letter = DeadLetter(
-            subject=subjects.think(owner.shard),
-            reason=reason,
-            deliveries=deliveries,
-            at=datetime.now(UTC),
-            body=msgspec.json.encode(dispatch.chunk),
-        )
-        await self._bus.publish(subjects.dead_letter(streams.THINK), msgspec.json.encode(letter))
+        body = msgspec.json.encode(dispatch.chunk)
+        await bury(self._bus, subjects.think(owner.shard), body, reason, deliveries)
         now = datetime.now(UTC)
         items = list(dispatch.waiting.values())
         await owner.submit([compose(item, dispatch.chunk.run, failed(reason), now) for item in items])

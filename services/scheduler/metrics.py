@@ -17,6 +17,12 @@ class SchedulerMetrics:
             buckets=SECONDS,
             registry=registry,
         )
+        self.queue_wait = Histogram(
+            "perpetua_queue_wait_seconds",
+            "From the dispatch of a thought to its grant to a thinker.",
+            buckets=SECONDS,
+            registry=registry,
+        )
         self.skipped = Counter(
             "perpetua_ticks_skipped_total",
             "Ticks skipped because the persona's last thought was still under way.",
@@ -40,7 +46,7 @@ class SchedulerMetrics:
         )
         self.settle = Histogram(
             "perpetua_tick_to_stored_seconds",
-            "From a tick to its thought in the journal.",
+            "From the dispatch of a thought to its record in the journal.",
             buckets=SECONDS,
             registry=registry,
         )

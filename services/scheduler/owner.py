@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import structlog
@@ -18,10 +19,10 @@ from libs.bus.connection import Bus
 from libs.bus.errors import BusError, NoAnswer
 from libs.contracts import subjects
 from libs.contracts.journal import ShardRecord, ThoughtEntry
-from libs.contracts.limits import JOURNAL_DEPTH, RECORD_BYTES, THOUGHT_BYTES
-from libs.contracts.work import Settled
+from libs.contracts.limits import EVENT_BYTES, JOURNAL_DEPTH, RECORD_BYTES, THOUGHT_BYTES
+from libs.contracts.work import Settled, WorkItem
 from libs.journal.position import PublicPosition
-from libs.journal.tail import JournalFull, Overtaken, Tail
+from libs.journal.tail import JournalFull, JournalHole, Overtaken, Tail
 from services.scheduler.checkpoint import CheckpointFenced, Checkpoints
 from services.scheduler.dispatches import Dispatches
 from services.scheduler.ledger import Ledger
@@ -34,6 +35,8 @@ _CHECKPOINT_AFTER = JOURNAL_DEPTH // 4
 _ROOM_WAIT_S = 0.5
 _ENTRY_OVERHEAD = 256
 _HEADROOM = 8 * 1024
+_EVENT_HEADROOM = 2 * 1024
+"""For an event's subject and headers, which its stream counts as well."""
 
 
 class Fenced(BusError):
@@ -66,7 +69,7 @@ class ShardOwner:
         boot: str,
         position: PublicPosition,
         is_reaped: Callable[[str], bool],
-        on_stored: Callable[[int, list[ThoughtEntry]], None],
+        on_stored: Callable[[list[ThoughtEntry], list[float]], None],
     ) -> None:
         self.shard = shard
         self.ledger = Ledger(shard)
@@ -83,23 +86,38 @@ class ShardOwner:
         self._halts: list[_Halt] = []
         self._wake = asyncio.Event()
         self._tidy_wanted = False
+        self._behind = False
         self._closing = False
+        self._ended = False
         self._owned = False
 
     async def take_over(self) -> None:
         """Become the owner. Raises `BusError` where another process did so meanwhile."""
-        await self._checkpoints.load(self.ledger)
-        await self._tail.catch_up()
-        while True:
+        try:
+            await self._checkpoints.load(self.ledger)
+            await self._tail.catch_up()
+            await self._claim()
+        except JournalHole as error:  # a living owner stored a checkpoint and trimmed while we read
+            raise Fenced(self.shard, self.ledger.claimed_by) from error
+        self._owned = True
+        # Refused where the checkpoint that we began from was not the last one.
+        await self._checkpoints.store(self.ledger, self._tail.sequence)
+        self._since_checkpoint = 0
+
+    async def _claim(self) -> None:
+        while self.ledger.claimed_by != self._boot:
             try:
                 await self._tail.append(self._record(claim=True))
-                break
             except Overtaken:
                 continue
             except JournalFull:
                 await self._make_room()
-        self._owned = True
-        await self._checkpoint()
+
+    def wants(self, item: WorkItem) -> bool:
+        """Whether a dispatched thought is still to be thought: the next one of a living persona."""
+        entry = self.ledger.persona(item.persona_id)
+        reaped = item.persona_id in self.ledger.reaped or self._is_reaped(item.persona_id)
+        return item.thought_count == entry.count + 1 and not reaped
 
     def is_halted(self, run: int) -> bool:
         """Whether no thought of a run can be stored any more."""
@@ -110,7 +128,7 @@ class ShardOwner:
 
         Raises `Fenced` where this process gives the shard up.
         """
-        if self._closing:
+        if self._closing or self._ended:
             raise Fenced(self.shard, "its next owner")
         future: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Submission(thoughts, future))
@@ -118,15 +136,21 @@ class ShardOwner:
         return await future
 
     async def halt(self, run: int) -> None:
-        """Refuse thoughts of a run from here on."""
+        """Refuse thoughts of a run from here on. Raises `Fenced` where this process gives the shard up."""
+        if self._ended:
+            raise Fenced(self.shard, self.ledger.claimed_by)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._halts.append(_Halt(run, future))
         self._wake.set()
         await future
 
-    def tidy(self) -> None:
-        """Store a checkpoint and trim the journal soon, if there is anything to."""
+    def tidy(self, held: int) -> None:
+        """Store a checkpoint and trim the journal soon, if there is anything to.
+
+        `held` says how many records the journal holds: others than we know of are markers to be folded.
+        """
         self._tidy_wanted = True
+        self._behind = held != self._tail.held
         self._wake.set()
 
     def close(self) -> None:
@@ -153,18 +177,24 @@ class ShardOwner:
             self._give_up()
 
     def _give_up(self) -> None:
+        self._ended = True
         for submission in self._waiting:
-            submission.settled.cancel()
+            self._refuse(submission.settled)
         for halt in self._halts:
-            halt.done.cancel()
+            self._refuse(halt.done)
+
+    def _refuse(self, future: asyncio.Future[Any]) -> None:
+        if not future.done():
+            future.set_exception(Fenced(self.shard, self.ledger.claimed_by))
 
     def _fold(self, sequence: int, data: bytes) -> None:
         record = self.ledger.fold(sequence, data)
         self._since_checkpoint += 1
-        self.dispatches.settle(t.persona_id for t in record.thoughts)
-        self.dispatches.settle(record.reap)
         if record.thoughts and self._owned:
-            self._on_stored(sequence, record.thoughts)
+            now = asyncio.get_running_loop().time()
+            self._on_stored(record.thoughts, self.dispatches.ages(record.thoughts, now))
+        self.dispatches.forget(t.persona_id for t in record.thoughts)
+        self.dispatches.forget(record.reap)
         if self._owned and record.number is not None and record.owner != self._boot:
             self._owned = False
 
@@ -173,12 +203,13 @@ class ShardOwner:
         try:
             if any(self._is_ahead(thought) for waiting in batch for thought in waiting.thoughts):
                 await self._tail.catch_up()
+                self._raise_if_fenced()
             while admitted := self._admitted(batch):
                 if await self._append_thoughts(admitted):
                     stored.update((thought.persona_id, thought.thought_count) for thought in admitted)
         except BaseException:
             for submission in batch:
-                submission.settled.cancel()
+                self._refuse(submission.settled)
             raise
         for submission in batch:
             if not submission.settled.done():
@@ -203,11 +234,7 @@ class ShardOwner:
         return list(admitted.values())
 
     def _admits(self, thought: ThoughtEntry) -> bool:
-        return (
-            self.ledger.admits(thought)
-            and not self._is_reaped(thought.persona_id)
-            and weigh(thought) <= THOUGHT_BYTES
-        )
+        return self.ledger.admits(thought) and not self._is_reaped(thought.persona_id) and fits(thought)
 
     async def _append_thoughts(self, thoughts: list[ThoughtEntry]) -> bool:
         """Append; false where they are to be judged again."""
@@ -227,7 +254,7 @@ class ShardOwner:
                 except Overtaken:
                     continue
         except BaseException:
-            halt.done.cancel()
+            self._refuse(halt.done)
             raise
         if not halt.done.done():
             halt.done.set_result(None)
@@ -242,6 +269,7 @@ class ShardOwner:
         except Overtaken:
             self._raise_if_fenced()
             raise
+        self._raise_if_fenced()
         if self._since_checkpoint >= _CHECKPOINT_AFTER:
             await self._tidy()
 
@@ -279,6 +307,10 @@ class ShardOwner:
 
     async def _tidy(self) -> None:
         self._tidy_wanted = False
+        if self._behind:
+            self._behind = False
+            await self._tail.sync()
+            self._raise_if_fenced()
         if self._since_checkpoint:
             await self._checkpoint()
         await self._tail.trim(min(self._checkpoints.sequence, self._position.sequence))
@@ -293,6 +325,12 @@ class ShardOwner:
             raise Fenced(self.shard, self.ledger.claimed_by) from error
         else:
             self._since_checkpoint = 0
+
+
+def fits(thought: ThoughtEntry) -> bool:
+    """Whether a thought can be stored and then published: what no stream takes would stop all publishing."""
+    heaviest = max((len(memoryview(event)) for _, event in thought.events), default=0)
+    return weigh(thought) <= THOUGHT_BYTES and heaviest + _EVENT_HEADROOM <= EVENT_BYTES
 
 
 def weigh(thought: ThoughtEntry) -> int:

@@ -19,7 +19,7 @@ from libs.contracts.journal import ThoughtEntry
 from libs.contracts.limits import SHARDS
 from libs.contracts.presence import BootSummary
 from libs.contracts.registry import LoopPhase
-from libs.contracts.work import CountersQuery, GrantRequest, Results, SchedulerStatus
+from libs.contracts.work import CountersQuery, GrantRequest, Results, SchedulerStatus, StillThinking
 from libs.journal.position import PublicPosition, watch_position
 from libs.journal.tail import Tail
 from libs.roster.load import follow, load
@@ -55,6 +55,7 @@ class Scheduler:
         self.gate = Gate()
         self.results_gate = Gate(_RESULTS_AT_ONCE)
         self.shards = Shards(
+            self.bus,
             self.peers,
             process.settings.instance,
             self._make_owner,
@@ -93,12 +94,20 @@ class Scheduler:
         ticks = [owner.ledger.last_tick_at for owner in self.shards.live.values()]
         return max((at for at in [self.ticker.last_tick_at, *ticks] if at is not None), default=None)
 
+    def nobody_was_heard(self) -> None:
+        """Note that the connection was lost: thinkers who said nothing meanwhile may still be thinking."""
+        now = asyncio.get_running_loop().time()
+        for owner in self.shards.live.values():
+            owner.dispatches.touch_all(now)
+
     def _make_owner(self, shard: int) -> ShardOwner:
         return ShardOwner(
             self.bus, shard, self.process.boot, self.position, self.roster.is_reaped, self._stored
         )
 
-    def _stored(self, _: int, thoughts: list[ThoughtEntry]) -> None:
+    def _stored(self, thoughts: list[ThoughtEntry], ages: list[float]) -> None:
+        for seconds in ages:
+            self.metrics.settle.observe(seconds)
         last = thoughts[-1]
         self.process.did(f"stored thought {last.thought_count} of {last.persona_id}")
 
@@ -112,7 +121,7 @@ class Scheduler:
     async def _halt(self, owner: ShardOwner, run: int) -> None:
         try:
             await halt_shard(self.bus, owner, run, self.metrics)
-        except (Fenced, asyncio.CancelledError):
+        except Fenced:
             log.info("halt_left_to_next_owner", shard=owner.shard, run=run)
 
     @asynccontextmanager
@@ -123,11 +132,15 @@ class Scheduler:
         telemetry, shard = self.process.metrics, owner.shard
         grants = MessageLoop("grant", msgspec.json.Decoder(GrantRequest).decode, handlers.grant, telemetry)
         results = MessageLoop("result", msgspec.json.Decoder(Results).decode, handlers.result, telemetry)
+        thinking = MessageLoop(
+            "thinking", msgspec.json.Decoder(StillThinking).decode, handlers.thinking, telemetry
+        )
         counters = MessageLoop(
             "counters", msgspec.json.Decoder(CountersQuery).decode, handlers.counters, telemetry
         )
         async with (
             listening(self.bus, subjects.grant(shard), grants, self.gate),
+            listening(self.bus, subjects.thinking(shard), thinking, self.gate),
             listening(self.bus, subjects.result(shard), results, self.results_gate),
             listening(self.bus, subjects.counters(shard), counters, self.gate),
         ):
@@ -169,21 +182,22 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
             listening(process.bus, subjects.SCHEDULER_STATUS, status, scheduler.gate),
             listening(process.bus, subjects.WORK_EXHAUSTED, exhausted, scheduler.gate),
         ):
-            await scheduler.shards.settled.wait()
+            await scheduler.shards.complete.wait()
             process.set_ready(_summary())
-            yield
+            with process.bus.on_reconnect(scheduler.nobody_was_heard):
+                yield
             scheduler.shards.close()
             await asyncio.wait([owning])
 
 
 async def _say_ready(process: Process, shards: Shards) -> None:
     """Keep readiness true: ready while every shard that falls to this process is taken over."""
-    await shards.settled.wait()
+    await shards.complete.wait()
     while True:
         await asyncio.sleep(0.5)
         if process.leaving:
             return
-        if shards.settled.is_set():
+        if shards.complete.is_set():
             process.set_ready()
         else:
             missing = SHARDS - len(shards.live)

@@ -9,11 +9,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
 
+from libs.bus.connection import Bus
 from libs.bus.errors import ApiRefused, NoAnswer
 from libs.bus.presence import Peers, chosen
+from libs.bus.read import subject_counts
 from libs.cognition.context import Recent, recent, restored
 from libs.concurrency.tasks import Background
 from libs.concurrency.waiting import set_within
+from libs.contracts import streams, subjects
 from libs.contracts.limits import SHARDS
 from libs.contracts.place import Place
 from libs.contracts.tokens import shard_of
@@ -42,6 +45,7 @@ class Shards:
 
     def __init__(
         self,
+        bus: Bus,
         peers: Peers,
         instance: str,
         make_owner: Callable[[int], ShardOwner],
@@ -55,9 +59,10 @@ class Shards:
         self.shared: Recent = recent()
         """Recent events without a persona, which every persona's context holds."""
 
-        self.settled = asyncio.Event()
+        self.complete = asyncio.Event()
         """Set while every shard that falls to this process is taken over."""
 
+        self._bus = bus
         self._peers = peers
         self._instance = instance
         self._make_owner = make_owner
@@ -99,8 +104,13 @@ class Shards:
         """Have checkpoints stored and journals trimmed every few seconds, also where little happens."""
         while True:
             await asyncio.sleep(_TIDY_S)
+            try:
+                held = await subject_counts(self._bus, streams.JOURNAL, subjects.JOURNAL)
+            except (NoAnswer, ApiRefused) as error:
+                log.warning("not_tidied", error=str(error))
+                continue
             for owner in list(self.live.values()):
-                owner.tidy()
+                owner.tidy(held.get(subjects.journal(owner.shard), 0))
 
     async def _look(self, tasks: asyncio.TaskGroup) -> None:
         wanted = self._wanted()
@@ -111,17 +121,17 @@ class Shards:
         new = [s for s in wanted if s not in self._releases and self._not_before.get(s, 0) <= now]
         if new:
             await self._take_over(new, tasks)
-        self._note_settled(wanted)
+        self._note_complete(wanted)
 
     def _wanted(self) -> set[int]:
         there = {r.instance for r in self._peers.living("scheduler") if not r.leaving} | {self._instance}
         return {shard for shard in range(SHARDS) if chosen(there, f"shard-{shard}") == self._instance}
 
-    def _note_settled(self, wanted: set[int]) -> None:
+    def _note_complete(self, wanted: set[int]) -> None:
         if wanted <= self.live.keys():
-            self.settled.set()
+            self.complete.set()
         else:
-            self.settled.clear()
+            self.complete.clear()
 
     async def _take_over(self, shards: list[int], tasks: asyncio.TaskGroup) -> None:
         for shard in shards:

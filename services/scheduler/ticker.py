@@ -12,6 +12,7 @@ import structlog
 
 from libs.bus.connection import Bus
 from libs.bus.errors import OutcomeUnknown, PublishRefused
+from libs.bus.patience import Patience
 from libs.cognition.context import Recent
 from libs.concurrency.waiting import set_within
 from libs.contracts import subjects
@@ -32,8 +33,6 @@ _encode = msgspec.json.Encoder().encode
 
 _BEAT = -1
 """Stands in the agenda for the loop itself: `last_tick_at` advances with no persona at all [3.4]."""
-
-_PUBLISH_RETRY_S = 0.1
 
 
 class Ticker:
@@ -80,7 +79,7 @@ class Ticker:
             self._agenda.hasten(now + self._interval())
             self._agenda.add(_BEAT, now)
             for shard in self._members:
-                self._arm(shard, now)
+                self._agenda.add(shard, now + self._offset(shard))
         self._wake.set()
 
     def enter(self, shard: int) -> None:
@@ -165,18 +164,19 @@ class Ticker:
 
     async def _publish(self, owner: ShardOwner, dispatch: Dispatch, data: bytes) -> None:
         """Put a chunk into the work queue. A copy that a repeated publish leaves is never granted."""
-        while dispatch.waiting:
-            try:
-                sequence = await self._bus.publish(subjects.think(owner.shard), data)
-            except OutcomeUnknown:
-                await asyncio.sleep(_PUBLISH_RETRY_S)
-            except PublishRefused as error:
-                log.warning("work_refused", shard=owner.shard, error=str(error))
-                owner.dispatches.drop(dispatch)
-            else:
-                if dispatch.granted_to is None:
-                    dispatch.sequence = sequence
-                return
+        with Patience(self._bus, f"publishing work of shard {owner.shard}") as patience:
+            while dispatch.waiting:
+                try:
+                    sequence = await self._bus.publish(subjects.think(owner.shard), data)
+                except OutcomeUnknown as error:
+                    await patience.pause(error)
+                except PublishRefused as error:
+                    log.warning("work_refused", shard=owner.shard, error=str(error))
+                    owner.dispatches.drop(dispatch)
+                else:
+                    if dispatch.granted_to is None:
+                        dispatch.sequence = sequence
+                    return
 
     def _active(self, shard: int) -> list[str]:
         return [
@@ -186,14 +186,18 @@ class Ticker:
         ]
 
     def _arm(self, shard: int, now: float) -> None:
-        """Put a shard into the agenda, in the rhythm of the run and a little behind the shards before it."""
+        """Put a shard that is taken over while the loop runs into the agenda, in the rhythm of the run."""
         started_at, interval = self._loop().started_at, self._interval()
         wall = datetime.now(UTC)
         ticked_at = self._owners[shard].ledger.last_tick_at
         since_start = (wall - started_at).total_seconds() if started_at is not None else 0.0
         since_tick = (wall - ticked_at).total_seconds() if ticked_at is not None else None
-        offset = spread(self._personas, interval) * shard / SHARDS
-        self._agenda.add(shard, first_tick(now, max(since_start, 0.0), since_tick, interval) + offset)
+        first = first_tick(now, max(since_start, 0.0), since_tick, interval)
+        self._agenda.add(shard, first + self._offset(shard))
+
+    def _offset(self, shard: int) -> float:
+        """Return by how many seconds a shard's ticks lag behind the first shard's."""
+        return spread(self._personas, self._interval()) * shard / SHARDS
 
     def _loop(self) -> LoopState:
         assert self._roster.loop is not None

@@ -6,7 +6,7 @@ import asyncio
 
 import structlog
 
-from libs.cognition.compose import EMPTY_COMPLETION, Answer
+from libs.cognition.compose import Answer
 from libs.contracts.work import WorkItem
 
 log = structlog.get_logger("thought")
@@ -25,7 +25,7 @@ class FailureLog:
     def note(self, item: WorkItem, answer: Answer) -> None:
         """Take note of a thought."""
         fields = {"persona": item.persona_id, "swarm": item.swarm_id, "thought_count": item.thought_count}
-        error = answer.error if answer.text is None else None if answer.text.strip() else EMPTY_COMPLETION
+        error = answer.failure
         if error is None:
             log.debug("thought", model=answer.model, latency_ms=answer.latency_ms, **fields)
         elif not answer.asked:

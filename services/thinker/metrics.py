@@ -21,12 +21,6 @@ class ThinkerMetrics:
     """Metrics of thinking."""
 
     def __init__(self, registry: CollectorRegistry, in_hand: Callable[[], int]) -> None:
-        self.queue_wait = Histogram(
-            "perpetua_queue_wait_seconds",
-            "From a tick to the grant of its thought.",
-            buckets=SECONDS,
-            registry=registry,
-        )
         self.inference = Histogram(
             "perpetua_inference_seconds",
             "Time of a model's answer, waiting for a batch included.",
@@ -91,11 +85,10 @@ class ThinkerMetrics:
 
     def answered(self, answer: Answer, seconds: float) -> None:
         """Count an answer."""
-        by_model = bool(answer.text and answer.text.strip())
-        (self._by_model if by_model else self._fallbacks).inc()
-        if by_model:
+        (self._by_model if answer.by_model else self._fallbacks).inc()
+        if answer.by_model:
             self.inference.observe(seconds)
-        elif answer.error is not None or answer.text is not None:
+        elif answer.failure is not None:
             self._failures.inc()
         if answer.usage is not None:
             self._prompt_tokens.inc(answer.usage.prompt_tokens or 0)

@@ -12,12 +12,11 @@ from libs.bus.connection import ERROR_CODE, Bus
 from libs.contracts import subjects
 from libs.contracts.journal import ThoughtEntry
 from libs.contracts.limits import RECORD_BYTES
-from libs.contracts.work import Chunk, Grant, GrantRequest, Results, Settled
+from libs.contracts.work import Chunk, Grant, GrantRequest, Results, StillThinking
 
 log = structlog.get_logger("results")
 
 _encode = msgspec.json.Encoder().encode
-_decode_settled = msgspec.json.Decoder(Settled).decode
 _decode_grant = msgspec.json.Decoder(Grant).decode
 
 ANSWER_WITHIN_S = 1.0
@@ -33,42 +32,39 @@ class Owners:
 
     async def grant(self, chunk: Chunk, sequence: int, deliveries: int) -> list[int]:
         """Return the indexes of a chunk's items that are still wanted."""
-        request = self._request(chunk, sequence, deliveries)
-        answer = await self._ask(subjects.grant(chunk.shard), _encode(request))
-        return _decode_grant(answer).items
-
-    async def still_thinking(self, chunk: Chunk, sequence: int, deliveries: int) -> None:
-        """Let the owner know that a chunk is not forgotten: it asks nothing and waits for nothing."""
-        await self._bus.note(subjects.grant(chunk.shard), self._request(chunk, sequence, deliveries))
-
-    def _request(self, chunk: Chunk, sequence: int, deliveries: int) -> GrantRequest:
-        return GrantRequest(
+        request = GrantRequest(
             chunk=chunk.id,
             shard=chunk.shard,
             sequence=sequence,
             deliveries=deliveries,
             thinker=self._instance,
         )
+        answer = await self._ask(subjects.grant(chunk.shard), _encode(request))
+        return _decode_grant(answer).items
 
-    async def settle(self, chunk: Chunk, thoughts: list[ThoughtEntry]) -> Settled:
+    async def still_thinking(self, chunk: Chunk) -> None:
+        """Let the owner know that a chunk is not forgotten: it asks nothing and waits for nothing."""
+        await self._bus.note(
+            subjects.thinking(chunk.shard), StillThinking(chunk=chunk.id, thinker=self._instance)
+        )
+
+    async def settle(self, chunk: Chunk, thoughts: list[ThoughtEntry]) -> None:
         """Return once every thought is stored or stale."""
-        stored = stale = 0
         for part in _parts(thoughts):
             results = Results(chunk=chunk.id, shard=chunk.shard, thinker=self._instance, thoughts=part)
-            settled = _decode_settled(await self._ask(subjects.result(chunk.shard), _encode(results)))
-            stored += settled.stored
-            stale += settled.stale
-        return Settled(stored=stored, stale=stale)
+            await self._ask(subjects.result(chunk.shard), _encode(results))
 
     async def _ask(self, subject: str, payload: bytes) -> bytes:
         while True:
+            if not self._bus.connected:  # repeats would only fill the client's buffer
+                await asyncio.sleep(_NOBODY_S)
+                continue
             try:
                 message = await self._bus.client.request(subject, payload, timeout=ANSWER_WITHIN_S)
             except nats.errors.NoRespondersError:
                 await asyncio.sleep(_NOBODY_S)
             except (nats.errors.Error, TimeoutError) as error:
                 log.debug("owner_silent", subject=subject, error=str(error))
-                await asyncio.sleep(0 if self._bus.connected else _NOBODY_S)
             else:
                 if ERROR_CODE not in (message.headers or {}):
                     return bytes(message.data)

@@ -60,6 +60,7 @@ class Thinker:
             process.did,
             self.captures,
         )
+        self._held: dict[int, Work] = {}
         self.gate = Gate(_CHUNKS_AT_ONCE)
         self.loop = MessageLoop(
             "think", msgspec.json.Decoder(Chunk).decode, self.thinking.handle, process.metrics
@@ -101,12 +102,18 @@ class Thinker:
         return max(0, min(chunks, _CHUNKS_AT_ONCE - self.gate.admitted))
 
     async def _receive(self, work: Work) -> None:
+        """Take work in. What is in hand already, and delivered again after an outage, goes on."""
+        if (held := self._held.get(work.sequence)) is not None:
+            held.taken_again(work)
+            return
+        self._held[work.sequence] = work
         await self.gate.admit(self._process(work))
 
     async def _process(self, work: Work) -> None:
         try:
             await self.loop.process(work)
         finally:
+            del self._held[work.sequence]
             self.puller.room_changed()
 
 

@@ -11,10 +11,10 @@ import structlog
 
 from libs.bus.loop import Postpone
 from libs.bus.queue import Work
-from libs.cognition.compose import compose
+from libs.cognition.compose import compose, failed
 from libs.concurrency.tasks import Background
 from libs.contracts.journal import ThoughtEntry
-from libs.contracts.limits import ACK_WAIT_S
+from libs.contracts.limits import ACK_WAIT_S, CHUNK_PERSONAS
 from libs.contracts.work import Chunk, WorkItem
 from services.thinker.backends.base import Backend
 from services.thinker.budget import Fitted, fit
@@ -46,8 +46,8 @@ class Thinking:
         self.in_hand = 0
         """Items that are being thought or wait for it."""
 
-        self.items_per_chunk = 1.0
-        """A moving average of the chunks that have come."""
+        self.items_per_chunk = float(CHUNK_PERSONAS)
+        """A moving average of the chunks that have come; at first their bound, to ask for too few at most."""
 
         self.draining = asyncio.Event()
         self._owners = owners
@@ -63,12 +63,13 @@ class Thinking:
         Raises `Postpone` where the process is draining: the chunk goes to another thinker at once.
         """
         self.in_hand += len(chunk.items)
+        granted = asyncio.Event()
         self.items_per_chunk += (len(chunk.items) - self.items_per_chunk) * _AVERAGED
         try:
             async with Background() as tasks:
-                tasks.create_task(self._stay_in_progress(chunk, work))
+                tasks.create_task(self._stay_in_progress(chunk, work, granted))
                 handed_back = tasks.create_task(self.draining.wait())
-                thinking = tasks.create_task(self._think(chunk, work))
+                thinking = tasks.create_task(self._think(chunk, work, granted))
                 await asyncio.wait([thinking, handed_back], return_when=asyncio.FIRST_COMPLETED)
                 if not thinking.done():
                     raise Postpone("this thinker is stopping", after=0.0)
@@ -77,21 +78,20 @@ class Thinking:
         finally:
             self.in_hand -= len(chunk.items)
 
-    async def _stay_in_progress(self, chunk: Chunk, work: Work) -> None:
-        """Say again and again that the chunk is being thought, to the broker and to its owner."""
+    async def _stay_in_progress(self, chunk: Chunk, work: Work, granted: asyncio.Event) -> None:
+        """Say again and again that the chunk is in hand, to the broker, and being thought, to its owner."""
         while True:
             await asyncio.sleep(_IN_PROGRESS_S)
             await work.in_progress()
-            await self._owners.still_thinking(chunk, work.sequence, work.deliveries)
+            if granted.is_set():
+                await self._owners.still_thinking(chunk)
 
-    async def _think(self, chunk: Chunk, work: Work) -> None:
+    async def _think(self, chunk: Chunk, work: Work, granted: asyncio.Event) -> None:
         indexes = await self._owners.grant(chunk, work.sequence, work.deliveries)
+        granted.set()
         items = [chunk.items[index] for index in indexes]
         if not items:
             return None
-        now = datetime.now(UTC)
-        for item in items:
-            self._metrics.queue_wait.observe(max((now - item.tick_at).total_seconds(), 0.0))
         if self._backend().immediate:
             return await self.settle(chunk, [await self.answer(item, chunk.run) for item in items])
         return await _Answers(self, chunk, items).settle_all()
@@ -101,7 +101,11 @@ class Thinking:
         backend = self._backend()
         began = perf_counter()
         fitted = self._fit(item, backend)
-        answer = await backend.answer(fitted.prompt)
+        try:
+            answer = await backend.answer(fitted.prompt)
+        except Exception as error:
+            log.exception("backend_failed", persona=item.persona_id, thought_count=item.thought_count)
+            answer = failed(f"{type(error).__name__}: {error}", round((perf_counter() - began) * 1000))
         self._metrics.answered(answer, perf_counter() - began)
         if not backend.immediate:
             self._failures.note(item, answer)

@@ -268,6 +268,7 @@ SAMPLES: list[msgspec.Struct] = [
     ITEM,
     work.Chunk(id="c-1", shard=3, run=3, items=[ITEM]),
     work.GrantRequest(chunk="c-1", shard=3, sequence=12, deliveries=1, thinker="thinker-1"),
+    work.StillThinking(chunk="c-1", thinker="thinker-1"),
     work.Grant(items=[0, 2]),
     work.Results(chunk="c-1", shard=3, thinker="thinker-1", thoughts=[THOUGHT]),
     work.Settled(stored=1, stale=0),

@@ -124,9 +124,10 @@ async def test_workers_share_what_waits() -> None:
     batcher = batcher_of(model.run, 16, 2)
     tasks = ask(batcher, *[5] * 16)
     await eventually(lambda: model.now == 2)
-    assert [len(batch) for batch in model.batches] == [8, 8]
+    assert [len(batch) for batch in model.batches] == [8, 4]
     model.go.set()
     await asyncio.gather(*tasks)
+    assert [len(batch) for batch in model.batches] == [8, 4, 4], "so that none idles while the last one works"
 
 
 async def test_no_more_batches_run_at_once_than_there_are_workers() -> None:

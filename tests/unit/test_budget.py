@@ -111,7 +111,7 @@ def test_a_fitted_prompt_and_its_answer_fit_the_window(
     assert sum(map(words, kept)) <= budget.context
     if dropped:
         newest_left_out = words(context_text(asked.context[dropped - 1]))
-        room = window - budget.asked - TEMPLATE_TOKENS - used + (words("none") if not kept else 0)
+        room = window - budget.asked - TEMPLATE_TOKENS - used - (words("none") if kept else 0)
         assert newest_left_out > min(budget.context - sum(map(words, kept)), room)
 
 

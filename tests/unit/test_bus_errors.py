@@ -29,10 +29,10 @@ def test_a_wrong_last_sequence_says_which_it_is(code: int) -> None:
 
 
 @pytest.mark.parametrize("words", ["wrong last sequence", "wrong last sequence: none", ""])
-def test_a_wrong_last_sequence_without_a_number_is_0(words: str) -> None:
+def test_a_wrong_last_sequence_without_a_number_says_none(words: str) -> None:
     error = refused("j.1", 10071, words)
     assert isinstance(error, WrongLastSequence)
-    assert error.actual == 0
+    assert error.actual is None
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,25 @@ async def test_a_task_that_swallows_a_cancellation_is_cancelled_again() -> None:
     assert cancelled == 2
 
 
+async def test_a_task_that_fails_as_its_owner_ends_is_not_lost_in_cancellations() -> None:
+    async def fail_when_cancelled() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise KeyError("at the end")
+
+    async def owner() -> None:
+        async with Background() as tasks:
+            tasks.create_task(fail_when_cancelled())
+            tasks.create_task(forever([], "sibling"))
+            await asyncio.sleep(0)
+
+    with pytest.raises(ExceptionGroup) as raised:
+        async with asyncio.TaskGroup() as outer:
+            outer.create_task(owner())
+    assert [str(error) for error in leaves(raised.value)] == ["'at the end'"]
+
+
 async def test_a_wait_ends_when_the_event_is_set_or_the_time_is_over() -> None:
     event = asyncio.Event()
     assert not await set_within(event, 0.01)

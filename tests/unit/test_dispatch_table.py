@@ -54,7 +54,7 @@ class Table(RuleBasedStateMachine):
             return
         sequence, work = data.draw(st.sampled_from(self.queue))
         request = GrantRequest(chunk=work.id, shard=0, sequence=sequence, deliveries=1, thinker=thinker)
-        granted = self.table.grant(request, run, 1.0)
+        granted = self.table.grant(request, run, 1.0).items
         if granted:
             assert self.granted.setdefault(work.id, sequence) == sequence, "a second copy was granted"
         for index in granted:
@@ -62,12 +62,12 @@ class Table(RuleBasedStateMachine):
 
     @rule(personas=st.lists(PERSONAS, max_size=3))
     def settle(self, personas: list[str]) -> None:
-        self.table.settle(personas)
+        self.table.forget(personas)
         assert not any(self.table.in_flight(name) for name in personas)
 
     @rule()
     def withdraw(self) -> None:
-        dropped = self.table.drop_ungranted()
+        dropped = self.table.drop_ungranted(1)
         assert all(dispatch.granted_to is None for dispatch in dropped)
 
     @rule(data=st.data())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from libs.contracts.work import Chunk, GrantRequest
-from services.scheduler.dispatches import Dispatches
+from services.scheduler.dispatches import HEARD_S, PREVIOUS_OWNER, Dispatches
 from tests.unit.make import chunk
 
 
@@ -14,7 +14,7 @@ def ask(of: Chunk, sequence: int, thinker: str = "t1", deliveries: int = 1) -> G
 
 
 def grant(table: Dispatches, of: Chunk, sequence: int, run: int | None = 1, thinker: str = "t1") -> list[int]:
-    return table.grant(ask(of, sequence, thinker), run, 10.0)
+    return table.grant(ask(of, sequence, thinker), run, 10.0).items
 
 
 def test_every_wanted_item_of_a_chunk_is_granted() -> None:
@@ -27,8 +27,57 @@ def test_every_wanted_item_of_a_chunk_is_granted() -> None:
 def test_what_is_settled_meanwhile_is_not_granted() -> None:
     table, work = Dispatches(), chunk("c", "a", "b", "c")
     table.begin(work, 0.0, 5)
-    table.settle(["b"])
+    table.forget(["b"])
     assert grant(table, work, 5) == [0, 2]
+
+
+def test_what_another_thinker_still_thinks_of_is_not_granted_until_that_one_is_silent() -> None:
+    table, work = Dispatches(), chunk("c", "a")
+    table.begin(work, 0.0, 5)
+    assert table.grant(ask(work, 5, "t1"), 1, 10.0).items == [0]
+    again = ask(work, 5, "t2", deliveries=2)
+    table.heard("c", "t1", 12.0)
+    table.heard("c", "t2", 12.0 + HEARD_S)
+    held = table.grant(again, 1, 12.0 + HEARD_S - 0.1)
+    assert (held.items, held.held_by) == ([], "t1")
+    assert table.grant(ask(work, 5, "t1", deliveries=2), 1, 12.5).items == [0], "it had it itself"
+    table.touch_all(20.0)
+    assert table.grant(again, 1, 20.1).held_by == "t1", "while the broker was away nobody could be heard"
+    granted = table.grant(again, 1, 20.0 + HEARD_S)
+    assert (granted.items, granted.held_by) == ([0], None)
+
+
+def test_a_first_delivery_is_granted_at_once_whoever_owned_the_shard_before() -> None:
+    table, work = Dispatches(), chunk("c", "a")
+    table.begin(work, 0.0, 5).granted_to = PREVIOUS_OWNER
+    assert table.grant(ask(work, 5, "t1", deliveries=2), 1, 0.1).held_by == PREVIOUS_OWNER
+    table.heard("c", "t2", 0.1)
+    assert table.grant(ask(work, 5, "t1", deliveries=2), 1, 0.1).held_by == "t2"
+    assert table.grant(ask(work, 5, "t1", deliveries=1), 1, 0.1).items == [0]
+
+
+def test_only_what_is_wanted_of_a_chunk_is_entered() -> None:
+    """Of a chunk that an earlier owner dispatched some thoughts are stored, and paid for, already."""
+    table, work = Dispatches(), chunk("c", "a", "b", "c")
+    table.begin(work, 0.0, 5, wanted=lambda item: item.persona_id != "b")
+    assert grant(table, work, 5) == [0, 2]
+    assert not table.in_flight("b")
+
+
+def test_how_long_a_thought_waited_is_told_once() -> None:
+    table, work = Dispatches(), chunk("c", "a", "b")
+    table.begin(work, 4.0, 5)
+    assert table.grant(ask(work, 5), 1, 10.0).waited == [6.0, 6.0]
+    assert table.grant(ask(work, 5), 1, 11.0).waited == []
+
+
+def test_the_end_of_a_run_touches_no_later_one() -> None:
+    table, old, new = Dispatches(), chunk("1", "a"), chunk("2", "b", run=2)
+    table.begin(old, 0.0, 5)
+    table.begin(new, 0.0, 6)
+    assert [dispatch.chunk.id for dispatch in table.of_run(1)] == ["1"]
+    assert [dispatch.chunk.id for dispatch in table.drop_ungranted(1)] == ["1"]
+    assert table.in_flight("b")
 
 
 def test_a_chunk_that_is_delivered_again_is_granted_to_whoever_has_it_now() -> None:
@@ -58,7 +107,7 @@ def test_two_copies_that_a_new_owner_finds_are_one_thought() -> None:
     table.begin(work, 0.0, 6)
     granted = [grant(table, work, 5), grant(table, work, 6)]
     assert sorted(granted) == [[], [0, 1]]
-    table.settle(["a", "b"])
+    table.forget(["a", "b"])
     assert (len(table), table.all()) == (0, [])
 
 
@@ -92,7 +141,7 @@ def test_what_no_thinker_was_granted_can_be_withdrawn() -> None:
     table.begin(begun, 0.0, 5)
     table.begin(queued, 0.0, 6)
     grant(table, begun, 5)
-    assert [dispatch.chunk.id for dispatch in table.drop_ungranted()] == ["2"]
+    assert [dispatch.chunk.id for dispatch in table.drop_ungranted(1)] == ["2"]
     assert [table.in_flight(name) for name in "abc"] == [True, False, False]
     assert grant(table, queued, 6) == []
 
@@ -100,7 +149,7 @@ def test_what_no_thinker_was_granted_can_be_withdrawn() -> None:
 def test_a_dropped_chunk_frees_its_personas() -> None:
     table, work = Dispatches(), chunk("c", "a", "b")
     dispatch = table.begin(work, 0.0, 5)
-    table.settle(["a"])
+    table.forget(["a"])
     assert table.drop(dispatch) == ["b"]
     assert not table.in_flight("b")
     assert table.all() == []
@@ -109,9 +158,9 @@ def test_a_dropped_chunk_frees_its_personas() -> None:
 def test_a_settled_chunk_is_forgotten() -> None:
     table = Dispatches()
     table.begin(chunk("c", "a", "b"), 0.0, 5)
-    table.settle(["a", "nobody"])
+    table.forget(["a", "nobody"])
     assert [dispatch.chunk.id for dispatch in table.all()] == ["c"]
-    table.settle(["b", "b"])
+    table.forget(["b", "b"])
     assert table.all() == []
     assert table.by_sequence(5) is None
 
@@ -120,7 +169,7 @@ def test_the_item_under_way_is_known() -> None:
     table, work = Dispatches(), chunk("c", "a", "b")
     table.begin(work, 0.0, 5)
     assert table.item("b") is work.items[1]
-    table.settle(["b"])
+    table.forget(["b"])
     assert table.item("b") is None
     assert table.item("nobody") is None
 
@@ -138,7 +187,9 @@ def test_a_dispatch_of_which_nothing_is_heard_is_neglected() -> None:
     table, quiet, busy = Dispatches(), chunk("1", "a"), chunk("2", "b")
     table.begin(quiet, 0.0, 5)
     table.begin(busy, 0.0, 6)
-    table.touch("2", 15.0)
-    table.touch("unknown", 15.0)
+    grant(table, busy, 6)
+    table.heard("2", "t1", 15.0)
+    table.heard("1", "t1", 15.0)
+    table.heard("unknown", "t1", 15.0)
     assert [dispatch.chunk.id for dispatch in table.neglected(20.0, 18.0)] == ["1"]
     assert table.neglected(18.0, 18.0) == []

@@ -31,10 +31,10 @@ MATRIX = {
         "perpetua_tick_lag_seconds", "perpetua_ticks_skipped", "perpetua_thoughts_stored",
         "perpetua_thoughts_stale", "perpetua_thoughts_withdrawn", "perpetua_chunks_dead",
         "perpetua_shards_owned", "perpetua_thoughts_in_flight", "perpetua_shard_takeovers",
-        "perpetua_shards_fenced",
+        "perpetua_shards_fenced", "perpetua_queue_wait_seconds", "perpetua_tick_to_stored_seconds",
     },
     "thinker": {
-        "perpetua_queue_wait_seconds", "perpetua_inference_seconds", "perpetua_settle_seconds",
+        "perpetua_inference_seconds", "perpetua_settle_seconds",
         "perpetua_thoughts", "perpetua_thought_failures", "perpetua_tokens", "perpetua_thoughts_in_hand",
         "perpetua_endpoint_requests", "perpetua_endpoint_circuit",
         "perpetua_endpoint_circuit_opened", "perpetua_captures",
@@ -90,6 +90,8 @@ def test_what_is_counted_is_what_happened(running: Swarm) -> None:
     thoughts = running.get("/v1/swarm/personas/root-thinker")["thought_count"]
     events = running.get("/v1/cognition/events?limit=1")["last_sequence"]
     assert value(running, "scheduler", "perpetua_thoughts_stored_total") == thoughts
+    for name in ("queue_wait", "tick_to_stored"):
+        assert value(running, "scheduler", f"perpetua_{name}_seconds_count") == thoughts
     assert value(running, "compressor", "perpetua_events_published_total") == events
     assert value(running, "thinker", "perpetua_thoughts_total") == thoughts
     assert value(running, "scheduler", "perpetua_shards_owned") == 64

@@ -142,7 +142,10 @@ class Batcher:
             self._awake -= 1  # in the same breath as the last look at what waits
 
     def _take(self) -> list[Row]:
-        """Take the oldest prompt and those nearest to it in length; workers share what waits."""
+        """Take the oldest prompt and those nearest to it in length, a worker's share of what waits.
+
+        Shares shrink towards the end (guided self-scheduling), so that workers end together.
+        """
         self._waiting = alive = [row for row in self._waiting if not row.is_over()]
         if not alive:
             return []

@@ -12,6 +12,7 @@ import structlog
 from msgspec import Struct
 
 from libs.runtime.process import ConfigurationError
+from libs.settings.cognition import PREFIX
 from services.thinker.prompt import Prompt
 
 log = structlog.get_logger("chat")
@@ -60,7 +61,10 @@ class ChatTokenizer:
             return cls(AutoTokenizer.from_pretrained(str(path), local_files_only=True))
         except Exception as error:
             first = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ConfigurationError(f"no tokenizer can be loaded from {path}: {first}") from error
+            raise ConfigurationError(
+                f"no tokenizer can be loaded from {path}: {first.strip()}; set "
+                f"{PREFIX}THINKER_CT2_TOKENIZER_PATH to the model's own folder or `tokenizer.json`"
+            ) from error
 
     def tokens(self, prompt: Prompt) -> list[str]:
         """Return a prompt as the model's chat template shapes it, in string tokens."""

@@ -17,7 +17,7 @@ from libs.cognition.compose import Answer, failed
 from libs.contracts.limits import U32_MAX
 from libs.contracts.thoughts import Usage
 from libs.runtime.process import ConfigurationError
-from libs.settings.cognition import ThinkerSettings
+from libs.settings.cognition import PREFIX, ThinkerSettings
 from services.thinker.backends.batching import Batcher, Limits, Row
 from services.thinker.backends.chat import ChatTokenizer, Shared
 from services.thinker.backends.devices import TOKENS_A_ROW, Device, choose_device, prepare
@@ -223,7 +223,7 @@ def load(settings: ThinkerSettings, path: Path) -> Loaded:
     if not (path / "model.bin").is_file():
         raise ConfigurationError(
             f"{path} is not a CTranslate2 model folder (no model.bin in it); "
-            "set CODETETHER_COGNITION_THINKER_CT2_MODEL_PATH to one"
+            f"set {PREFIX}THINKER_CT2_MODEL_PATH to one"
         )
     prepare(settings)
     import ctranslate2  # 0.1 s and 26 MiB that a thinker without a model does not need
@@ -241,7 +241,11 @@ def load(settings: ThinkerSettings, path: Path) -> Loaded:
             intra_threads=device.threads,
         )
     except (RuntimeError, ValueError) as error:
-        raise ConfigurationError(f"the model {path} cannot be loaded on {device.name}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(
+            f"the model {path} cannot be loaded on {device.name}: {reason}; convert it again, set "
+            f"{PREFIX}THINKER_CT2_MODEL_PATH to another folder or {PREFIX}THINKER_CT2_COMPUTE_TYPE to `auto`"
+        ) from error
     ctranslate2.set_random_seed(settings.seed % 2**32)
     generator.generate_batch([chat.tokens(Prompt("", "Hi"))], max_length=1, include_prompt_in_result=False)
     return Loaded(generator, chat, device, str(generator.compute_type), budget)

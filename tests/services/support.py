@@ -1,0 +1,81 @@
+"""Parts of services on a real broker, as tests put them together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from secrets import token_hex
+
+import msgspec
+
+from libs.bus.connection import Bus
+from libs.bus.telemetry import NoTelemetry
+from libs.concurrency.tasks import Background
+from libs.contracts import subjects
+from libs.contracts.journal import RegistryRecord, ShardRecord
+from libs.contracts.personas import CreatePersonaRequest
+from libs.journal.position import PublicPosition
+from libs.journal.tail import Tail
+from libs.roster.load import follow, load
+from libs.roster.state import Roster
+from services.registry.buckets import Buckets
+from services.registry.committer import Committed, Committer
+from services.registry.reaping import Reaper
+from services.scheduler.owner import ShardOwner
+from tests.bus.support import held
+from tests.unit.make import rules
+
+_decode = msgspec.json.Decoder(RegistryRecord).decode
+_decode_shard = msgspec.json.Decoder(ShardRecord).decode
+
+
+class Registry:
+    """A registry without its endpoints: roster, committer, reaper and buckets over one connection."""
+
+    def __init__(self, bus: Bus, *, in_charge: bool = True, number: int = 1) -> None:
+        self.bus = bus
+        self.roster = Roster()
+        self.rules = rules(new_id=lambda: token_hex(8))
+        self.position = PublicPosition()
+        self.in_charge = in_charge
+        self.buckets = Buckets(bus, self.roster, self.position, lambda: self.in_charge)
+        self.tail = Tail(bus, subjects.JOURNAL_REGISTRY, self._fold)
+        self.committer = Committer(self.tail, self.roster, f"registry-{number}")
+        self.reaper = Reaper(bus, self.committer, self.roster, self.rules, lambda: self.in_charge)
+
+    def _fold(self, sequence: int, data: bytes) -> None:
+        self.buckets.note(self.roster.fold(sequence, data), sequence)
+
+    async def load(self) -> None:
+        self.buckets.revisions = await load(self.bus, self.tail, self.roster, NoTelemetry())
+
+    async def create(self, request: CreatePersonaRequest) -> Committed:
+        return await self.committer.commit(lambda view: self.rules.create(view, request), shared=True)
+
+
+@asynccontextmanager
+async def registry(bus: Bus, *, in_charge: bool = True, number: int = 1) -> AsyncIterator[Registry]:
+    """A registry at work: loaded, following the journal, committing, announcing, writing buckets."""
+    made = Registry(bus, in_charge=in_charge, number=number)
+    await made.load()
+    async with Background() as tasks:
+        tasks.create_task(follow(bus, made.tail, NoTelemetry()))
+        tasks.create_task(made.committer.run())
+        tasks.create_task(made.reaper.run())
+        tasks.create_task(made.buckets.run(made.tail))
+        yield made
+
+
+async def registry_records(bus: Bus) -> list[RegistryRecord]:
+    """What `j.registry` holds."""
+    return [_decode(stored.data) for stored in await held(bus, "JOURNAL", subjects.JOURNAL_REGISTRY)]
+
+
+def owner(bus: Bus, shard: int, boot: str, position: PublicPosition | None = None) -> ShardOwner:
+    """An owner of a shard; nobody is reaped, as far as the registry goes."""
+    return ShardOwner(bus, shard, boot, position or PublicPosition(), lambda _: False, lambda _, __: None)
+
+
+async def shard_records(bus: Bus, shard: int) -> list[ShardRecord]:
+    """What a shard's journal subject holds."""
+    return [_decode_shard(stored.data) for stored in await held(bus, "JOURNAL", subjects.journal(shard))]

@@ -1,0 +1,236 @@
+"""Two compressors publish one journal: every event once, in order, whoever is stopped when [3.3, 3.15]."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import count as count_from
+
+import msgspec
+import pytest
+
+from libs.bus.connection import Bus, connect
+from libs.bus.read import Stored, message_at
+from libs.bus.telemetry import NoTelemetry
+from libs.concurrency.tasks import Background, leaves
+from libs.contracts import streams, subjects
+from libs.contracts.journal import PublicRecord
+from libs.contracts.place import format_place
+from libs.runtime.metrics import ProcessMetrics
+from services.compressor.folding import publications
+from services.compressor.metrics import CompressorMetrics
+from services.compressor.public_stream import PublicStream
+from services.compressor.publishing import Publishing
+from tests.bus.support import held, restart
+from tests.support.broker import Broker
+from tests.support.eventually import eventually
+from tests.unit.make import Tree, shard_record, thought
+
+SHARDS = (1, 2, 3)
+_decode = msgspec.json.Decoder(PublicRecord).decode
+
+
+def publisher(bus: Bus) -> Publishing:
+    """A compressor's publisher that believes itself in charge, whoever else does."""
+    return Publishing(bus, lambda: True, CompressorMetrics(ProcessMetrics("compressor", "c", "0")))
+
+
+@asynccontextmanager
+async def publishing(*publishers: Publishing) -> AsyncIterator[None]:
+    """Publishers at work; they die as by kill when the context ends."""
+    tasks = [asyncio.create_task(one.run()) for one in publishers]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def prefill(bus: Bus, records: int = 16, begin: int = 1) -> int:
+    """A journal of the registry and three shards: 11 events for 8 thoughts of each of two personas."""
+    tree = Tree()
+    if begin == 1:
+        for shard in SHARDS:
+            tree.create(f"p{shard}")
+        for _, data in tree.log:
+            await bus.publish(subjects.JOURNAL_REGISTRY, data)
+    last = 0
+    for count in range(begin, begin + records):
+        for shard in SHARDS:
+            pair = [thought(f"{name}{shard}", count, text=f"{name}{count}.") for name in "pq"]
+            last = await bus.publish(subjects.journal(shard), shard_record(*pair, number=count))
+    return last
+
+
+async def wanted(bus: Bus, stream: str) -> list[tuple[str, bytes]]:
+    """What the journal makes public in a stream, each with its place, in order."""
+    records = await held(bus, streams.JOURNAL)
+    all_of_them = [one for r in records for one in publications(_decode(r.data), r.sequence)]
+    return [(format_place(one.place), bytes(one.data)) for one in all_of_them if one.stream == stream]
+
+
+def placed(stored: list[Stored]) -> list[tuple[str, bytes]]:
+    return [(message.headers[streams.PLACE], message.data) for message in stored]
+
+
+async def assert_published(bus: Bus) -> None:
+    """Events and snapshots stand in their streams once each and in order; each proposal under its key."""
+    for stream in (streams.EVENTS, streams.SNAPSHOTS):
+        messages = await held(bus, stream)
+        assert placed(messages) == await wanted(bus, stream)
+        assert [message.sequence for message in messages] == list(range(1, len(messages) + 1))
+    proposals = [message.data for message in await held(bus, streams.PROPOSALS)]
+    assert sorted(proposals) == sorted(data for _, data in await wanted(bus, streams.PROPOSALS))
+
+
+async def count(bus: Bus, stream: str = streams.EVENTS) -> int:
+    return int((await bus.api(f"STREAM.INFO.{stream}"))["state"]["last_seq"])
+
+
+async def through(one: Publishing, last: int) -> None:
+    await eventually(lambda: one.position >= last, within=20, what=f"publishing up to {last}")
+
+
+@pytest.mark.fact("3.15")
+async def test_a_journal_becomes_public_in_its_order(bus: Bus) -> None:
+    last = await prefill(bus)
+    one = publisher(bus)
+    async with publishing(one):
+        await through(one, last)
+    await assert_published(bus)
+    assert await count(bus) == 3 + 6 * 22, "three personas, and 11 events for 8 thoughts"
+    assert await count(bus, streams.SNAPSHOTS) == 6 * 4
+    assert len(await held(bus, streams.PROPOSALS)) == 6 * 2
+
+
+@pytest.mark.fact("3.3")
+async def test_two_publishers_at_once_store_each_event_exactly_once(bus: Bus, broker: Broker) -> None:
+    """Each refuses the other now and then, and goes on behind what stands there."""
+    last = await prefill(bus, 40)
+    async with connect(broker.url, "other", NoTelemetry()) as other:
+        one, two = publisher(bus), publisher(other)
+        async with publishing(one, two):
+            await through(one, last)
+            await through(two, last)
+            last = await prefill(bus, 40, begin=41)
+            await through(one, last)
+            await through(two, last)
+        await assert_published(bus)
+
+
+@pytest.mark.fact("3.3")
+async def test_a_publisher_that_dies_in_the_middle_leaves_no_gap_and_no_repeat(bus: Bus) -> None:
+    """Again and again, each time with messages on the way; the journal grows meanwhile."""
+    last = await prefill(bus, 8)
+    for n in range(1, 8):
+        before = await count(bus)
+        async with publishing(publisher(bus)):
+            await eventually(lambda: more_than(bus, before), what="some progress")  # noqa: B023
+        last = await prefill(bus, 8, begin=8 * n + 1)
+    one = publisher(bus)
+    async with publishing(one):
+        await through(one, last)
+    await assert_published(bus)
+
+
+async def more_than(bus: Bus, before: int) -> bool:
+    return await count(bus) > before
+
+
+@pytest.mark.fact("3.3")
+async def test_a_broker_that_dies_under_two_publishers_leaves_no_gap_and_no_repeat(
+    bus: Bus, broker: Broker
+) -> None:
+    last = await prefill(bus, 70)
+    async with connect(broker.url, "other", NoTelemetry()) as other:
+        one, two = publisher(bus), publisher(other)
+        async with publishing(one, two):
+            await eventually(lambda: more_than(bus, 0))
+            for _ in range(2):
+                await restart(broker)
+                await eventually(lambda: bus.connected and other.connected)
+            await through(one, last)
+            await through(two, last)
+        await assert_published(bus)
+
+
+@pytest.mark.fact("3.3")
+async def test_streams_that_a_crash_left_unlike_far_are_each_completed(bus: Bus) -> None:
+    """Events stand further than snapshots: only what is missing is published again."""
+    last = await prefill(bus)
+    first = publisher(bus)
+    async with publishing(first):
+        await through(first, last)
+    for sequence in range(13, 25):
+        await bus.api(f"STREAM.MSG.DELETE.{streams.SNAPSHOTS}", {"seq": sequence})
+    again = publisher(bus)
+    async with publishing(again):
+        await through(again, last)
+    for stream in (streams.EVENTS, streams.SNAPSHOTS):
+        assert placed(await held(bus, stream)) == await wanted(bus, stream)
+
+
+@pytest.mark.fact("3.3")
+async def test_the_end_of_a_stream_that_another_moves_is_read_as_it_was(bus: Bus, broker: Broker) -> None:
+    """A place that does not stand at its sequence would let later messages in at wrong places."""
+    config = (await bus.api(f"STREAM.INFO.{streams.EVENTS}"))["config"]
+    await bus.api(f"STREAM.UPDATE.{streams.EVENTS}", config | {"max_msgs": 32})
+    subject = subjects.event_in(None, None, "check_result")
+    async with connect(broker.url, "other", NoTelemetry()) as other, Background() as tasks:
+        tasks.create_task(keep_publishing(other, subject))
+        ends = [PublicStream(bus, streams.EVENTS) for _ in range(60)]
+        for end in ends:
+            await end.open()
+    assert [end.place for end in ends] == [(end.sequence, int(end.sequence > 0)) for end in ends]
+
+
+async def keep_publishing(bus: Bus, subject: str) -> None:
+    """Fill the event stream as fast as it goes: the n-th message says that its place is n.1."""
+    for begin in count_from(1, 64):
+        headers = [{streams.PLACE: f"{number}.1"} for number in range(begin, begin + 64)]
+        await asyncio.gather(*[bus.publish(subject, b"{}", header) for header in headers])
+
+
+@pytest.mark.fact("3.3")
+async def test_a_trimmed_journal_and_an_evicting_stream_change_nothing(bus: Bus) -> None:
+    config = (await bus.api(f"STREAM.INFO.{streams.EVENTS}"))["config"]
+    await bus.api(f"STREAM.UPDATE.{streams.EVENTS}", config | {"max_msgs": 10})
+    last = await prefill(bus)
+    one = publisher(bus)
+    async with publishing(one):
+        await through(one, last)
+    for shard in SHARDS:
+        await bus.api(f"STREAM.PURGE.{streams.JOURNAL}", {"filter": subjects.journal(shard), "keep": 1})
+    last = await prefill(bus, 8, begin=17)
+    again = publisher(bus)
+    async with publishing(again):
+        await through(again, last)
+    stored = await held(bus, streams.EVENTS)
+    assert placed(stored) == (await wanted(bus, streams.EVENTS))[-10:]
+    assert stored[-1].sequence == 3 + 6 * 33
+
+
+@pytest.mark.fact("3.3")
+async def test_a_hole_in_the_journal_stops_the_publisher(bus: Bus) -> None:
+    """Rather than publish what can no longer be made whole."""
+    for number in (1, 2, 4):
+        await bus.publish(subjects.journal(1), shard_record(thought("p", number), number=number))
+    with pytest.raises(ExceptionGroup) as raised:
+        await asyncio.wait_for(publisher(bus).run(), 10)
+    (error,) = leaves(raised.value)
+    assert "j.1: record 3 is missing, 4 follows" in str(error)
+    assert await count(bus) <= 3, "what the two records before it hold"
+
+
+async def test_whoever_is_told_to_flush_has_published_what_the_journal_held(bus: Bus) -> None:
+    last = await prefill(bus)
+    one = publisher(bus)
+    async with publishing(one):
+        await asyncio.wait_for(one.publishes.wait(), 10)
+        await asyncio.wait_for(one.flush(), 10)
+        assert one.position == last
+        final = await message_at(bus, streams.EVENTS, await count(bus))
+        assert final is not None
+        assert placed([final]) == (await wanted(bus, streams.EVENTS))[-1:]
