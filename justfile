@@ -60,6 +60,11 @@ bench-thinker *ARGS: (_install "dev")
 bench-endpoint *ARGS: (_install "dev")
     {{ python }} -m bench.endpoint {{ ARGS }}
 
+# Memory and failures of a long run with the tiny model
+[group('measure')]
+bench-soak *ARGS: (_install "dev")
+    {{ python }} -m bench.soak {{ ARGS }}
+
 # Write docs/settings.md, docs/openapi.json and the other generated pages anew
 [group('maintain')]
 docs: (_install "dev")

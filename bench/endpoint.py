@@ -16,12 +16,11 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
-from urllib.request import urlopen
 
 import psutil
 import uvloop
-from prometheus_client.parser import text_string_to_metric_families
 
+from bench.metrics import metric
 from bench.standin import standin
 from libs.contracts.work import ContextLine, WorkItem
 from libs.settings.cognition import PREFIX, cognition_reader, read_cognition
@@ -127,7 +126,7 @@ def _whole_system(up: Swarm, personas: int, seconds: float) -> dict[str, Any]:
     ports = {row["service"]: row["metrics_port"] for row in up.ps()}
     pids = {row["service"]: psutil.Process(row["pid"]) for row in up.ps()}
     eventually_sync(
-        lambda: _metric(ports["thinker"], "perpetua_thoughts_total") > 20 * personas, 60, "a warm swarm"
+        lambda: metric(ports["thinker"], "perpetua_thoughts_total") > 20 * personas, 60, "a warm swarm"
     )
     before, began = _counts(ports), time.perf_counter()
     busy = {service: _busy(process) for service, process in pids.items()}
@@ -174,27 +173,16 @@ def _busy(process: psutil.Process) -> float:
 
 def _counts(ports: dict[str, int]) -> dict[str, float]:
     steps = {
-        f"{name}_{part}": _metric(ports["thinker"], f"perpetua_{name}_seconds_{part}")
+        f"{name}_{part}": metric(ports["thinker"], f"perpetua_{name}_seconds_{part}")
         for name in _STEPS
         for part in ("sum", "count")
     }
     return steps | {
-        "stored": _metric(ports["scheduler"], "perpetua_thoughts_stored_total"),
-        "skipped": _metric(ports["scheduler"], "perpetua_ticks_skipped_total"),
-        "fallback": _metric(ports["thinker"], "perpetua_thoughts_total", source="fallback"),
-        "captured": _metric(ports["thinker"], "perpetua_captures_total", outcome="kept"),
+        "stored": metric(ports["scheduler"], "perpetua_thoughts_stored_total"),
+        "skipped": metric(ports["scheduler"], "perpetua_ticks_skipped_total"),
+        "fallback": metric(ports["thinker"], "perpetua_thoughts_total", source="fallback"),
+        "captured": metric(ports["thinker"], "perpetua_captures_total", outcome="kept"),
     }
-
-
-def _metric(port: int, name: str, **labels: str) -> float:
-    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
-        families = list(text_string_to_metric_families(response.read().decode()))
-    return sum(
-        sample.value
-        for family in families
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
-    )
 
 
 if __name__ == "__main__":
