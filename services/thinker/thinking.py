@@ -157,7 +157,8 @@ class _Answers:
                 await self._thinking.settle(self._chunk, ready)
 
     async def _answer(self, item: WorkItem) -> None:
-        self._ready.append(await self._thinking.answer(item, self._chunk.run))
+        thought = await self._thinking.answer(item, self._chunk.run)
+        self._ready.append(thought)  # looked up only now: the list is exchanged while others are settled
         self._arrived.set()
 
 
