@@ -50,6 +50,21 @@ format: (_install "dev")
 bench-startup *ARGS: (_install "dev")
     {{ python }} -m bench.startup {{ ARGS }}
 
+# Thoughts a second of the in-process model: one at a time, in batches, by an endpoint; --sweep for batch sizes
+[group('measure')]
+bench-thinker *ARGS: (_install "dev")
+    {{ python }} -m bench.thinker {{ ARGS }}
+
+# Thoughts a second with an endpoint of 50 ms, through the whole system, against one after another
+[group('measure')]
+bench-endpoint *ARGS: (_install "dev")
+    {{ python }} -m bench.endpoint {{ ARGS }}
+
+# Memory and failures of a long run with the tiny model
+[group('measure')]
+bench-soak *ARGS: (_install "dev")
+    {{ python }} -m bench.soak {{ ARGS }}
+
 # Write docs/settings.md, docs/openapi.json and the other generated pages anew
 [group('maintain')]
 docs: (_install "dev")

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import msgspec
 
 from libs.contracts import subjects
+from libs.contracts.captures import Capture
 from libs.contracts.thoughts import EventType, MemorySnapshot, ThoughtEvent
 from libs.settings.cognition import cognition_reader, read_cognition
 from libs.settings.process import process_reader, read_process
@@ -86,7 +87,7 @@ def facts() -> str:
 def asyncapi() -> dict[str, Any]:
     """AsyncAPI 3 of the public subjects."""
     schemas, components = msgspec.json.schema_components(
-        [ThoughtEvent, MemorySnapshot], ref_template="#/components/schemas/{name}"
+        [ThoughtEvent, MemorySnapshot, Capture], ref_template="#/components/schemas/{name}"
     )
     parameters = {
         "swarm": {"description": "The swarm's id as a token, `_` for none"},
@@ -106,10 +107,18 @@ def asyncapi() -> dict[str, Any]:
                 "parameters": parameters,
                 "messages": {"snapshot": {"contentType": "application/json", "payload": schemas[1]}},
             },
+            "captures": {
+                "address": subjects.CAPTURES.replace(">", "{persona}.{thought_count}"),
+                "parameters": {
+                    "persona": parameters["persona"],
+                    "thought_count": {"description": "Which of the persona's thoughts"},
+                },
+                "messages": {"capture": {"contentType": "application/json", "payload": schemas[2]}},
+            },
         },
         "operations": {
             name: {"action": "send", "channel": {"$ref": f"#/channels/{name}"}}
-            for name in ("events", "snapshots")
+            for name in ("events", "snapshots", "captures")
         },
         "components": {"schemas": components},
     }

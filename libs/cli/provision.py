@@ -25,6 +25,7 @@ def provision_broker(nats_url: str | None) -> list[str]:
         max_events=cognition.max_events,
         max_snapshots=cognition.max_snapshots,
         max_proposals=process.max_proposals,
+        max_captures=process.max_captures,
         replicas=process.replicas,
     )
     return asyncio.run(_provision(nats_url or process.nats_url, bounds))

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from libs.cli.errors import CliError
+from libs.cli.model_folder import model_folder
 from libs.concurrency.tasks import leaves
 from libs.contracts.streams import StreamBounds
 from libs.settings.cognition import PREFIX, CognitionSettings, cognition_reader, read_cognition
@@ -19,7 +19,7 @@ from libs.supervisor.screen import Screen
 from libs.supervisor.up import Up, UpOptions
 
 TINY = "tiny"
-_TINY_BUILD = "tiny-1"
+_TINY_BUILD = "tiny-2"
 """Named anew when the tiny model's making changes, so that an old one is not used."""
 
 
@@ -47,6 +47,7 @@ def up(
             max_events=cognition.max_events,
             max_snapshots=cognition.max_snapshots,
             max_proposals=process.max_proposals,
+            max_captures=process.max_captures,
             replicas=process.replicas,
         ),
         env=_model_settings(model, folder, as_json),
@@ -74,12 +75,7 @@ def _run(work: object) -> None:
 def _model_settings(model: str | None, folder: DataDir, as_json: bool) -> dict[str, str]:
     if model is None:
         return {}
-    path = _tiny(folder, as_json) if model == TINY else Path(model).expanduser().absolute()
-    if not (path / "model.bin").is_file():
-        raise CliError(
-            f"{path} is not a CTranslate2 model folder (no model.bin in it). Give the folder of a converted "
-            f"model, or `--model {TINY}` for one with random weights, made on the spot"
-        )
+    path = _tiny(folder, as_json) if model == TINY else model_folder(model, folder)
     return {f"{PREFIX}THINKER_BACKEND": "ctranslate2", f"{PREFIX}THINKER_CT2_MODEL_PATH": str(path)}
 
 
@@ -90,7 +86,7 @@ def _tiny(folder: DataDir, as_json: bool) -> Path:
         print("model    tiny: random weights make gibberish, on a path that is the real one")
     if (path / "tokenizer.json").is_file():
         return path
-    making = [sys.executable, "-m", "services.thinker.tiny_model", str(path)]
+    making = [sys.executable, "-m", "libs.models.tiny", str(path)]
     made = subprocess.run(making, capture_output=True, text=True, check=False)
     if made.returncode:
         raise UpError(f"the tiny model could not be made in {path}:\n{made.stderr.strip()[-800:]}")

@@ -6,7 +6,7 @@ from datetime import datetime
 from uuid import uuid4
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from libs.cognition.phases import event_of, makes_proposal, phase_of
 from libs.cognition.text import (
@@ -48,6 +48,8 @@ class Answer(Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     latency_ms: int = 0
     error: str | None = None
+    asked: bool = True
+    """False: no model was asked, since it is known and said that none can answer now."""
 
     @property
     def by_model(self) -> bool:
@@ -67,9 +69,24 @@ def failed(error: str | None, latency_ms: int = 0) -> Answer:
     return Answer(error=error, latency_ms=latency_ms)
 
 
-def compose(item: WorkItem, run: int, answer: Answer, now: datetime) -> ThoughtEntry:
+class Omitted(Struct, frozen=True, kw_only=True):
+    """What of a persona the model was not told, because its window is too small [H11, H12]."""
+
+    context: int = 0
+    """Events of the context."""
+
+    charter_chars: int = 0
+    """Characters at the charter's end."""
+
+
+_NOTHING = Omitted()
+
+
+def compose(
+    item: WorkItem, run: int, answer: Answer, now: datetime, omitted: Omitted = _NOTHING
+) -> ThoughtEntry:
     """Return the thought with all its events. A missing or blank text gives the declared fallback [3.11]."""
-    payload = _payload(item, answer)
+    payload = _payload(item, answer, omitted)
     events = [_event(item, event_of(payload.phase), now, payload)]
     if payload.phase is Phase.TEST:
         events.append(_event(item, EventType.CHECK_RESULT, now, _check_result(payload)))
@@ -101,7 +118,7 @@ def fallback_text(item: WorkItem) -> str:
     )
 
 
-def _payload(item: WorkItem, answer: Answer) -> ThoughtPayload:
+def _payload(item: WorkItem, answer: Answer, omitted: Omitted) -> ThoughtPayload:
     by_model, error, finish_reason = answer.by_model, answer.failure, answer.finish_reason
     text = answer.text if answer.text is not None and by_model else fallback_text(item)
     return ThoughtPayload(
@@ -116,6 +133,8 @@ def _payload(item: WorkItem, answer: Answer) -> ThoughtPayload:
         usage=answer.usage if by_model else None,
         latency_ms=answer.latency_ms,
         error=trim(error, ERROR_CHARS) if error is not None else None,
+        context_dropped=omitted.context or UNSET,
+        charter_trimmed=omitted.charter_chars or UNSET,
     )
 
 

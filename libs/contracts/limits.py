@@ -24,6 +24,9 @@ THOUGHT_BYTES = 128 * 1024
 EVENT_BYTES = 64 * 1024
 """The most one event or snapshot may weigh in its stream, in bytes."""
 
+CAPTURE_BYTES = 256 * 1024
+"""The most a captured thought may weigh, in bytes; larger ones are counted as lost."""
+
 CHUNK_PERSONAS = 64
 """Personas whose thoughts travel in one message of the work queue."""
 

@@ -28,6 +28,9 @@ class BootSummary(Struct, frozen=True, kw_only=True):
     thinks_with: str | None = None
     """Which backend was chosen and why, in one sentence; thinkers only."""
 
+    troubles: list[str] = []
+    """What does not work as it should just now, each with its cause and cure, in one sentence."""
+
     versions: dict[str, str] = {}
 
 

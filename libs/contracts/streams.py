@@ -11,13 +11,14 @@ from typing import Any
 from msgspec import Struct
 
 from libs.contracts import subjects
-from libs.contracts.limits import ACK_WAIT_S, EVENT_BYTES, JOURNAL_DEPTH, MAX_DELIVER
+from libs.contracts.limits import ACK_WAIT_S, CAPTURE_BYTES, EVENT_BYTES, JOURNAL_DEPTH, MAX_DELIVER
 
 EVENTS = "EVENTS"
 SNAPSHOTS = "SNAPSHOTS"
 JOURNAL = "JOURNAL"
 THINK = "THINK"
 DEAD_LETTERS = "DEAD_LETTERS"
+CAPTURES = "CAPTURES"
 PERSONAS = "KV_personas"
 LEASES = "KV_leases"
 CONTROL = "KV_control"
@@ -45,6 +46,7 @@ class StreamBounds(Struct, frozen=True, kw_only=True):
     max_events: int = 2000
     max_snapshots: int = 128
     max_proposals: int = 10_000
+    max_captures: int = 2000
     replicas: int = 1
 
 
@@ -77,6 +79,15 @@ def specs(bounds: StreamBounds) -> list[StreamSpec]:
             discard="new",
         ),
         _stream(DEAD_LETTERS, subjects.DEAD_LETTERS, bounds.replicas, max_msgs=_DEAD_LETTERS_KEPT),
+        _stream(
+            CAPTURES,
+            subjects.CAPTURES,
+            bounds.replicas,
+            max_msgs=bounds.max_captures,
+            max_msgs_per_subject=1,
+            max_msg_size=CAPTURE_BYTES,
+            allow_direct=True,
+        ),
         _bucket(PERSONAS, bounds.replicas),
         _bucket(CONTROL, bounds.replicas),
         _bucket(CHECKPOINTS, bounds.replicas),

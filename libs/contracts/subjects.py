@@ -13,6 +13,7 @@ JOURNAL = "j.*"
 JOURNAL_REGISTRY = "j.registry"
 THINK = "think.*"
 DEAD_LETTERS = "perpetua.dead.>"
+CAPTURES = "perpetua.captures.>"
 
 POSITION = "perpetua.position"
 HALTED = "perpetua.halted"
@@ -38,6 +39,16 @@ def event_in(swarm_id: str | None, persona_id: str | None, event_type: str) -> s
 def snapshot_in(swarm_id: str | None, persona_id: str | None) -> str:
     """Subject on which the publisher stores a memory snapshot."""
     return f"perpetua.in.snapshots.{encode(swarm_id)}.{encode(persona_id)}"
+
+
+def capture(persona_id: str, thought_count: int) -> str:
+    """Subject on which a captured thought is kept."""
+    return f"perpetua.captures.{encode(persona_id)}.{thought_count}"
+
+
+def captures_of(persona_id: str) -> str:
+    """Subjects of every captured thought of a persona."""
+    return f"perpetua.captures.{encode(persona_id)}.*"
 
 
 def journal(shard: int) -> str:

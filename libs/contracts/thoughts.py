@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 
 class EventType(StrEnum):
@@ -62,7 +62,7 @@ class PersonaRef(Struct, frozen=True):
 
 
 class ThoughtPayload(Struct, frozen=True, kw_only=True):
-    """The payload of a phase's event. Every key is always there, null where unknown [3.6]."""
+    """The payload of a phase's event. Its keys but the last two are always there, null if unknown [3.6]."""
 
     phase: Phase
     thought_count: int
@@ -75,6 +75,11 @@ class ThoughtPayload(Struct, frozen=True, kw_only=True):
     usage: Usage | None
     latency_ms: int
     error: str | None
+    context_dropped: int | UnsetType = UNSET
+    """Events of the context that the model's window had no room for; not there where none was [H12]."""
+
+    charter_trimmed: int | UnsetType = UNSET
+    """Characters of the charter that the model's window had no room for; not there where none was [H11]."""
 
 
 class CheckResultPayload(Struct, frozen=True, kw_only=True):

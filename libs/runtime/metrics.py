@@ -34,6 +34,7 @@ class ProcessMetrics:
             buckets=SECONDS,
             registry=self.registry,
         )
+        self._handled: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self._faults = Counter(
             "perpetua_bus_faults_total",
             "Faults of the broker connection that no caller sees, by kind.",
@@ -46,8 +47,12 @@ class ProcessMetrics:
 
     def handled(self, details: MessageHandled) -> None:
         """Count a settled message."""
-        self._messages.labels(details.loop, details.outcome).inc()
-        self._seconds.labels(details.loop).observe(details.seconds)
+        key = (details.loop, details.outcome)
+        if key not in self._handled:
+            self._handled[key] = (self._messages.labels(*key), self._seconds.labels(details.loop))
+        messages, seconds = self._handled[key]
+        messages.inc()
+        seconds.observe(details.seconds)
 
     def fault(self, details: BusFault) -> None:
         """Count a fault of the bus."""

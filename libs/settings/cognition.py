@@ -37,6 +37,10 @@ _COMPUTE_TYPES = {
     )
 }
 _TOKENS_MOST = 1_000_000
+_BATCH_MOST = 4096
+_LENGTH_STEP_MOST = 4096
+LEAST_WINDOW = 512
+"""Tokens; a model that sees less cannot be told who thinks and what about."""
 
 
 class ThinkerSettings(Struct, frozen=True, kw_only=True):
@@ -66,6 +70,21 @@ class ThinkerSettings(Struct, frozen=True, kw_only=True):
     repeat_penalty: float
     repeat_last_n: int
     seed: int
+    seed_given: bool
+    concurrency: int
+    """Requests that may be under way to an endpoint at once."""
+
+    window: int
+    """Tokens that the model sees at once; 0: what the model's folder says, 4096 for an endpoint."""
+
+    batch_size: int
+    """Prompts of a batch at most; 0: by device."""
+
+    length_step: int
+    """Prompts are filled up to a multiple of this many tokens; 1: never."""
+
+    static_prompt: bool
+    """Whether the model's state after the shared system prompt is computed once and kept."""
 
 
 class CognitionSettings(Struct, frozen=True, kw_only=True):
@@ -176,7 +195,38 @@ def _thinker(read: Reader) -> ThinkerSettings:
             alias="THINKER_CANDLE_REPEAT_LAST_N",
         ),
         seed=read.integer("THINKER_SEED", 42, "seed of the sampling", alias="THINKER_CANDLE_SEED"),
+        seed_given=read.given("THINKER_SEED", "THINKER_CANDLE_SEED"),
+        concurrency=read.integer(
+            "THINKER_CONCURRENCY", 128, "requests to the endpoint at once", least=1, most=4096
+        ),
+        window=_window(read),
+        batch_size=read.integer(
+            "THINKER_CT2_BATCH_SIZE", 0, "prompts of a batch; 0: 16 on a CPU, 64 on a GPU", most=_BATCH_MOST
+        ),
+        length_step=read.integer(
+            "THINKER_CT2_LENGTH_STEP",
+            32,
+            "prompts are filled up with line ends to a multiple of so many tokens; 1: never",
+            least=1,
+            most=_LENGTH_STEP_MOST,
+        ),
+        static_prompt=read.boolean(
+            "THINKER_CT2_STATIC_PROMPT", True, "compute the system prompt, which all personas share, once"
+        ),
     )
+
+
+def _window(read: Reader) -> int:
+    window = read.integer(
+        "THINKER_CONTEXT_WINDOW",
+        0,
+        f"tokens the model sees at once, at least {LEAST_WINDOW}; 0: its own, 4096 for an endpoint",
+        most=_TOKENS_MOST,
+    )
+    if 0 < window < LEAST_WINDOW:
+        allowed = f"0 or a whole number from {LEAST_WINDOW} to {_TOKENS_MOST}"
+        raise SettingError(f"{PREFIX}THINKER_CONTEXT_WINDOW", str(window), allowed)
+    return window
 
 
 def _endpoint(read: Reader) -> str:

@@ -19,6 +19,7 @@ DEFAULT_NATS_PORT = 4222
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _PORT_MOST = 65535
 _LEVELS = {name: name for name in ("debug", "info", "warning", "error")}
+_CAPTURES = {name: name for name in ("off", "failures", "sample", "all")}
 _FORMATS = {name: name for name in ("auto", "console", "json")}
 
 
@@ -44,6 +45,10 @@ class ProcessSettings(Struct, frozen=True, kw_only=True):
     data_dir: str
     replicas: int
     max_proposals: int
+    capture: str
+    """`off`, `failures`, `sample` or `all`."""
+
+    max_captures: int
     gateway_host: str
     gateway_port: int
     trusted_network: bool
@@ -69,6 +74,13 @@ def read_process(read: Reader, service: str) -> ProcessSettings:
         data_dir=str(_data_dir(read)),
         replicas=read.integer("REPLICAS", 1, "replicas of each stream", least=1, most=5),
         max_proposals=read.integer("MAX_PROPOSALS", 10_000, "proposals kept", least=1, most=2**31),
+        capture=read.choice(
+            "CAPTURE",
+            "sample",
+            _CAPTURES,
+            "thoughts kept for `perpetua replay`; `sample`: at most 20 a second of a thinker",
+        ),
+        max_captures=read.integer("MAX_CAPTURES", 2000, "captured thoughts kept", least=1, most=2**31),
         gateway_host=read.text("GATEWAY_HOST", "127.0.0.1", "address the gateway listens on") or "",
         gateway_port=read.integer(
             "GATEWAY_PORT", DEFAULT_GATEWAY_PORT, "the gateway's port", most=_PORT_MOST

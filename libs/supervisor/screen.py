@@ -19,6 +19,9 @@ from libs.supervisor.text import brief, event_line, style
 _LINES_PER_SECOND = 20
 _SHOWN_LEVELS = ("warning", "error", "critical")
 _SAID_BY_US = frozenset({"broker_away", "waiting_for_broker"})
+_GOOD_NEWS = frozenset({"endpoint_back", "captures_back"})
+"""Shown although they are routine: they end a trouble that was shown."""
+
 _FIELDS_LEFT_OUT = frozenset({"event", "level", "timestamp", "service", "instance"})
 
 
@@ -85,10 +88,11 @@ class Screen:
             if text.strip() and instance != "nats-1":
                 self._say("process", f"{instance}: {brief(text, 500)}", "yellow", instance=instance)
             return
-        if record.get("level") in _SHOWN_LEVELS and record.get("event") not in _SAID_BY_US:
+        news = record.get("event") in _GOOD_NEWS
+        if news or (record.get("level") in _SHOWN_LEVELS and record.get("event") not in _SAID_BY_US):
             fields = " ".join(f"{k}={v}" for k, v in record.items() if k not in _FIELDS_LEFT_OUT)
             text = f"{instance}: {record.get('event', '')} {fields}"
-            self._say("process", brief(text, 500), "yellow", instance=instance)
+            self._say("process", brief(text, 500), "green" if news else "yellow", instance=instance)
 
     def thought(self, event: ThoughtEvent) -> None:
         """Show an event; so many lines a second at most."""
@@ -119,8 +123,9 @@ class Screen:
 
 
 _NOTHING = (
-    "         Every thought is the declared fallback until there is a model. Start Ollama (it is looked for\n"
-    "         every 30 s), or `perpetua up --model FOLDER`, or `--model tiny` to see the real path work."
+    "         Every thought is the declared fallback until there is a model. Fetch one with `perpetua model\n"
+    "         pull`, or start Ollama (both are looked for every 30 s); or `perpetua up --model FOLDER`, or\n"
+    "         `--model tiny` to see the real path work."
 )
 
 

@@ -28,11 +28,24 @@ class FailureLog:
         error = answer.failure
         if error is None:
             log.debug("thought", model=answer.model, latency_ms=answer.latency_ms, **fields)
+        elif not answer.asked:
+            log.debug("thought_without_model", error=error, **fields)  # the cause was said when it began
         elif self._is_news(error):
             log.warning("thoughts_fail", error=error, unsaid=self._unsaid, **fields)
             self._unsaid = 0
         else:
             self._unsaid += 1
+
+    def charter_trimmed(self, item: WorkItem, characters: int, window: int) -> None:
+        """Take note of a charter that is longer than what the model sees at once."""
+        if self._is_news(f"charter of {item.persona_id}"):
+            log.warning(
+                "charter_trimmed",
+                persona=item.persona_id,
+                characters=characters,
+                window=window,
+                cure="shorten the charter or use a model with a larger window",
+            )
 
     def _is_news(self, error: str) -> bool:
         now = asyncio.get_running_loop().time()

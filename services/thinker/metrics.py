@@ -6,8 +6,15 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from libs.cognition.compose import Answer
+from libs.cognition.compose import Answer, Omitted
 from libs.runtime.metrics import SECONDS
+from services.thinker.backends.telemetry import BatchDone, BatchFault, BatchTaken
+
+ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)
+"""Histogram bounds for prompts of a batch."""
+
+RATIOS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
+"""Histogram bounds for shares of a whole."""
 
 
 class ThinkerMetrics:
@@ -26,14 +33,51 @@ class ThinkerMetrics:
             buckets=SECONDS,
             registry=registry,
         )
-        self._thoughts = Counter(
-            "perpetua_thoughts_total", "Thoughts, by source.", ["source"], registry=registry
-        )
+        thoughts = Counter("perpetua_thoughts_total", "Thoughts, by source.", ["source"], registry=registry)
+        self._by_model, self._fallbacks = thoughts.labels("model"), thoughts.labels("fallback")
         self._failures = Counter(
             "perpetua_thought_failures_total", "Thoughts without an answer of the model.", registry=registry
         )
-        self._tokens = Counter(
+        tokens = Counter(
             "perpetua_tokens_total", "Tokens as backends report them.", ["kind"], registry=registry
+        )
+        self._prompt_tokens, self._completion_tokens = tokens.labels("prompt"), tokens.labels("completion")
+        self._context_dropped = Counter(
+            "perpetua_context_dropped_total",
+            "Events of contexts that a model's window had no room for.",
+            registry=registry,
+        )
+        self._charters_trimmed = Counter(
+            "perpetua_charters_trimmed_total",
+            "Prompts with a charter that a model's window had no room for.",
+            registry=registry,
+        )
+        self._batch_rows = Histogram(
+            "perpetua_batch_rows", "Prompts of a batch.", buckets=ROWS, registry=registry
+        )
+        self._batch_fill = Histogram(
+            "perpetua_batch_fill_ratio",
+            "Prompts of a batch by the most it may have.",
+            buckets=RATIOS,
+            registry=registry,
+        )
+        self._batch_wait = Histogram(
+            "perpetua_batch_wait_seconds",
+            "From a prompt's coming to its batch.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._batch_inference = Histogram(
+            "perpetua_batch_inference_seconds",
+            "Time of a batch in the model.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._batch_faults = Counter(
+            "perpetua_batch_faults_total",
+            "Batches that the model refused and that were split, by kind.",
+            ["kind"],
+            registry=registry,
         )
         Gauge("perpetua_thoughts_in_hand", "Thoughts taken from the queue.", registry=registry).set_function(
             in_hand
@@ -41,11 +85,33 @@ class ThinkerMetrics:
 
     def answered(self, answer: Answer, seconds: float) -> None:
         """Count an answer."""
-        self._thoughts.labels("model" if answer.by_model else "fallback").inc()
+        (self._by_model if answer.by_model else self._fallbacks).inc()
         if answer.by_model:
             self.inference.observe(seconds)
         elif answer.failure is not None:
             self._failures.inc()
         if answer.usage is not None:
-            self._tokens.labels("prompt").inc(answer.usage.prompt_tokens or 0)
-            self._tokens.labels("completion").inc(answer.usage.completion_tokens or 0)
+            self._prompt_tokens.inc(answer.usage.prompt_tokens or 0)
+            self._completion_tokens.inc(answer.usage.completion_tokens or 0)
+
+    def fitted(self, omitted: Omitted) -> None:
+        """Count what a prompt had no room for."""
+        if omitted.context:
+            self._context_dropped.inc(omitted.context)
+        if omitted.charter_chars:
+            self._charters_trimmed.inc()
+
+    def taken(self, details: BatchTaken) -> None:
+        """Count a batch that begins."""
+        self._batch_rows.observe(len(details.waits))
+        self._batch_fill.observe(len(details.waits) / details.limit)
+        for wait in details.waits:
+            self._batch_wait.observe(wait)
+
+    def done(self, details: BatchDone) -> None:
+        """Count a batch that is through."""
+        self._batch_inference.observe(details.seconds)
+
+    def fault(self, details: BatchFault) -> None:
+        """Count a batch that failed as a whole."""
+        self._batch_faults.labels(details.kind).inc()

@@ -49,7 +49,7 @@ def build(item: WorkItem) -> Prompt:
             f"role: {item.role}",
             f"charter: {item.charter}",
             "recent context, oldest first:",
-            "\n".join(_line(line) for line in item.context) or NO_CONTEXT,
+            "\n".join(context_text(line) for line in item.context) or NO_CONTEXT,
             f"phase: {phase}",
             f"thought_count: {item.thought_count}",
             INSTRUCTIONS[phase],
@@ -58,5 +58,6 @@ def build(item: WorkItem) -> Prompt:
     return Prompt(SYSTEM, user)
 
 
-def _line(line: ContextLine) -> str:
+def context_text(line: ContextLine) -> str:
+    """Return an event as a line of a prompt."""
     return f"{line.event_type} {line.timestamp} {line.excerpt}"

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from math import ceil
+from pathlib import Path
 
 import msgspec
 import structlog
@@ -19,7 +20,12 @@ from libs.contracts.presence import BootSummary
 from libs.contracts.work import Chunk
 from libs.runtime.process import Process, versions
 from services.thinker.backends.base import Backend
-from services.thinker.backends.choosing import LOOK_AGAIN_S, choose, choose_again, ignored, is_provisional
+from services.thinker.backends.choosing import LOOK_AGAIN_S, choose, choose_again, is_provisional
+from services.thinker.backends.honouring import check
+from services.thinker.backends.telemetry import Batching
+from services.thinker.backends.watching import Watched
+from services.thinker.capture import CaptureMetrics, Captures
+from services.thinker.endpoint_health import EndpointHealth, EndpointMetrics
 from services.thinker.metrics import ThinkerMetrics
 from services.thinker.results import Owners
 from services.thinker.thinking import Thinking
@@ -37,11 +43,22 @@ class Thinker:
     def __init__(self, process: Process, backend: Backend) -> None:
         self.backend = backend
         self.process = process
+        self.metrics = ThinkerMetrics(process.metrics.registry, lambda: self.thinking.in_hand)
+        self.captures = Captures(
+            process.bus,
+            process.settings.capture,
+            process.settings.instance,
+            process.cognition.thinker,
+            CaptureMetrics(process.metrics.registry),
+            self.say,
+        )
+        self._endpoint = EndpointHealth(EndpointMetrics(process.metrics.registry), self.say)
         self.thinking = Thinking(
             Owners(process.bus, process.settings.instance),
             lambda: self.backend,
-            ThinkerMetrics(process.metrics.registry, lambda: self.thinking.in_hand),
+            self.metrics,
             process.did,
+            self.captures,
         )
         self._held: dict[int, Work] = {}
         self.gate = Gate(_CHUNKS_AT_ONCE)
@@ -55,17 +72,27 @@ class Thinker:
         settings = self.process.cognition.thinker
         while is_provisional(settings, self.backend):
             await asyncio.sleep(LOOK_AGAIN_S)
-            found = await choose_again(settings)
+            found = await choose_again(settings, _models(self.process))
             if found is not None:
                 self.backend = found
                 self.announce()
 
     def announce(self) -> None:
-        """Say what thinks, and which settings it cannot honour."""
+        """Say what thinks, and which settings it cannot honour. Raises `ConfigurationError`."""
         log.info("thinks_with", backend=self.backend.description)
-        if ignored(self.backend):
-            log.info("settings_not_honoured", settings=ignored(self.backend))
-        self.process.summary = _summary(self.backend)
+        check(self.process.cognition.thinker, self.backend)
+        if isinstance(self.backend, Batching):
+            self.backend.telemetry = self.metrics
+        if isinstance(self.backend, Watched):
+            self.backend.watcher = self._endpoint
+        self.say()
+
+    def say(self) -> None:
+        """Tell everybody what thinks now, and what is wrong with it."""
+        troubles = [self.captures.trouble()]
+        if isinstance(self.backend, Watched):
+            troubles.append(self.backend.trouble())
+        self.process.summary = _summary(self.backend, [trouble for trouble in troubles if trouble])
         self.process.presence.changed()
 
     def _wanted(self) -> int:
@@ -93,12 +120,13 @@ class Thinker:
 @asynccontextmanager
 async def lifespan(process: Process) -> AsyncIterator[None]:
     """Load and warm the backend, take work; drain by finishing, then handing back, what is in hand."""
-    backend = await choose(process.cognition.thinker)
+    backend = await choose(process.cognition.thinker, _models(process))
     thinker = Thinker(process, backend)
     try:
         async with thinker.gate, Background() as tasks:
             pulling = tasks.create_task(thinker.puller.run(), name="pull")
             tasks.create_task(thinker.look_again(), name="look-again")
+            tasks.create_task(thinker.captures.run(), name="captures")
             thinker.announce()
             process.set_ready()
             yield
@@ -116,7 +144,7 @@ async def _finish(process: Process, thinker: Thinker) -> None:
         thinker.thinking.draining.set()
 
 
-def _summary(backend: Backend) -> BootSummary:
+def _summary(backend: Backend, troubles: list[str]) -> BootSummary:
     return BootSummary(
         service="thinker",
         hosted=1,
@@ -124,5 +152,11 @@ def _summary(backend: Backend) -> BootSummary:
         compute_type=getattr(backend, "compute_type", None),
         model=backend.model,
         thinks_with=backend.description,
+        troubles=troubles,
         versions=versions("nats-py", "msgspec", "ctranslate2", "transformers"),
     )
+
+
+def _models(process: Process) -> Path:
+    """Return where pulled models are kept."""
+    return Path(process.settings.data_dir) / "models"

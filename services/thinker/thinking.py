@@ -17,6 +17,8 @@ from libs.contracts.journal import ThoughtEntry
 from libs.contracts.limits import ACK_WAIT_S, CHUNK_PERSONAS
 from libs.contracts.work import Chunk, WorkItem
 from services.thinker.backends.base import Backend
+from services.thinker.budget import Fitted, fit
+from services.thinker.capture import Captures
 from services.thinker.failures import FailureLog
 from services.thinker.metrics import ThinkerMetrics
 from services.thinker.prompt import build
@@ -39,6 +41,7 @@ class Thinking:
         backend: Callable[[], Backend],
         metrics: ThinkerMetrics,
         did: Callable[[str], None],
+        captures: Captures,
     ) -> None:
         self.in_hand = 0
         """Items that are being thought or wait for it."""
@@ -51,6 +54,7 @@ class Thinking:
         self._backend = backend
         self._metrics = metrics
         self._did = did
+        self._captures = captures
         self._failures = FailureLog()
 
     async def handle(self, chunk: Chunk, work: Work) -> None:
@@ -96,15 +100,27 @@ class Thinking:
         """Return an item's thought, by the model or as the declared fallback."""
         backend = self._backend()
         began = perf_counter()
+        fitted = self._fit(item, backend)
         try:
-            answer = await backend.answer(build(item))
+            answer = await backend.answer(fitted.prompt)
         except Exception as error:
             log.exception("backend_failed", persona=item.persona_id, thought_count=item.thought_count)
             answer = failed(f"{type(error).__name__}: {error}", round((perf_counter() - began) * 1000))
         self._metrics.answered(answer, perf_counter() - began)
         if not backend.immediate:
             self._failures.note(item, answer)
-        return compose(item, run, answer, datetime.now(UTC))
+        self._captures.take(item, fitted.prompt, backend, answer)
+        return compose(item, run, answer, datetime.now(UTC), fitted.omitted)
+
+    def _fit(self, item: WorkItem, backend: Backend) -> Fitted:
+        """Return the prompt that fits the backend's model, and tell of what does not."""
+        if backend.budget is None:
+            return Fitted(build(item))
+        fitted = fit(item, backend.budget, backend.count)
+        self._metrics.fitted(fitted.omitted)
+        if fitted.omitted.charter_chars:
+            self._failures.charter_trimmed(item, fitted.omitted.charter_chars, backend.budget.window)
+        return fitted
 
     async def settle(self, chunk: Chunk, thoughts: list[ThoughtEntry]) -> None:
         """Bring thoughts to their owner."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from libs.contracts import control, journal, personas, presence, refusals, registry, thoughts, work
+from libs.contracts import captures, control, journal, personas, presence, refusals, registry, thoughts, work
 from libs.contracts.personas import PersonaStatus
 from libs.contracts.registry import LoopPhase
 from libs.contracts.thoughts import EventType, Phase, ProposalRisk, ProposalStatus, Source
@@ -73,6 +73,7 @@ SUMMARY = presence.BootSummary(
     compute_type="int8",
     model="tiny",
     thinks_with="tiny in this process",
+    troubles=["thoughts are not captured: no stream listens; run `perpetua provision`"],
     versions={"python": "3.11"},
 )
 USAGE = thoughts.Usage(prompt_tokens=10, completion_tokens=4, total_tokens=14)
@@ -99,6 +100,33 @@ SNAPSHOT = thoughts.MemorySnapshot(
 LINE = work.ContextLine("thought_generated", "2026-01-02T03:04:05Z", '{"phase":"observe"}')
 ITEM = work.WorkItem("p-1", "Ada", "scout", "Look far.", None, 8, AT, [LINE])
 COUNTERS = work.Counters(7, AT)
+CAPTURED_SETTINGS = captures.CapturedSettings(
+    backend="openai_compat",
+    model="qwen2.5:3b-instruct",
+    endpoint="http://127.0.0.1:11434/v1/chat/completions",
+    model_path=None,
+    tokenizer_path=None,
+    device=None,
+    compute_type=None,
+    temperature=0.2,
+    top_p=None,
+    max_tokens=256,
+    repeat_penalty=1.1,
+    repeat_last_n=64,
+    seed=42,
+    seed_given=False,
+    window=0,
+    timeout_ms=12000,
+)
+CAPTURED_ANSWER = captures.CapturedAnswer(
+    text="A calm signal.",
+    model="qwen2.5:3b-instruct",
+    finish_reason="stop",
+    usage=thoughts.Usage(prompt_tokens=100, completion_tokens=20, total_tokens=120),
+    latency_ms=900,
+    error=None,
+)
+CAPTURED_PROMPT = captures.CapturedPrompt(system="You are one persona.", user="phase: test")
 
 SAMPLES: list[msgspec.Struct] = [
     control.StartCognitionRequest(loop_interval_ms=500, seed_persona=CREATE),
@@ -248,6 +276,22 @@ SAMPLES: list[msgspec.Struct] = [
     work.SchedulerStatus(instance="scheduler-1", ticking=True, run=3, last_tick_at=AT, shards=64),
     work.CountersQuery(persona_ids=["p-1"]),
     COUNTERS,
+    CAPTURED_PROMPT,
+    CAPTURED_SETTINGS,
+    CAPTURED_ANSWER,
+    captures.Capture(
+        persona_id="p-1",
+        swarm_id="swarm-core",
+        thought_count=3,
+        phase="test",
+        at=AT,
+        thinker="thinker-1",
+        prompt=CAPTURED_PROMPT,
+        context=[LINE],
+        settings=CAPTURED_SETTINGS,
+        answer=CAPTURED_ANSWER,
+    ),
+    captures.Replayed(settings=CAPTURED_SETTINGS, answer=CAPTURED_ANSWER),
     work.CountersReply(counters=[COUNTERS, work.Counters(0, None)]),
 ]
 

@@ -19,15 +19,15 @@ import pytest
 from libs.bus.connection import Bus
 from libs.bus.presence import list_present
 from libs.cognition.compose import compose
+from libs.models.tiny import build as build_model
 from libs.runtime.process import ConfigurationError
 from libs.settings.cognition import PREFIX, ThinkerSettings, cognition_reader, read_cognition
 from libs.supervisor.broker import free_port
 from services.thinker.backends.base import Backend
 from services.thinker.backends.chat import ChatTokenizer
 from services.thinker.backends.choosing import choose
-from services.thinker.backends.ct2 import CPU_BATCH
+from services.thinker.backends.devices import CPU_BATCH
 from services.thinker.prompt import Prompt, build
-from services.thinker.tiny_model import build as build_model
 from tests.support.broker import Broker
 from tests.support.eventually import eventually
 from tests.unit.make import NOW, item
@@ -106,9 +106,11 @@ async def test_everybody_of_several_batches_gets_the_answer_to_their_own_prompt(
 
 
 async def test_an_answer_that_takes_too_long_is_a_failure_that_says_so(model: Path) -> None:
-    async with backend(model, MAX_TOKENS="100000", TIMEOUT_MS="50") as chosen:
+    async with backend(model, MAX_TOKENS="100000", TIMEOUT_MS="5") as chosen:
         answer = await asyncio.wait_for(chosen.answer(PROMPT), 20)
-        assert (answer.text, answer.error) == (None, "no answer within 50 ms")
+        assert answer.text is None
+        assert answer.error is not None
+        assert answer.error.startswith("no answer within 5 ms")
     assert compose(item(), 1, answer, NOW).events, "it becomes the declared fallback"
 
 

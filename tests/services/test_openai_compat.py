@@ -94,14 +94,6 @@ async def test_a_passing_failure_is_asked_again_once_after_500_ms(server: Endpoi
 
 
 @pytest.mark.fact("3.13")
-async def test_what_retry_after_says_does_not_change_the_500_ms(server: Endpoint) -> None:
-    """Some servers ask for minutes; the persona's next tick asks anew anyhow."""
-    server.reply = one_after_another(Raw(b"{}", 429, {"Retry-After": "60"}), "Well again.")
-    async with asyncio.timeout(5):
-        assert (await ask(server)).text == "Well again."
-
-
-@pytest.mark.fact("3.13")
 async def test_a_second_failure_is_the_answer(server: Endpoint) -> None:
     server.reply = one_after_another(503, Raw(b"the  model\nis loading", 503), "never asked")
     answer = await ask(server)
@@ -150,7 +142,7 @@ async def test_a_refused_connection_is_tried_again() -> None:
     async with backend(f"http://127.0.0.1:{port}/v1") as asked:
         refused = await asked.answer(PROMPT)
         assert refused.text is None
-        assert refused.error is not None and refused.error.startswith("ClientConnectorError: ")
+        assert refused.error is not None and refused.error.startswith("cannot connect to")
         assert refused.latency_ms >= 500
         asking = asyncio.create_task(asked.answer(PROMPT))
         await asyncio.wait([asking], timeout=0.1)

@@ -41,7 +41,11 @@ class Swarm:
     """Runs `perpetua up` and talks to it over HTTP, NATS and its command line."""
 
     def __init__(
-        self, *arguments: str, settings: dict[str, str] | None = None, data: Path | None = None
+        self,
+        *arguments: str,
+        settings: dict[str, str] | None = None,
+        own: dict[str, str] | None = None,
+        data: Path | None = None,
     ) -> None:
         self.data = data or Path(tempfile.mkdtemp(prefix="perpetua-swarm-"))
         self.gateway_port = free_port(HOST)
@@ -50,6 +54,7 @@ class Swarm:
         self.nats_url = f"nats://{HOST}:{self.nats_port}"
         self.arguments = arguments
         self.settings = {f"{PREFIX}{name}": value for name, value in (settings or {}).items()}
+        self.settings |= {f"PERPETUA_{name}": value for name, value in (own or {}).items()}
         self.output: list[str] = []
         self.process: subprocess.Popen[str] | None = None
 
@@ -162,10 +167,16 @@ class Swarm:
 
 @contextmanager
 def swarm(
-    *arguments: str, settings: dict[str, str] | None = None, data: Path | None = None
+    *arguments: str,
+    settings: dict[str, str] | None = None,
+    own: dict[str, str] | None = None,
+    data: Path | None = None,
 ) -> Iterator[Swarm]:
-    """A swarm that is up and ready while the context is open."""
-    running = Swarm(*arguments, settings=settings, data=data)
+    """A swarm that is up and ready while the context is open.
+
+    `settings` are the reference's, `own` those of this project, both without their prefixes.
+    """
+    running = Swarm(*arguments, settings=settings, own=own, data=data)
     try:
         yield running.start()
     finally:

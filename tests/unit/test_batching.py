@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from libs.cognition.compose import Answer
-from services.thinker.backends.batching import Batcher
+from services.thinker.backends.batching import Batcher, Limits, Row
+from services.thinker.backends.telemetry import BatchDone, BatchFault, BatchTaken
 from tests.support.eventually import eventually
+
+ANY = 1_000_000
+NEVER = 600.0
 
 
 class Model:
@@ -21,13 +27,44 @@ class Model:
         self.most = 0
         self.go = asyncio.Event()
 
-    async def run(self, batch: Sequence[list[str]]) -> list[Answer]:
-        self.batches.append([len(tokens) for tokens in batch])
+    async def run(self, batch: Sequence[Row]) -> list[Answer]:
+        self.batches.append([len(row.tokens) for row in batch])
         self.now += 1
         self.most = max(self.most, self.now)
         await self.go.wait()
         self.now -= 1
-        return [Answer(text=str(len(tokens))) for tokens in batch]
+        return [Answer(text=str(len(row.tokens))) for row in batch]
+
+
+class Telemetry:
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.batches: list[BatchTaken] = []
+        self.seconds: list[float] = []
+        self.faults: list[str] = []
+
+    def taken(self, details: BatchTaken) -> None:
+        self.batches.append(details)
+
+    def done(self, details: BatchDone) -> None:
+        self.seconds.append(details.seconds)
+
+    def fault(self, details: BatchFault) -> None:
+        self.faults.append(details.kind)
+
+
+def batcher_of(
+    run: Callable[[Sequence[Row]], Awaitable[list[Answer]]],
+    size: int,
+    workers: int = 1,
+    *,
+    spread: int = ANY,
+    tokens: int = ANY,
+    added: int = 0,
+    timeout_s: float = NEVER,
+) -> Batcher:
+    return Batcher(run, Limits(rows=size, tokens=tokens, spread=spread, added=added), workers, timeout_s)
 
 
 def ask(batcher: Batcher, *lengths: int) -> list[asyncio.Task[Answer]]:
@@ -37,7 +74,7 @@ def ask(batcher: Batcher, *lengths: int) -> list[asyncio.Task[Answer]]:
 async def test_everybody_gets_the_answer_to_their_own_prompt() -> None:
     model = Model()
     model.go.set()
-    batcher = Batcher(model.run, size=4, workers=2)
+    batcher = batcher_of(model.run, 4, 2)
     lengths = [7, 1, 9, 3, 3, 8, 2, 6, 5, 4, 30]
     answers = await asyncio.gather(*ask(batcher, *lengths))
     assert [answer.text for answer in answers] == [str(length) for length in lengths]
@@ -47,7 +84,7 @@ async def test_everybody_gets_the_answer_to_their_own_prompt() -> None:
 async def test_prompts_that_come_together_share_a_batch() -> None:
     model = Model()
     model.go.set()
-    batcher = Batcher(model.run, size=16, workers=1)
+    batcher = batcher_of(model.run, 16)
     await asyncio.gather(*ask(batcher, 1, 2, 3))
     assert sorted(model.batches[0]) == [1, 2, 3]
     assert len(model.batches) == 1
@@ -55,7 +92,7 @@ async def test_prompts_that_come_together_share_a_batch() -> None:
 
 async def test_a_batch_is_the_oldest_prompt_and_those_nearest_to_it_in_length() -> None:
     model = Model()
-    batcher = Batcher(model.run, size=3, workers=1)
+    batcher = batcher_of(model.run, 3)
     first = ask(batcher, 100)
     await eventually(lambda: model.batches)
     rest = ask(batcher, 50, 10, 48, 90, 53)
@@ -66,9 +103,36 @@ async def test_a_batch_is_the_oldest_prompt_and_those_nearest_to_it_in_length() 
     assert sorted(model.batches[2]) == [10, 90]
 
 
+async def test_lengths_that_differ_by_more_than_the_spread_share_no_batch() -> None:
+    model = Model()
+    model.go.set()
+    batcher = batcher_of(model.run, 16, spread=0)
+    await asyncio.gather(*ask(batcher, 64, 128, 64, 64, 192, 128))
+    assert sorted(model.batches) == [[64, 64, 64], [128, 128], [192]]
+
+
+async def test_a_batch_is_bounded_by_its_padded_tokens_but_one_row_always_goes() -> None:
+    model = Model()
+    model.go.set()
+    batcher = batcher_of(model.run, 16, tokens=300, added=50, spread=0)
+    await asyncio.gather(*ask(batcher, *[50] * 4, 400))
+    assert model.batches == [[50, 50, 50], [50], [400]]
+
+
+async def test_workers_share_what_waits() -> None:
+    model = Model()
+    batcher = batcher_of(model.run, 16, 2)
+    tasks = ask(batcher, *[5] * 16)
+    await eventually(lambda: model.now == 2)
+    assert [len(batch) for batch in model.batches] == [8, 4]
+    model.go.set()
+    await asyncio.gather(*tasks)
+    assert [len(batch) for batch in model.batches] == [8, 4, 4], "so that none idles while the last one works"
+
+
 async def test_no_more_batches_run_at_once_than_there_are_workers() -> None:
     model = Model()
-    batcher = Batcher(model.run, size=1, workers=2)
+    batcher = batcher_of(model.run, 1, 2)
     tasks = ask(batcher, 1, 2, 3, 4, 5)
     await eventually(lambda: model.now == 2)
     model.go.set()
@@ -76,17 +140,185 @@ async def test_no_more_batches_run_at_once_than_there_are_workers() -> None:
     assert model.most == 2
 
 
-async def test_a_batch_that_fails_is_an_answer_that_says_so() -> None:
-    async def fail(batch: Sequence[list[str]]) -> list[Answer]:
-        raise RuntimeError("out of memory")
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(0, 3)), min_size=1, max_size=40),
+    st.integers(1, 5),
+    st.integers(0, 10),
+)
+def test_none_starves(prompts: list[tuple[int, int]], size: int, spread: int) -> None:
+    """The oldest prompt that waits is in every batch, so each is thought after at most as many batches as
+    older ones waited, whatever comes meanwhile: every batch takes at least one older prompt or itself."""
 
-    answers = await asyncio.gather(*ask(Batcher(fail, size=8, workers=1), 1, 2))
-    assert [(answer.text, answer.error) for answer in answers] == [(None, "RuntimeError: out of memory")] * 2
+    async def run() -> None:
+        arrivals = list(prompts)
+        order: list[list[str]] = []
+        waiting: list[list[str]] = []
+        tasks: list[asyncio.Task[Answer]] = []
+
+        async def think(batch: Sequence[Row]) -> list[Answer]:
+            assert waiting[0] in [row.tokens for row in batch], "the oldest one was passed over"
+            for row in batch:
+                waiting.remove(row.tokens)
+                order.append(row.tokens)
+            while arrivals:  # newcomers while the batch is thought
+                length, more = arrivals.pop()
+                come(length)
+                if not more:
+                    break
+            await asyncio.sleep(0)
+            return [Answer(text="")] * len(batch)
+
+        def come(length: int) -> None:
+            tokens = [f"{len(tasks)}"] * length
+            waiting.append(tokens)
+            tasks.append(asyncio.create_task(batcher.answer(tokens)))
+
+        batcher = batcher_of(think, size, spread=spread)
+        come(arrivals.pop()[0])
+        while not all(task.done() for task in tasks) or arrivals:
+            await asyncio.wait([task for task in tasks if not task.done()])
+        assert len(order) == len(prompts)
+
+    asyncio.run(run())
+
+
+async def test_a_prompt_that_fails_every_batch_fails_alone_and_the_work_is_bounded() -> None:
+    runs: list[int] = []
+
+    async def think(batch: Sequence[Row]) -> list[Answer]:
+        runs.append(len(batch))
+        if any(row.tokens == ["poison"] for row in batch):
+            raise ValueError("an unusable prompt")
+        return [Answer(text=row.tokens[0]) for row in batch]
+
+    batcher = batcher_of(think, 16)
+    batcher.telemetry = telemetry = Telemetry()
+    prompts = [["poison"] if n == 11 else [f"p{n}"] for n in range(16)]
+    answers = await asyncio.gather(*(batcher.answer(prompt) for prompt in prompts))
+    assert answers[11].error == "ValueError: an unusable prompt"
+    assert [a.text for n, a in enumerate(answers) if n != 11] == [f"p{n}" for n in range(16) if n != 11]
+    assert runs == [16, 8, 8, 4, 4, 2, 2, 1, 1] or sorted(runs, reverse=True) == [16, 8, 8, 4, 4, 2, 2, 1, 1]
+    assert telemetry.faults == ["error"] * 5
+    assert batcher.limit == 16, "only a want of memory makes batches smaller"
+
+
+async def test_where_every_prompt_fails_there_are_at_most_two_runs_a_prompt() -> None:
+    runs = 0
+
+    async def fail(batch: Sequence[Row]) -> list[Answer]:
+        nonlocal runs
+        runs += 1
+        raise RuntimeError("broken")
+
+    answers = await asyncio.gather(*ask(batcher_of(fail, 32), *range(1, 33)))
+    assert {answer.error for answer in answers} == {"RuntimeError: broken"}
+    assert runs == 2 * 32 - 1
+
+
+async def test_want_of_memory_halves_the_batches_and_everybody_is_answered() -> None:
+    sizes: list[int] = []
+
+    async def think(batch: Sequence[Row]) -> list[Answer]:
+        sizes.append(len(batch))
+        if len(batch) > 5:
+            raise RuntimeError("CUDA failed with error out of memory")
+        return [Answer(text="ok")] * len(batch)
+
+    batcher = batcher_of(think, 32)
+    batcher.telemetry = telemetry = Telemetry()
+    answers = await asyncio.gather(*ask(batcher, *[3] * 96))
+    assert {answer.text for answer in answers} == {"ok"}
+    assert batcher.limit == 4
+    assert set(telemetry.faults) == {"memory"}
+    later = await asyncio.gather(*ask(batcher, *[3] * 40))
+    assert {answer.text for answer in later} == {"ok"}
+    assert max(sizes[-10:]) == 4
+    assert len(telemetry.faults) == sum(size > 5 for size in sizes)
+
+
+async def test_after_many_full_batches_a_lowered_limit_grows_again() -> None:
+    most = 5
+
+    async def think(batch: Sequence[Row]) -> list[Answer]:
+        if len(batch) > most:
+            raise MemoryError
+        return [Answer(text="ok")] * len(batch)
+
+    batcher = batcher_of(think, 16)
+    await asyncio.gather(*ask(batcher, *[1] * 16))
+    assert batcher.limit == 4
+    most = 16
+    await asyncio.gather(*ask(batcher, *[1] * 4 * 64))
+    assert batcher.limit == 5
+
+
+async def test_a_late_thought_is_answered_at_its_deadline_and_its_neighbours_are_unharmed() -> None:
+    """The deadline is each thought's own, from when it came; the model is told to end what is over."""
+    model = Model()
+    rows: list[Row] = []
+
+    async def think(batch: Sequence[Row]) -> list[Answer]:
+        rows.extend(batch)
+        return await model.run(batch)
+
+    batcher = batcher_of(think, 8, timeout_s=0.5)
+    early = ask(batcher, 1)
+    await asyncio.sleep(0.3)  # the other comes later, and so is late later
+    assert not rows or not rows[0].is_over()
+    late = await early[0]
+    assert late.text is None
+    assert late.error == "no answer within 500 ms"
+    assert rows[0].is_over()
+    fresh = ask(batcher, 2, 3)
+    await asyncio.sleep(0)
+    model.go.set()
+    assert [answer.text for answer in await asyncio.gather(*fresh)] == ["2", "3"]
+
+
+async def test_a_thought_that_waits_too_long_for_a_batch_is_late_too_and_takes_no_place_in_one() -> None:
+    model = Model()
+    batcher = batcher_of(model.run, 1, timeout_s=0.3)
+    running = ask(batcher, 1)
+    await eventually(lambda: model.batches)
+    waiting = await ask(batcher, 2)[0]
+    assert waiting.error == "no answer within 300 ms: it waited for a batch all that time"
+    model.go.set()
+    assert (await running[0]).error == "no answer within 300 ms"
+    assert (await ask(batcher, 3)[0]).text == "3"
+    assert model.batches == [[1], [3]]
+
+
+async def test_a_slow_model_is_given_no_more_than_it_can_think_in_time() -> None:
+    """Twice the capacity is in hand, which takes half the timeout: rows a second × timeout / 4."""
+
+    async def think(batch: Sequence[Row]) -> list[Answer]:
+        await asyncio.sleep(0.1)
+        return [Answer(text="ok")] * len(batch)
+
+    batcher = batcher_of(think, 4, timeout_s=0.8)
+    assert batcher.capacity == 8, "two rounds while nothing is known"
+    await asyncio.gather(*ask(batcher, *[1] * 4))
+    assert 4 <= batcher.capacity <= 8, "40 rows a second at best"
+    for _ in range(12):
+        await asyncio.gather(*ask(batcher, 1))
+    assert batcher.capacity in (2, 3), "10 rows a second where each comes alone"
+
+
+async def test_batches_are_told_of() -> None:
+    model = Model()
+    model.go.set()
+    batcher = batcher_of(model.run, 4)
+    batcher.telemetry = telemetry = Telemetry()
+    await asyncio.gather(*ask(batcher, 1, 2, 3, 4, 5, 6))
+    assert [(len(details.waits), details.limit) for details in telemetry.batches] == [(4, 4), (2, 4)]
+    assert all(wait >= 0 for details in telemetry.batches for wait in details.waits)
+    assert len(telemetry.seconds) == 2
 
 
 async def test_who_gave_up_waiting_takes_no_place_in_a_batch() -> None:
     model = Model()
-    batcher = Batcher(model.run, size=2, workers=1)
+    batcher = batcher_of(model.run, 2)
     first = ask(batcher, 1)
     await eventually(lambda: model.batches)
     gone, stays = ask(batcher, 2), ask(batcher, 3)
@@ -100,7 +332,7 @@ async def test_who_gave_up_waiting_takes_no_place_in_a_batch() -> None:
 
 async def test_closing_waits_for_what_runs_and_cancels_what_waits() -> None:
     model = Model()
-    batcher = Batcher(model.run, size=1, workers=1)
+    batcher = batcher_of(model.run, 1)
     running = ask(batcher, 1)
     await eventually(lambda: model.batches)
     waiting = ask(batcher, 2)

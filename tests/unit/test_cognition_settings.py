@@ -63,6 +63,12 @@ DEFAULTS = {
     "thinker.repeat_penalty": 1.1,
     "thinker.repeat_last_n": 64,
     "thinker.seed": 42,
+    "thinker.seed_given": False,
+    "thinker.concurrency": 128,
+    "thinker.window": 0,
+    "thinker.batch_size": 0,
+    "thinker.length_step": 32,
+    "thinker.static_prompt": True,
 }
 
 
@@ -111,6 +117,11 @@ GIVEN = [
     ("THINKER_REPEAT_PENALTY", "1.3", "thinker.repeat_penalty", 1.3),
     ("THINKER_REPEAT_LAST_N", "0", "thinker.repeat_last_n", 0),
     ("THINKER_SEED", str(U64_MAX), "thinker.seed", U64_MAX),
+    ("THINKER_CONCURRENCY", "4", "thinker.concurrency", 4),
+    ("THINKER_CONTEXT_WINDOW", "8192", "thinker.window", 8192),
+    ("THINKER_CT2_BATCH_SIZE", "128", "thinker.batch_size", 128),
+    ("THINKER_CT2_LENGTH_STEP", "1", "thinker.length_step", 1),
+    ("THINKER_CT2_STATIC_PROMPT", "off", "thinker.static_prompt", False),
 ]
 
 
@@ -219,6 +230,12 @@ INVALID = [
     ("THINKER_CT2_COMPUTE_TYPE", "int4"),
     ("THINKER_REPEAT_PENALTY", "0"),
     ("THINKER_SEED", "-1"),
+    ("THINKER_CONCURRENCY", "0"),
+    ("THINKER_CONCURRENCY", "4097"),
+    ("THINKER_CONTEXT_WINDOW", "511"),
+    ("THINKER_CT2_BATCH_SIZE", "-1"),
+    ("THINKER_CT2_LENGTH_STEP", "0"),
+    ("THINKER_CT2_STATIC_PROMPT", "2"),
 ]
 
 

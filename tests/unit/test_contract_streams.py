@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from libs.contracts import streams, subjects
-from libs.contracts.limits import ACK_WAIT_S, JOURNAL_DEPTH, SHARDS
+from libs.contracts.limits import ACK_WAIT_S, CAPTURE_BYTES, JOURNAL_DEPTH, SHARDS
 from libs.contracts.streams import StreamBounds, specs, thinkers_consumer
 
-BOUNDS = StreamBounds(max_events=77, max_snapshots=9, max_proposals=11, replicas=3)
+BOUNDS = StreamBounds(max_events=77, max_snapshots=9, max_proposals=11, max_captures=13, replicas=3)
 CONFIGS: dict[str, dict[str, Any]] = {spec.name: spec.config for spec in specs(BOUNDS)}
 
 
@@ -40,6 +40,13 @@ def test_subscribers_see_what_was_stored_and_nothing_else() -> None:
         assert subject.startswith("perpetua.in.")
         assert config["subject_transform"] == {"src": subject, "dest": public}
         assert config["republish"] == {"src": public, "dest": public}
+
+
+def test_captures_are_bounded_and_one_a_thought() -> None:
+    captures = CONFIGS["CAPTURES"]
+    assert (captures["max_msgs"], captures["max_msgs_per_subject"], captures["discard"]) == (13, 1, "old")
+    assert captures["max_msg_size"] == CAPTURE_BYTES
+    assert covers(subjects.captures_of("a b"), subjects.capture("a b", 7))
 
 
 def test_buckets_keep_one_value_a_key_for_good() -> None:
@@ -75,6 +82,7 @@ def covers(pattern: str, subject: str) -> bool:
         ("JOURNAL", subjects.JOURNAL_REGISTRY),
         ("THINK", subjects.think(63)),
         ("DEAD_LETTERS", subjects.dead_letter("THINK")),
+        ("CAPTURES", subjects.capture("a b", 7)),
         ("KV_personas", subjects.persona_key("a b")),
         ("KV_control", subjects.LOOP_KEY),
         ("KV_leases", subjects.presence_key("thinker", "host.1")),

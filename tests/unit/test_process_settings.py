@@ -20,6 +20,7 @@ def test_the_defaults_are_for_one_machine() -> None:
     assert (settings.gateway_host, settings.gateway_port) == ("127.0.0.1", 4096)
     assert (settings.metrics_host, settings.metrics_port) == ("127.0.0.1", 0)
     assert (settings.replicas, settings.max_proposals) == (1, 10_000)
+    assert (settings.capture, settings.max_captures) == ("sample", 2000)
     assert (settings.log_format, settings.log_level) == ("auto", "info")
     assert (settings.drain_ms, settings.restarts, settings.trusted_network) == (8000, 0, False)
 
@@ -63,6 +64,8 @@ def test_the_data_folder_is_the_user_s_unless_it_is_given(monkeypatch: pytest.Mo
         ("REPLICAS", "0"),
         ("REPLICAS", "6"),
         ("MAX_PROPOSALS", "0"),
+        ("CAPTURE", "some"),
+        ("MAX_CAPTURES", "0"),
         ("LOG_FORMAT", "xml"),
         ("LOG_LEVEL", "loud"),
         ("TRUSTED_NETWORK", "perhaps"),

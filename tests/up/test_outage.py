@@ -42,6 +42,7 @@ def thoughts(running: Swarm) -> list[int]:
 def test_no_model_call_is_made_twice_because_the_broker_was_away() -> None:
     with endpoint() as model:
         settings = {"LOOP_INTERVAL_MS": "100", "MAX_EVENTS": "5000", "THINKER_BASE_URL": model.base_url}
+        settings |= {"THINKER_TIMEOUT_MS": "60000"}  # no attempt is repeated for being slow
         with swarm("--thinkers", "2", settings=settings) as running:
             for number in range(1, PERSONAS):
                 body = {"persona_id": f"p{number}", "name": "P", "role": "r", "charter": "c"}

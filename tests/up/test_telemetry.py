@@ -36,6 +36,11 @@ MATRIX = {
     "thinker": {
         "perpetua_inference_seconds", "perpetua_settle_seconds",
         "perpetua_thoughts", "perpetua_thought_failures", "perpetua_tokens", "perpetua_thoughts_in_hand",
+        "perpetua_endpoint_requests", "perpetua_endpoint_circuit",
+        "perpetua_endpoint_circuit_opened", "perpetua_captures",
+        "perpetua_context_dropped", "perpetua_charters_trimmed", "perpetua_batch_rows",
+        "perpetua_batch_fill_ratio", "perpetua_batch_wait_seconds", "perpetua_batch_inference_seconds",
+        "perpetua_batch_faults",
     },
     "compressor": {
         "perpetua_events_published", "perpetua_snapshots_published", "perpetua_proposals_stored",

@@ -6,12 +6,13 @@ import click
 
 from libs.cli import options, output
 from libs.supervisor.data_dir import DataDir
+from libs.supervisor.text import plain
 
 _PORT = click.IntRange(0, 65535)
 
 
 @click.command("up")
-@click.option("--model", help="A CTranslate2 model folder, or `tiny` for one made on the spot.")
+@click.option("--model", help="A pulled model, a CTranslate2 model folder, or `tiny`, made on the spot.")
 @click.option("--gateway-port", type=_PORT, help="0: any free port.  [default: 4096]")
 @click.option("--nats-port", type=_PORT, help="0: any free port.  [default: 4222]")
 @options.nats_url
@@ -74,6 +75,8 @@ def ps(data_dir: DataDir, nats_url: str | None, as_json: bool) -> None:
     for row in rows:
         if row["summary"] and row["summary"].get("thinks_with"):
             click.echo(f"{row['instance']} thinks with {row['summary']['thinks_with']}")
+        for trouble in (row["summary"] or {}).get("troubles", ()):
+            click.echo(f"{row['instance']} is in trouble: {plain(trouble)}")
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from libs.cognition.compose import Answer
+from services.thinker.budget import Budget
 from services.thinker.prompt import Prompt
 
 
@@ -20,11 +21,19 @@ class Backend(Protocol):
     model: str | None
     """Name of the model, as events show it."""
 
-    capacity: int
-    """Prompts that may usefully be under way at once."""
-
     immediate: bool
     """Whether it answers without waiting for anything, so that prompts need not be asked side by side."""
+
+    @property
+    def capacity(self) -> int:
+        """Prompts that may usefully be under way at once."""
+
+    @property
+    def budget(self) -> Budget | None:
+        """What of the model's window is for what; none where nothing reads the prompt."""
+
+    def count(self, text: str) -> int:
+        """Return how many tokens a text takes, exactly or by an estimate."""
 
     async def answer(self, prompt: Prompt) -> Answer:
         """Answer one prompt."""

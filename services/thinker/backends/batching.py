@@ -1,6 +1,7 @@
 """Forming batches of what waits: prompts of like length go together, and the oldest one always goes.
 
-A batch computes its prefill only as far as its shortest prompt reaches, so a mixed batch wastes work.
+A batch computes its prefill only as far as its shortest prompt reaches and feeds the rest of longer ones
+token by token, so a mixed batch wastes work; where answers depend on that, lengths are not mixed at all.
 """
 
 from __future__ import annotations
@@ -8,74 +9,213 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
+
+import structlog
+from msgspec import Struct
 
 from libs.cognition.compose import Answer, failed
+from services.thinker.backends.devices import is_out_of_memory
+from services.thinker.backends.telemetry import BatchDone, BatchFault, BatchTaken, BatchTelemetry, NoTelemetry
+
+log = structlog.get_logger("batching")
 
 _DRAIN_S = 0.005
+"""How long a worker waits for company for what has come."""
+
+_GROW_AFTER = 64
+"""Full batches without a fault after which a limit that memory has lowered is raised by an eighth."""
+
+_AVERAGED = 0.2
+
+_WHOLE = 4
+"""So few prompts are not shared among workers: one batch of them costs little more than each alone."""
 
 
-@dataclass(slots=True)
-class _Waiting:
+class Limits(Struct, frozen=True, kw_only=True):
+    """Bounds of a batch."""
+
+    rows: int
+    tokens: int
+    """Rows times the longest row, with all that is added to a prompt; one row alone may be longer."""
+
+    spread: int = 0
+    """The most by which lengths of one batch may differ, in tokens."""
+
+    added: int = 0
+    """Tokens of a row beyond its prompt: the shared part before it and the answer behind it."""
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """A prompt that waits or is thought."""
+
     tokens: list[str]
     future: asyncio.Future[Answer]
+    came: float
+    taken: bool = False
+
+    def is_over(self) -> bool:
+        """Whether nobody waits for it any longer: it is late, or who asked has gone. Any thread may ask."""
+        return self.future.done()
+
+
+Run = Callable[[Sequence[Row]], Awaitable[list[Answer]]]
+"""Thinks a batch. Raises where it fails as a whole."""
 
 
 class Batcher:
-    """Runs batches of at most `size` prompts, at most `workers` at a time."""
+    """Runs batches within limits, at most `workers` at a time.
 
-    def __init__(
-        self, run: Callable[[Sequence[list[str]]], Awaitable[list[Answer]]], size: int, workers: int
-    ) -> None:
+    A prompt that has no answer `timeout_s` seconds after it came is answered as late, whether it waits or is
+    being thought; its neighbours go on. A batch that fails is halved until what makes it fail is alone, in at
+    most 2n - 1 runs for n prompts; where it failed for want of memory, further batches are smaller.
+    """
+
+    def __init__(self, run: Run, limits: Limits, workers: int, timeout_s: float) -> None:
+        self.limit = limits.rows
+        """Rows that a batch may have now."""
+
+        self.telemetry: BatchTelemetry = NoTelemetry()
         self._run = run
-        self._size = size
+        self._limits = limits
         self._workers = workers
-        self._waiting: list[_Waiting] = []
-        self._running: set[asyncio.Task[None]] = set()
+        self._timeout_s = timeout_s
+        self._waiting: list[Row] = []
+        self._working: set[asyncio.Task[None]] = set()
+        self._awake = 0
+        self._unharmed = 0
+        self._rows_a_second: float | None = None
+
+    @property
+    def capacity(self) -> int:
+        """Prompts that may usefully be here: two rounds of full batches, or what half the timeout allows for.
+
+        With twice as many in hand a thought is through in about half its time; without this bound a slow
+        model would be given more than it can think in time, and every thought of it would be late.
+        """
+        most = 2 * self.limit * self._workers
+        if self._rows_a_second is None:
+            return most
+        timely = ceil(self._rows_a_second * self._workers * self._timeout_s / 4)
+        return max(self._workers, min(timely, most))
 
     async def answer(self, tokens: list[str]) -> Answer:
-        """Return the answer of a prompt, once a batch has taken it."""
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(tokens, future))
-        self._fill()
-        return await future
+        """Return the answer of a prompt, once a batch has brought it or its time is over."""
+        loop = asyncio.get_running_loop()
+        row = Row(tokens, loop.create_future(), loop.time())
+        timer = loop.call_later(self._timeout_s, self._expire, row)
+        self._waiting.append(row)
+        if self._awake < self._workers:
+            self._awake += 1
+            task = asyncio.create_task(self._work())
+            self._working.add(task)
+            task.add_done_callback(self._working.discard)
+        try:
+            return await row.future
+        finally:
+            timer.cancel()
 
     async def close(self) -> None:
         """Wait for the batches under way; what still waits is cancelled."""
-        for waiting in self._waiting:
-            waiting.future.cancel()
+        for row in self._waiting:
+            row.future.cancel()
         self._waiting.clear()
-        if self._running:
-            await asyncio.wait(self._running)
+        if self._working:
+            await asyncio.wait(self._working)
 
-    def _fill(self) -> None:
-        while self._waiting and len(self._running) < self._workers:
-            task = asyncio.create_task(self._work())
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
-            if len(self._running) * self._size >= len(self._waiting):
-                break
+    def _expire(self, row: Row) -> None:
+        if not row.future.done():
+            what = "" if row.taken else ": it waited for a batch all that time"
+            ms = round(self._timeout_s * 1000)
+            row.future.set_result(failed(f"no answer within {ms} ms{what}", ms))
 
     async def _work(self) -> None:
         """Take batches until nothing waits."""
-        await asyncio.sleep(_DRAIN_S)
-        while batch := self._take():
-            try:
-                answers = await self._run([waiting.tokens for waiting in batch])
-            except Exception as error:  # noqa: BLE001 - the error is the answer
-                answers = [failed(f"{type(error).__name__}: {error}")] * len(batch)
-            for waiting, answer in zip(batch, answers, strict=True):
-                if not waiting.future.done():
-                    waiting.future.set_result(answer)
+        try:
             await asyncio.sleep(_DRAIN_S)
+            while batch := self._take():
+                await self._think(batch)
+                if len(self._waiting) < self.limit:
+                    await asyncio.sleep(_DRAIN_S)
+        finally:
+            self._awake -= 1  # in the same breath as the last look at what waits
 
-    def _take(self) -> list[_Waiting]:
-        """Take the oldest prompt and those nearest to it in length."""
-        alive = [waiting for waiting in self._waiting if not waiting.future.done()]
+    def _take(self) -> list[Row]:
+        """Take the oldest prompt and those nearest to it in length, a worker's share of what waits.
+
+        Shares shrink towards the end (guided self-scheduling), so that workers end together.
+        """
+        self._waiting = alive = [row for row in self._waiting if not row.is_over()]
         if not alive:
-            self._waiting.clear()
             return []
         anchor = len(alive[0].tokens)
-        batch = sorted(alive, key=lambda w: abs(len(w.tokens) - anchor))[: self._size]
-        taken = set(map(id, batch))
-        self._waiting = [waiting for waiting in alive if id(waiting) not in taken]
+        near = [row for row in alive if abs(len(row.tokens) - anchor) <= self._limits.spread]
+        near.sort(key=lambda row: abs(len(row.tokens) - anchor))
+        share = max(_WHOLE, ceil(len(alive) / self._workers))
+        batch = self._within_tokens(near[: min(self.limit, share)])
+        for row in batch:
+            row.taken = True
+        self._waiting = [row for row in alive if not row.taken]
+        now = asyncio.get_running_loop().time()
+        self.telemetry.taken(BatchTaken([now - row.came for row in batch], self.limit))
         return batch
+
+    def _within_tokens(self, rows: list[Row]) -> list[Row]:
+        longest = 0
+        for count, row in enumerate(rows):
+            longest = max(longest, len(row.tokens) + self._limits.added)
+            if count and (count + 1) * longest > self._limits.tokens:
+                return rows[:count]
+        return rows
+
+    async def _think(self, batch: list[Row]) -> None:
+        """Answer every row of a batch, in one run or, where it fails, in halves."""
+        began = asyncio.get_running_loop().time()
+        try:
+            answers = await self._run(batch)
+        except Exception as error:  # noqa: BLE001 - the error is the answer
+            await self._isolate(batch, error)
+            return
+        seconds = asyncio.get_running_loop().time() - began
+        timely = 0
+        for row, answer in zip(batch, answers, strict=True):
+            if not row.future.done():
+                row.future.set_result(answer)
+                timely += 1
+        self._measure(timely, seconds)
+        self._grow(len(batch))
+
+    async def _isolate(self, batch: list[Row], error: Exception) -> None:
+        memory = is_out_of_memory(error)
+        self.telemetry.fault(BatchFault("memory" if memory else "error"))
+        if memory:
+            self._shrink(len(batch))
+        if len(batch) == 1:
+            if not batch[0].future.done():
+                batch[0].future.set_result(failed(f"{type(error).__name__}: {error}"))
+            return
+        log.warning("batch_failed", rows=len(batch), error=str(error), limit=self.limit)
+        middle = len(batch) // 2
+        for half in (batch[:middle], batch[middle:]):
+            if alive := [row for row in half if not row.is_over()]:
+                await self._think(alive)
+
+    def _shrink(self, rows: int) -> None:
+        """The device's memory is too small for so many rows: take half of them from now on."""
+        self.limit = max(1, min(self.limit, rows // 2))
+        self._unharmed = 0
+
+    def _grow(self, rows: int) -> None:
+        if self.limit == self._limits.rows or rows < self.limit:
+            return
+        self._unharmed += 1
+        if self._unharmed >= _GROW_AFTER:
+            self._unharmed = 0
+            self.limit = min(self._limits.rows, self.limit + max(1, self.limit // 8))
+
+    def _measure(self, rows: int, seconds: float) -> None:
+        self.telemetry.done(BatchDone(seconds))
+        rate = rows / max(seconds, 1e-6)
+        known = self._rows_a_second
+        self._rows_a_second = rate if known is None else known + (rate - known) * _AVERAGED

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import structlog
+from msgspec import Struct
 
 from libs.runtime.process import ConfigurationError
 from libs.settings.cognition import PREFIX
@@ -18,15 +21,31 @@ _BREAK = "\u200b"
 """A zero-width space, put into the text of special tokens that stand in what people wrote."""
 
 
+_COUNTED = 4096
+"""Texts whose size in tokens is remembered: seven of a context's eight lines were in the last one too."""
+
+
+class Shared(Struct, frozen=True):
+    """What all prompts with one system prompt begin with, in tokens."""
+
+    begin: list[str]
+    """Up to the first word of what differs."""
+
+    static: list[str]
+    """The part of it that ends where a special token begins, which no text merges with; empty: none does."""
+
+
 class ChatTokenizer:
     """Turns prompts into a model's tokens, and ids into text."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._special = sorted(
-            {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}, key=len, reverse=True
-        )
+        special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
+        self._special = sorted((token for token in special if token.strip()), key=len, reverse=True)
         self._takes_system = self._check_template()
+        self._fast = getattr(tokenizer, "backend_tokenizer", None)
+        self.count = lru_cache(maxsize=_COUNTED)(self._count)
+        """Returns how many tokens a text takes, as `tokens` would write it."""
 
     @classmethod
     def load(cls, path: Path) -> ChatTokenizer:
@@ -50,9 +69,37 @@ class ChatTokenizer:
     def tokens(self, prompt: Prompt) -> list[str]:
         """Return a prompt as the model's chat template shapes it, in string tokens."""
         text = self._shape(Prompt(prompt.system, self._neutral(prompt.user)))
+        return self._encode(text)
+
+    def shared(self, system: str) -> Shared:
+        """Return what all prompts with a system prompt begin with, by two that differ in the rest."""
+        one, other = self.tokens(Prompt(system, "a")), self.tokens(Prompt(system, "Z 9"))
+        both = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+        begin = [token for token, _ in both]
+        special = set(self._special)
+        turns = [place for place, token in enumerate(begin) if token in special]
+        return Shared(begin, begin[: turns[-1]] if turns else [])
+
+    def filler(self) -> str | None:
+        """Return the one token that a line's end is, if it is one."""
+        tokens = self._encode("\n")
+        return tokens[0] if len(tokens) == 1 else None
+
+    def _encode(self, text: str) -> list[str]:
+        if self._fast is not None:
+            found: list[str] = self._fast.encode(text, add_special_tokens=False).tokens
+            return found
         ids = self._tokenizer.encode(text, add_special_tokens=False)
         tokens: list[str] = self._tokenizer.convert_ids_to_tokens(ids)
         return tokens
+
+    def _count(self, text: str) -> int:
+        return len(self._encode(self._neutral(text)))
+
+    def ids(self, prompt: Prompt) -> list[int]:
+        """Return the same in ids."""
+        found: list[int] = self._tokenizer.convert_tokens_to_ids(self.tokens(prompt))
+        return found
 
     def text(self, ids: list[int]) -> str:
         """Return the text of generated ids, without special tokens."""

@@ -1,17 +1,17 @@
 """What thinks, and why [1.1].
 
-With `auto`: a model folder that was given, else an endpoint that was given, else the default endpoint where
-it answers, else the declared fallback, looked at again every 30 s.
+With `auto`: a model folder that was given, else an endpoint that was given, else the newest pulled model,
+else the default endpoint where it answers, else the declared fallback, looked at again every 30 s.
 """
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import structlog
 
+from libs.models.store import Store
 from libs.runtime.process import ConfigurationError
 from libs.settings.cognition import PREFIX, ThinkerSettings
 from services.thinker.backends.base import Backend
@@ -22,11 +22,13 @@ log = structlog.get_logger("choosing")
 
 LOOK_AGAIN_S = 30.0
 _ANSWERS_WITHIN_S = 2.0
+_LOOKED_AT_BYTES = 65_536
 
 
-async def choose(settings: ThinkerSettings) -> Backend:
+async def choose(settings: ThinkerSettings, models: Path | None = None) -> Backend:
     """Return the backend that the settings and the world call for, loaded and warm.
 
+    `models` is the folder of pulled models, where there is one.
     Raises `ConfigurationError` where what was named cannot think [H2].
     """
     if not settings.enabled:
@@ -39,11 +41,14 @@ async def choose(settings: ThinkerSettings) -> Backend:
         return await _ctranslate2(settings, settings.model_path, "that backend was named")
     if settings.backend == "openai_compat":
         return _endpoint(settings, "that backend was named")
-    return await _auto(settings)
+    return await _auto(settings, models)
 
 
-async def choose_again(settings: ThinkerSettings) -> Backend | None:
+async def choose_again(settings: ThinkerSettings, models: Path | None = None) -> Backend | None:
     """Return something better than the declared fallback, if there is anything by now."""
+    if models is not None and (pulled := Store(models).newest()) is not None:
+        path = str(models / pulled.name)
+        return await _ctranslate2(settings, path, "it was pulled, the last of those that are there")
     if await _answers(settings.endpoint):
         return _endpoint(settings, "it answers at the default address")
     return None
@@ -54,22 +59,18 @@ def is_provisional(settings: ThinkerSettings, backend: Backend) -> bool:
     return settings.enabled and settings.backend == "auto" and isinstance(backend, Fallback)
 
 
-def ignored(backend: Backend) -> list[str]:
-    """Return the settings that a backend cannot honour."""
-    return [PREFIX + name for name in getattr(backend, "ignores", ())]
-
-
-async def _auto(settings: ThinkerSettings) -> Backend:
+async def _auto(settings: ThinkerSettings, models: Path | None) -> Backend:
     if settings.model_path is not None:
         return await _ctranslate2(settings, settings.model_path, "a model folder was given")
     if settings.endpoint_given:
         return _endpoint(settings, "an endpoint was given")
-    if (found := await choose_again(settings)) is not None:
+    if (found := await choose_again(settings, models)) is not None:
         return found
     base = settings.endpoint.removesuffix("/chat/completions")
     error = (
-        f"no model: none was given and nothing answers at {base}; start an OpenAI-compatible server there "
-        f"(Ollama does), or set {PREFIX}THINKER_BASE_URL or {PREFIX}THINKER_CT2_MODEL_PATH"
+        f"no model: none was given or pulled and nothing answers at {base}; fetch one with `perpetua model "
+        "pull`, or start an OpenAI-compatible server there (Ollama does), or set "
+        f"{PREFIX}THINKER_BASE_URL or {PREFIX}THINKER_CT2_MODEL_PATH"
     )
     return Fallback(f"nothing: no model was given and nothing answers at {base}", error)
 
@@ -81,30 +82,23 @@ async def _ctranslate2(settings: ThinkerSettings, path: str, why: str) -> CTrans
 
 
 def _endpoint(settings: ThinkerSettings, why: str) -> Backend:
-    from services.thinker.backends.openai_compat import OpenAICompat  # 0.3 s that others need not wait
+    from services.thinker.backends.openai_compat import OpenAICompat  # what others need not wait for
 
     return OpenAICompat(settings, why)
 
 
 async def _answers(endpoint: str) -> bool:
     """Whether an HTTP server answers there, whatever it says."""
-    parts = urlsplit(endpoint)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    from services.thinker.backends.http_pool import HttpError, Pool, TooLarge
+
+    pool = Pool(endpoint.removesuffix("/chat/completions") + "/models", {}, _LOOKED_AT_BYTES, method="GET")
     try:
         async with asyncio.timeout(_ANSWERS_WITHIN_S):
-            _, writer = await asyncio.open_connection(parts.hostname, port, ssl=parts.scheme == "https")
-            writer.close()
-    except (OSError, TimeoutError):
+            await pool.ask(b"")
+    except TooLarge:
+        return True
+    except (HttpError, TimeoutError):
         return False
-    return await _speaks_http(endpoint.removesuffix("/chat/completions") + "/models")
-
-
-async def _speaks_http(url: str) -> bool:
-    import aiohttp
-
-    try:
-        timeout = aiohttp.ClientTimeout(total=_ANSWERS_WITHIN_S)
-        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url):
-            return True
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        return False
+    finally:
+        await pool.close()
+    return True

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -14,19 +14,32 @@ from typing import Any
 import structlog
 
 from libs.cognition.compose import Answer, failed
+from libs.contracts.limits import U32_MAX
 from libs.contracts.thoughts import Usage
 from libs.runtime.process import ConfigurationError
 from libs.settings.cognition import PREFIX, ThinkerSettings
-from services.thinker.backends.batching import Batcher
-from services.thinker.backends.chat import ChatTokenizer
-from services.thinker.prompt import Prompt
+from services.thinker.backends.batching import Batcher, Limits, Row
+from services.thinker.backends.chat import ChatTokenizer, Shared
+from services.thinker.backends.devices import TOKENS_A_ROW, Device, choose_device, prepare
+from services.thinker.backends.telemetry import BatchTelemetry
+from services.thinker.backends.window import window_of
+from services.thinker.budget import Budget, budget_of
+from services.thinker.prompt import SYSTEM, Prompt
 
 log = structlog.get_logger("ctranslate2")
 
-CPU_BATCH = 16
-GPU_BATCH = 64
 _TOP_K = 50
-"""On a GPU nucleus sampling needs a top-k; 50 cuts nothing that matters."""
+"""On a GPU nucleus sampling needs a top-k; at the temperatures of use 50 cuts nothing that matters."""
+
+_MIXED = 0.25
+"""Lengths of a batch differ by up to this share of an answer, where nothing forbids it: each token that a
+prompt is longer costs a step of decoding."""
+
+_SURE = 4
+"""A batch is watched for late rows unless so many times the slowest one would still be in time. Late thoughts
+are answered at their deadline either way; unwatched, what they still cost is bounded by this."""
+
+_FORGOTTEN = 0.95
 
 _STOP, _LENGTH = "stop", "length"
 
@@ -37,38 +50,89 @@ class Loaded:
 
     generator: Any
     chat: ChatTokenizer
-    device: str
+    device: Device
     compute_type: str
-    workers: int
-    batch: int
+    budget: Budget
 
 
 class CTranslate2:
-    """Generates in batches: what waits goes together, shortest with shortest, on as many threads as cores."""
+    """Generates in batches: what waits goes together, equals with equals, on as many threads as cores.
+
+    The penalty for repetition counts what a prompt has beyond the shortest of its batch as if the model had
+    said it, so with a penalty only prompts of equal length share a batch and each answer is what it would be
+    alone. Prompts are therefore filled up to a multiple of `length_step` tokens with line ends between the
+    shared beginning and the persona's part, each by its own length only.
+    """
 
     immediate = False
-    ignores = ("THINKER_REPEAT_LAST_N",)
-    """Settings that this backend cannot honour: its penalty looks back on the whole text."""
 
     def __init__(self, settings: ThinkerSettings, path: Path, loaded: Loaded, why: str) -> None:
         self.model: str | None = path.name
-        self.device = loaded.device
+        self.device = loaded.device.name
         self.compute_type = loaded.compute_type
         self.description = (
-            f"{path.name} in this process on {loaded.device} ({loaded.compute_type}), because {why}"
+            f"{path.name} in this process on {self.device} ({self.compute_type}), because {why}"
         )
-        self.capacity = 2 * loaded.batch * loaded.workers
-        self._settings = settings
-        self._loaded = loaded
-        self._pool = ThreadPoolExecutor(loaded.workers, thread_name_prefix="generate")
-        self._batcher = Batcher(self._run, loaded.batch, loaded.workers)
+        self.budget = loaded.budget
+        self.ignores = _ignored(settings, loaded.budget)
+        """Settings that this backend cannot honour."""
+
+        self._chat = loaded.chat
+        self._generator = loaded.generator
+        self._sampling = _sampling(settings, loaded.budget)
+        self._shared = _shared(settings, loaded.chat)
+        self._filler = loaded.chat.filler()
+        self._step = settings.length_step
+        self._timeout_s = settings.timeout_ms / 1000
+        self._slowest = inf
+        """Seconds of the slowest batch, of late; endless until there was one."""
+
+        self._pool = ThreadPoolExecutor(loaded.device.workers, thread_name_prefix="generate")
+        limits = _limits(loaded, self._sampling["repetition_penalty"])
+        self._batcher = Batcher(self._run, limits, loaded.device.workers, self._timeout_s)
+
+    @property
+    def capacity(self) -> int:
+        """Prompts that may usefully be under way at once."""
+        return self._batcher.capacity
+
+    @property
+    def telemetry(self) -> BatchTelemetry:
+        """Who is told of batches."""
+        return self._batcher.telemetry
+
+    @telemetry.setter
+    def telemetry(self, telemetry: BatchTelemetry) -> None:
+        self._batcher.telemetry = telemetry
+
+    def count(self, text: str) -> int:
+        """Return how many tokens of the model a text takes."""
+        return self._chat.count(text)
+
+    def tokens(self, prompt: Prompt) -> list[str]:
+        """Return a prompt as the model gets it, filled up to its length."""
+        tokens = self._chat.tokens(prompt)
+        begin = self._shared.begin
+        missing = -len(tokens) % self._step
+        fits = len(tokens) + missing <= self.budget.window - self.budget.asked
+        if not missing or not fits or self._filler is None or tokens[: len(begin)] != begin:
+            return tokens
+        return [*begin, *[self._filler] * missing, *tokens[len(begin) :]]
 
     async def answer(self, prompt: Prompt) -> Answer:
         """Return the model's answer, as part of a batch."""
         try:
-            tokens = self._loaded.chat.tokens(prompt)
+            tokens = self.tokens(prompt)
         except Exception as error:  # noqa: BLE001 - the error is the answer
             return failed(f"{type(error).__name__}: {error}")
+        if len(tokens) + self.budget.asked > self.budget.window:
+            return failed(
+                f"a prompt of {len(tokens)} tokens is too long for a window of {self.budget.window}"
+            )
+        return await self.answer_tokens(tokens)
+
+    async def answer_tokens(self, tokens: list[str]) -> Answer:
+        """Return the model's answer to a prompt in its tokens, as they are."""
         return await self._batcher.answer(tokens)
 
     async def close(self) -> None:
@@ -76,54 +140,79 @@ class CTranslate2:
         await self._batcher.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    async def _run(self, batch: Sequence[list[str]]) -> list[Answer]:
+    async def _run(self, batch: Sequence[Row]) -> list[Answer]:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, self._generate, list(batch))
+        left = self._timeout_s - (loop.time() - min(row.came for row in batch))
+        watched = left < _SURE * self._slowest
+        return await loop.run_in_executor(self._pool, self._generate, list(batch), watched)
 
-    def _generate(self, batch: list[list[str]]) -> list[Answer]:
+    def _generate(self, batch: list[Row], watched: bool) -> list[Answer]:
+        """Think a batch. Where it is watched, a row that is over ends: some 10 µs a token and row."""
         began = perf_counter()
-        deadline = began + self._settings.timeout_ms / 1000
-        late: set[int] = set()
+        static = self._shared.static
+        if any(row.tokens[: len(static)] != static for row in batch):
+            static = []
+        results = self._generator.generate_batch(
+            [row.tokens[len(static) :] for row in batch],
+            static_prompt=static or None,
+            callback=(lambda step: batch[step.batch_id].is_over()) if watched else None,
+            **self._sampling,
+        )
+        seconds = perf_counter() - began
+        known = 0.0 if self._slowest == inf else self._slowest
+        self._slowest = max(seconds, _FORGOTTEN * known)
+        elapsed = round(seconds * 1000)
+        return [self._answer(row, result, elapsed) for row, result in zip(batch, results, strict=True)]
 
-        def on_token(step: Any) -> bool:
-            if perf_counter() < deadline:
-                return False
-            late.add(step.batch_id)
-            return True
-
-        results = self._loaded.generator.generate_batch(batch, callback=on_token, **self._sampling())
-        elapsed = round((perf_counter() - began) * 1000)
-        return [
-            self._late(elapsed) if index in late else self._answer(batch[index], result, elapsed)
-            for index, result in enumerate(results)
-        ]
-
-    def _sampling(self) -> dict[str, Any]:
-        settings = self._settings
-        greedy = settings.temperature == 0
-        return {
-            "max_length": settings.max_tokens,
-            "include_prompt_in_result": False,
-            "sampling_topk": 1 if greedy else _TOP_K,
-            "sampling_topp": 1.0 if greedy or settings.top_p is None else settings.top_p,
-            "sampling_temperature": 1.0 if greedy else settings.temperature,
-            "repetition_penalty": settings.repeat_penalty,
-        }
-
-    def _answer(self, prompt: list[str], result: Any, elapsed: int) -> Answer:
+    def _answer(self, row: Row, result: Any, elapsed: int) -> Answer:
         ids = result.sequences_ids[0]
+        asked, said = len(row.tokens), len(ids)
         return Answer(
-            text=self._loaded.chat.text(ids),
+            text=self._chat.text(ids),
             model=self.model,
-            finish_reason=_LENGTH if len(ids) >= self._settings.max_tokens else _STOP,
-            usage=Usage(
-                prompt_tokens=len(prompt), completion_tokens=len(ids), total_tokens=len(prompt) + len(ids)
-            ),
+            finish_reason=_LENGTH if said >= self.budget.asked else _STOP,
+            usage=Usage(prompt_tokens=asked, completion_tokens=said, total_tokens=asked + said),
             latency_ms=elapsed,
         )
 
-    def _late(self, elapsed: int) -> Answer:
-        return failed(f"no answer within {self._settings.timeout_ms} ms", elapsed)
+
+def _limits(loaded: Loaded, penalty: float) -> Limits:
+    rows, asked = loaded.device.batch, loaded.budget.asked
+    return Limits(
+        rows=rows, tokens=rows * TOKENS_A_ROW, spread=0 if penalty != 1 else int(asked * _MIXED), added=asked
+    )
+
+
+def _sampling(settings: ThinkerSettings, budget: Budget) -> dict[str, Any]:
+    greedy = settings.temperature == 0
+    return {
+        "max_length": budget.asked,
+        "include_prompt_in_result": False,
+        "sampling_topk": 1 if greedy else _TOP_K,
+        "sampling_topp": 1.0 if greedy or settings.top_p is None else settings.top_p,
+        "sampling_temperature": 1.0 if greedy else settings.temperature,
+        "repetition_penalty": settings.repeat_penalty if settings.repeat_last_n else 1.0,
+    }
+
+
+def _ignored(settings: ThinkerSettings, budget: Budget) -> tuple[str, ...]:
+    """Return what cannot be honoured: the penalty looks back on the whole answer, a seed has 32 bits."""
+    looks_back = 0 < settings.repeat_last_n < budget.asked and settings.repeat_penalty != 1
+    names = [("THINKER_REPEAT_LAST_N", looks_back), ("THINKER_SEED", settings.seed > U32_MAX)]
+    return tuple(name for name, is_ignored in names if is_ignored)
+
+
+def _shared(settings: ThinkerSettings, chat: ChatTokenizer) -> Shared:
+    shared = chat.shared(SYSTEM)
+    if not settings.static_prompt:
+        return Shared(shared.begin, [])
+    if shared.static:
+        log.info("static_prompt", tokens=len(shared.static))
+    else:
+        log.info(
+            "no_static_prompt", because="the chat template puts no special token behind the system prompt"
+        )
+    return shared
 
 
 def load(settings: ThinkerSettings, path: Path) -> Loaded:
@@ -136,40 +225,27 @@ def load(settings: ThinkerSettings, path: Path) -> Loaded:
             f"{path} is not a CTranslate2 model folder (no model.bin in it); "
             f"set {PREFIX}THINKER_CT2_MODEL_PATH to one"
         )
+    prepare(settings)
     import ctranslate2  # 0.1 s and 26 MiB that a thinker without a model does not need
 
     chat = ChatTokenizer.load(Path(settings.tokenizer_path) if settings.tokenizer_path else path)
-    device = _device(settings, ctranslate2)
-    workers, batch = (_cores(), CPU_BATCH) if device == "cpu" else (1, GPU_BATCH)
+    budget = budget_of(window_of(path, settings.window), settings.max_tokens)
+    device = choose_device(settings, ctranslate2)
     try:
         generator = ctranslate2.Generator(
             str(path),
-            device=device,
-            device_index=settings.device_index if device == "cuda" else 0,
+            device=device.name,
+            device_index=device.index,
             compute_type=settings.compute_type,
-            inter_threads=workers,
-            intra_threads=1 if device == "cpu" else 0,
+            inter_threads=device.workers,
+            intra_threads=device.threads,
         )
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ConfigurationError(
-            f"the model {path} cannot be loaded on {device}: {reason}; convert it again, set "
+            f"the model {path} cannot be loaded on {device.name}: {reason}; convert it again, set "
             f"{PREFIX}THINKER_CT2_MODEL_PATH to another folder or {PREFIX}THINKER_CT2_COMPUTE_TYPE to `auto`"
         ) from error
     ctranslate2.set_random_seed(settings.seed % 2**32)
     generator.generate_batch([chat.tokens(Prompt("", "Hi"))], max_length=1, include_prompt_in_result=False)
-    return Loaded(generator, chat, device, str(generator.compute_type), workers, batch)
-
-
-def _device(settings: ThinkerSettings, ctranslate2: Any) -> str:
-    gpus = ctranslate2.get_cuda_device_count()
-    if settings.device == "cuda" and settings.device_index >= gpus:
-        raise ConfigurationError(
-            f"{PREFIX}THINKER_CT2_DEVICE=cuda, but there is no GPU {settings.device_index} "
-            f"({gpus} found); use `auto` or `cpu`"
-        )
-    return settings.device if settings.device != "auto" else ("cuda" if gpus else "cpu")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Loaded(generator, chat, device, str(generator.compute_type), budget)

@@ -11,11 +11,16 @@ class Fallback:
 
     capacity = 4096
     immediate = True
+    budget = None
 
     def __init__(self, description: str, error: str | None) -> None:
         self.description = description
         self.model: str | None = None
         self._answer = failed(error)
+
+    def count(self, text: str) -> int:
+        """Nothing reads it."""
+        return 0
 
     async def answer(self, prompt: Prompt) -> Answer:
         """Declare the thought a fallback."""

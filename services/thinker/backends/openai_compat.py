@@ -4,183 +4,193 @@ from __future__ import annotations
 
 import asyncio
 from time import perf_counter
-from typing import Any
+from urllib.parse import urlsplit
 
-import aiohttp
-import msgspec
 import structlog
-from msgspec import Struct
+from msgspec.structs import replace
 
 from libs.cognition.compose import Answer, failed
-from libs.contracts.thoughts import Usage
-from libs.settings.cognition import ThinkerSettings
+from libs.runtime.process import ConfigurationError
+from libs.settings.cognition import PREFIX, ThinkerSettings
+from services.thinker.backends import completions, faults
+from services.thinker.backends.breaker import Breaker, State, Transition
+from services.thinker.backends.completions import Completion
+from services.thinker.backends.faults import EndpointError, Outcome
+from services.thinker.backends.http_pool import HttpError, Pool, Response
+from services.thinker.backends.watching import Nobody, Requested, Watcher
+from services.thinker.budget import ENDPOINT_WINDOW, budget_of, estimated
 from services.thinker.prompt import Prompt
 
-log = structlog.get_logger("openai_compat")
+log = structlog.get_logger("endpoint")
 
-RETRIED_STATUSES = frozenset({429, 502, 503, 504})
-RETRY_AFTER_S = 0.5
-CONCURRENCY = 128
+RETRY_S = 0.5
+"""Seconds before the second attempt [3.13], where the server asks for no more."""
+
+RETRY_MOST_S = 5.0
+"""A server that asks for more patience than this is not asked a second time for the same thought."""
+
+_SLACK_S = 0.1
+"""How late the timers of a busy process may be."""
+
 ANSWER_BYTES = 4 * 1024 * 1024
 """The largest answer that is read, in bytes."""
 
-_ERROR_CHARS = 200
-
-
-class EndpointError(Exception):
-    """An attempt that brought no answer; `again` says whether another one may."""
-
-    def __init__(self, text: str, again: bool) -> None:
-        super().__init__(text)
-        self.again = again
-
-
-class _Part(Struct):
-    text: str | None = None
-
-
-class _Message(Struct):
-    content: str | list[_Part] | None = None
-
-
-class _Choice(Struct):
-    message: _Message | None = None
-    finish_reason: str | None = None
-
-
-class _Completion(Struct):
-    choices: list[_Choice] = []
-    usage: msgspec.Raw = msgspec.Raw(b"null")
-
-
-_decode = msgspec.json.Decoder(_Completion).decode
+_AGENT = "perpetua"
 
 
 class OpenAICompat:
-    """Asks the endpoint for each prompt, side by side. Retries once where that can help [3.13]."""
+    """Asks the endpoint for each prompt, side by side.
 
-    capacity = CONCURRENCY
+    An attempt may take the settings' time; a thought at most two of those and half a second, once it has its
+    place among those that are under way. Where the circuit is open no request is made: the thought is
+    answered at once, as a failure that names cause and cure.
+    """
+
     immediate = False
-    ignores = ("THINKER_REPEAT_PENALTY", "THINKER_REPEAT_LAST_N", "THINKER_SEED")
-    """Settings that this backend cannot honour."""
 
     def __init__(self, settings: ThinkerSettings, why: str) -> None:
-        self.description = f"{settings.model} at {settings.endpoint}, because {why}"
+        self.endpoint = shown(settings.endpoint)
+        self.description = f"{settings.model} at {self.endpoint}, because {why}"
         self.model: str | None = settings.model
-        self._settings = settings
-        self._room = asyncio.Semaphore(CONCURRENCY)
-        self._session: aiohttp.ClientSession | None = None
+        self.budget = budget_of(settings.window or ENDPOINT_WINDOW, settings.max_tokens)
+        self.capacity = settings.concurrency
+        self.ignores = ("THINKER_REPEAT_PENALTY", "THINKER_REPEAT_LAST_N") + (
+            () if settings.seed_given else ("THINKER_SEED",)
+        )
+        """Settings that this backend cannot honour; a seed is sent where one was given."""
+
+        self.watcher: Watcher = Nobody()
+        self._settings = replace(settings, max_tokens=self.budget.asked)
+        self._timeout = settings.timeout_ms / 1000
+        self._room = asyncio.Semaphore(settings.concurrency)
+        self._pool = _pool(settings)
+        self._breaker = Breaker(asyncio.get_running_loop().time, self._moved)
+
+    def trouble(self) -> str | None:
+        """Return why thoughts are fallbacks for now, and the cure; None while requests are made."""
+        because = self._breaker.because
+        if because is None:
+            return None
+        return f"the endpoint {self.endpoint} is left alone: {because}; {because.cure}"
+
+    def count(self, text: str) -> int:
+        """Return an estimate: only the server knows its model's tokens."""
+        return estimated(text)
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
+        await self._pool.close()
 
     async def answer(self, prompt: Prompt) -> Answer:
         """Return the endpoint's answer, or the failure of its last attempt."""
+        if self._is_left_alone():
+            return self._not_asked()
         async with self._room:
-            return await self._ask(prompt)
+            return await self._think(completions.request(self._settings, prompt))
 
-    async def _ask(self, prompt: Prompt) -> Answer:
+    def _is_left_alone(self) -> bool:
+        return self._breaker.state is not State.CLOSED and not self._breaker.probe_is_due
+
+    def _not_asked(self) -> Answer:
+        self._note(Outcome.NOT_ASKED)
+        return Answer(error=self.trouble(), asked=False)
+
+    async def _think(self, body: bytes) -> Answer:
         began = perf_counter()
         try:
-            try:
-                completion = await self._attempt(prompt)
-            except EndpointError as error:
-                if not error.again:
-                    raise
-                await asyncio.sleep(RETRY_AFTER_S)
-                completion = await self._attempt(prompt)
+            completion = await self._ask(body, began + 2 * self._timeout + RETRY_S + _SLACK_S)
         except EndpointError as error:
             log.debug("no_answer", error=str(error))
             return failed(str(error), _ms(began))
-        choice = completion.choices[0]
+        if completion is None:
+            return self._not_asked()
         return Answer(
-            text=_text(choice.message),
+            text=completion.text,
             model=self.model,
-            finish_reason=choice.finish_reason,
-            usage=_usage(completion.usage),
+            finish_reason=completion.finish_reason,
+            usage=completion.counted(),
             latency_ms=_ms(began),
         )
 
-    async def _attempt(self, prompt: Prompt) -> _Completion:
-        timeout = aiohttp.ClientTimeout(total=self._settings.timeout_ms / 1000)
+    async def _ask(self, body: bytes, deadline: float) -> Completion | None:
+        """Return an answer, asked for twice if need be; None where the endpoint is left alone."""
         try:
-            async with self._open_session().post(
-                self._settings.endpoint, data=self._body(prompt), headers=self._headers(), timeout=timeout
-            ) as response:
-                data = await _read(response)
+            return await self._attempt(body, self._timeout)
+        except EndpointError as error:
+            pause = max(RETRY_S, error.retry_after or 0.0)
+            patient = pause <= min(RETRY_MOST_S, deadline - perf_counter())
+            if not error.again or not patient or self._breaker.state is not State.CLOSED:
+                raise
+            await asyncio.sleep(pause)
+            if self._breaker.state is not State.CLOSED:
+                raise
+        return await self._attempt(body, min(self._timeout, deadline - perf_counter()))
+
+    async def _attempt(self, body: bytes, limit: float) -> Completion | None:
+        permit = self._breaker.admit()
+        if permit is None:
+            return None
+        try:
+            completion = await self._request(body, limit)
+        except EndpointError as error:
+            permit.failed(error)
+            self._note(error.outcome)
+            raise
+        except BaseException:
+            permit.withdrawn()
+            self._note(Outcome.CANCELLED)
+            raise
+        permit.succeeded()
+        self._note(Outcome.ANSWERED)
+        return completion
+
+    async def _request(self, body: bytes, limit: float) -> Completion:
+        try:
+            async with asyncio.timeout(limit):
+                response = await self._pool.ask(body)
         except TimeoutError:
-            raise EndpointError(f"no answer within {self._settings.timeout_ms} ms", again=True) from None
-        except aiohttp.ClientError as error:
-            raise EndpointError(f"{type(error).__name__}: {error}", again=True) from error
-        if response.status != 200:
-            excerpt = " ".join(data.decode(errors="replace").split())[:_ERROR_CHARS]
-            raise EndpointError(f"HTTP {response.status}: {excerpt}", response.status in RETRIED_STATUSES)
-        return _parse(data)
+            raise faults.of_timeout(round(limit * 1000)) from None
+        except HttpError as error:
+            raise faults.of_http(error) from error
+        return _read(response)
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            connector = aiohttp.TCPConnector(limit=CONCURRENCY, keepalive_timeout=30)
-            self._session = aiohttp.ClientSession(connector=connector)
-        return self._session
+    def _note(self, outcome: Outcome) -> None:
+        self.watcher.requested(Requested(outcome))
 
-    def _headers(self) -> dict[str, str]:
-        headers = {"Content-Type": "application/json"}
-        if self._settings.api_key is not None:
-            headers["Authorization"] = f"Bearer {self._settings.api_key}"
-        return headers
-
-    def _body(self, prompt: Prompt) -> bytes:
-        body: dict[str, Any] = {
-            "model": self._settings.model,
-            "messages": [
-                {"role": "system", "content": prompt.system},
-                {"role": "user", "content": prompt.user},
-            ],
-            "temperature": self._settings.temperature,
-            "max_tokens": self._settings.max_tokens,
-            "stream": False,
-        }
-        if self._settings.top_p is not None:
-            body["top_p"] = self._settings.top_p
-        return msgspec.json.encode(body)
+    def _moved(self, to: Transition) -> None:
+        if to.state is State.OPEN:
+            log.debug("endpoint_left_alone", error=str(to.because), seconds=round(to.pause, 1))
+        self.watcher.moved(to)
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """Return the body. Raises `EndpointError` for one that is far larger than any answer."""
-    data = bytearray()
-    async for piece in response.content.iter_chunked(65_536):
-        data += piece
-        if len(data) > ANSWER_BYTES:
-            raise EndpointError(f"the answer is larger than {ANSWER_BYTES} bytes", again=False)
-    return bytes(data)
+def shown(url: str) -> str:
+    """Return a URL without the name and password that may stand in it."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def _parse(data: bytes) -> _Completion:
+def _pool(settings: ThinkerSettings) -> Pool:
+    headers = {
+        "User-Agent": _AGENT,
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/json",
+    }
+    if settings.api_key is not None:
+        headers["Authorization"] = f"Bearer {settings.api_key}"
     try:
-        completion = _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise EndpointError(f"not a chat completion: {error}", again=False) from error
-    if not completion.choices:
-        raise EndpointError("a chat completion without choices", again=False)
-    return completion
+        return Pool(settings.endpoint, headers, ANSWER_BYTES)
+    except ValueError as error:  # also a host that is no name
+        raise ConfigurationError(
+            f"{PREFIX}THINKER_BASE_URL or {PREFIX}THINKER_API_KEY cannot be used: {error}"
+        ) from error
 
 
-def _usage(raw: msgspec.Raw) -> Usage | None:
-    """Return what the endpoint counted; a count in another form is no reason to lose the answer."""
-    try:
-        usage: Usage | None = msgspec.json.decode(raw, type=Usage | None)
-    except msgspec.DecodeError:
-        return None
-    return usage
-
-
-def _text(message: _Message | None) -> str:
-    content = message.content if message is not None else None
-    if isinstance(content, list):
-        return "".join(part.text or "" for part in content)
-    return content or ""
+def _read(response: Response) -> Completion:
+    """Return the completion of a whole answer. Raises `EndpointError`."""
+    if response.status != 200:
+        raise faults.of_status(response.status, response.headers, response.body)
+    return completions.parse(response.body)
 
 
 def _ms(began: float) -> int:

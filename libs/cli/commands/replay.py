@@ -1,0 +1,89 @@
+"""`perpetua replay`: what a persona thought, and what it would have thought otherwise."""
+
+from __future__ import annotations
+
+import click
+
+from libs.cli import options, output
+from libs.supervisor.data_dir import DataDir
+from libs.supervisor.text import plain
+
+
+@click.command()
+@click.argument("persona")
+@click.argument("number", metavar="N", type=click.IntRange(min=1))
+@click.option("--model", help="Another model: a name for an endpoint, a folder for ctranslate2.")
+@click.option("--temperature", type=click.FloatRange(0, 2))
+@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True))
+@click.option("--max-tokens", type=click.IntRange(min=1))
+@click.option("--repeat-penalty", type=click.FloatRange(0, 100, min_open=True))
+@click.option("--seed", type=click.IntRange(min=0))
+@click.option("--backend", type=click.Choice(["ctranslate2", "openai_compat"]), help="What is to think.")
+@click.option("--base-url", metavar="URL", help="Another OpenAI-compatible endpoint.")
+@options.data_dir
+@options.nats_url
+@options.as_json
+def replay(
+    persona: str,
+    number: int,
+    model: str | None,
+    temperature: float | None,
+    top_p: float | None,
+    max_tokens: int | None,
+    repeat_penalty: float | None,
+    seed: int | None,
+    backend: str | None,
+    base_url: str | None,
+    data_dir: DataDir,
+    nats_url: str | None,
+    as_json: bool,
+) -> None:
+    """Think thought N of a PERSONA again, with something changed, and show both answers.
+
+    What is not named stays as it was. Nothing of it is stored.
+    """
+    from libs.cli.replay import Changes, as_plain, broker_of, differences, fetch, think_again
+    from libs.cli.side_by_side import facts, print_both, said
+
+    changes = Changes(
+        backend=backend,
+        base_url=base_url,
+        model=model,
+        temperature=temperature,
+        top_p=top_p,
+        max_tokens=max_tokens,
+        repeat_penalty=repeat_penalty,
+        seed=seed,
+    )
+    capture = fetch(broker_of(data_dir, nats_url), persona, number)
+    replayed = think_again(capture, changes, data_dir)
+    changed = differences(capture.settings, replayed.settings)
+    if as_json:
+        return output.print_json(as_plain(capture, replayed, changed))
+    click.echo(
+        f"thought {number} of {persona} ({capture.phase}), {output.ago(capture.at)} by {capture.thinker}"
+    )
+    for name, (before, after) in changed.items():
+        click.echo(f"changed: {name.replace('_', ' ')} {_shown(before)} → {_shown(after)}")
+    if not changed:
+        click.echo("changed: nothing")
+    if replayed.settings.temperature > 0:
+        click.echo(
+            "Both were sampled, so they may differ without any change; --temperature 0 does not sample."
+        )
+    click.echo()
+    print_both(
+        (
+            f"captured: {facts(capture.settings, capture.answer)}",
+            f"replayed: {facts(replayed.settings, replayed.answer)}",
+        ),
+        (said(capture.answer), said(replayed.answer)),
+    )
+    return None
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else plain(str(value))
+
+
+COMMANDS = (replay,)

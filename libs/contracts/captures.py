@@ -1,0 +1,79 @@
+"""Captured thoughts [H18]: what a model was asked and how, and what it said; and their replay."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from libs.contracts.thoughts import Usage
+from libs.contracts.work import ContextLine
+
+
+class CapturedPrompt(Struct, frozen=True, kw_only=True):
+    """A prompt as the backend was given it; the model's own chat template shapes it from there [H14]."""
+
+    system: str
+    user: str
+
+
+class CapturedSettings(Struct, frozen=True, kw_only=True):
+    """What thought, and how it sampled."""
+
+    backend: str
+    """`ctranslate2` or `openai_compat`."""
+
+    model: str
+    """Name of the model, as events show it."""
+
+    endpoint: str | None
+    """The chat completions URL, without credentials; null for a model in the process."""
+
+    model_path: str | None
+    tokenizer_path: str | None
+    device: str | None
+    compute_type: str | None
+    temperature: float
+    top_p: float | None
+    max_tokens: int
+    repeat_penalty: float
+    repeat_last_n: int
+    seed: int
+    seed_given: bool
+    window: int
+    timeout_ms: int
+
+
+class CapturedAnswer(Struct, frozen=True, kw_only=True):
+    """What came of a prompt; `text` is null where nothing came, and `error` says why."""
+
+    text: str | None
+    model: str | None
+    finish_reason: str | None
+    usage: Usage | None
+    latency_ms: int
+    error: str | None
+
+
+class Capture(Struct, frozen=True, kw_only=True):
+    """One thought, as it was thought. A thought that was thought twice, after a crash, has its last form."""
+
+    persona_id: str
+    swarm_id: str | None
+    thought_count: int
+    phase: str
+    at: datetime
+    thinker: str
+    """The instance that thought it."""
+
+    prompt: CapturedPrompt
+    context: list[ContextLine]
+    settings: CapturedSettings
+    answer: CapturedAnswer
+
+
+class Replayed(Struct, frozen=True, kw_only=True):
+    """A captured prompt, answered again, perhaps by other means."""
+
+    settings: CapturedSettings
+    answer: CapturedAnswer

@@ -1,0 +1,39 @@
+"""Settings that a backend cannot honour: refused where the backend was named, said aloud where it was not."""
+
+from __future__ import annotations
+
+import structlog
+
+from libs.runtime.process import ConfigurationError
+from libs.settings.cognition import PREFIX, ThinkerSettings, cognition_reader, read_cognition
+from services.thinker.backends.base import Backend
+
+log = structlog.get_logger("settings")
+
+
+def check(settings: ThinkerSettings, backend: Backend) -> None:
+    """Say which settings the backend cannot honour.
+
+    Raises `ConfigurationError` for one that was given another value than its default, where the backend was
+    given by name too: both cannot be had.
+    """
+    ignores: tuple[str, ...] = getattr(backend, "ignores", ())
+    chosen = [name for name in ignores if _chosen(settings, name)]
+    if chosen and settings.backend != "auto":
+        raise ConfigurationError(
+            f"{', '.join(PREFIX + name for name in chosen)} cannot be honoured by {backend.description}; "
+            "unset it, or choose another backend"
+        )
+    if chosen:
+        log.warning(
+            "settings_ignored", settings=[PREFIX + name for name in chosen], backend=backend.description
+        )
+    if others := [PREFIX + name for name in ignores if name not in chosen]:
+        log.info("settings_not_honoured", settings=others)
+
+
+def _chosen(settings: ThinkerSettings, name: str) -> bool:
+    """Whether a setting has another value than its default."""
+    field = name.removeprefix("THINKER_").lower()
+    default = read_cognition(cognition_reader({})).thinker
+    return bool(getattr(settings, field) != getattr(default, field))

@@ -1,0 +1,1 @@
+"""The endpoint thinker, against real servers with real faults."""

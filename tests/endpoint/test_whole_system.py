@@ -1,0 +1,77 @@
+"""A dead endpoint and a slow one, as the user of `perpetua up` meets them: real processes, a real broker."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from bench.endpoint import measure
+from services.thinker.backends.breaker import FAILURES
+from tests.support.endpoint import endpoint
+from tests.support.eventually import eventually_sync
+from tests.support.swarm import Swarm, swarm
+
+
+def thinker(up: Swarm) -> dict[str, Any]:
+    return next(row for row in up.ps() if row["service"] == "thinker")
+
+
+def fetch(up: Swarm, path: str) -> str:
+    with urlopen(f"http://127.0.0.1:{thinker(up)['metrics_port']}{path}", timeout=5) as response:
+        return str(response.read().decode())
+
+
+def metric(up: Swarm, name: str, **labels: str) -> float:
+    families = text_string_to_metric_families(fetch(up, "/metrics"))
+    return sum(
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+
+
+@pytest.mark.fact("3.11")
+def test_a_dead_endpoint_is_said_once_costs_nothing_and_is_used_again_when_it_is_back() -> None:
+    with endpoint(lambda _: 503) as model:
+        settings = {"THINKER_BASE_URL": model.base_url, "LOOP_INTERVAL_MS": "100"}
+        with swarm("--quiet", settings=settings) as up:
+            up.until_output("endpoint_given_up")
+            trouble = f"the endpoint {model.base_url}/chat/completions is left alone: HTTP 503"
+            eventually_sync(lambda: trouble in str(thinker(up)["summary"]["troubles"]), 5)
+            shown = up.cli("ps").stdout
+            assert trouble in " ".join(shown.split()), shown
+            ready = json.loads(fetch(up, "/readyz"))
+            assert ready["ok"] is True, "it does what it can: declared fallbacks"
+            assert trouble in ready["boot"]["troubles"][0]
+
+            def fell_back() -> bool:
+                thoughts = [event["payload"] for event in up.events() if "thinking" in event["payload"]]
+                declared = [t for t in thoughts if t["error"] and trouble in t["error"]]
+                return len(declared) > 20 and all(t["source"] == "fallback" for t in thoughts)
+
+            eventually_sync(fell_back, 20, "declared fallbacks that name the cause")
+            probes = len(model.requests) - FAILURES
+            assert probes <= 5, "pauses of 1, 2, 4, 8 seconds"
+            assert metric(up, "perpetua_endpoint_circuit", perpetua_endpoint_circuit="closed") == 0
+            assert metric(up, "perpetua_endpoint_circuit_opened_total") >= 1
+            assert metric(up, "perpetua_endpoint_requests_total", outcome="server_error") >= FAILURES
+            assert metric(up, "perpetua_endpoint_requests_total", outcome="not_asked") > 20
+            model.reply = lambda _: "Well again."
+            up.until_output("endpoint_back")
+            assert sum("endpoint_given_up" in line for line in up.output) == 1
+            assert not any("thoughts_fail" in line and "left alone" in line for line in up.output)
+            eventually_sync(lambda: thinker(up)["summary"]["troubles"] == [], 5)
+            eventually_sync(lambda: "Well again." in str(up.events()[-3:]), 10)
+            assert metric(up, "perpetua_tokens_total", kind="completion") > 0
+
+
+def test_an_endpoint_is_asked_side_by_side_through_the_whole_system() -> None:
+    """The figure itself is `just bench-endpoint`'s; a busy machine reaches this much."""
+    found = measure(personas=128, latency_ms=50.0, interval_ms=100, seconds=4.0)
+    assert found["thoughts without a model"] == 0
+    assert found["ratio"] >= 20, found

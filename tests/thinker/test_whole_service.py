@@ -1,0 +1,149 @@
+"""What the swarm thinks in batches is what the model says to each prompt alone, token for token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import msgspec
+import nats
+import pytest
+
+from libs.cognition.context import context_line
+from libs.cognition.text import THINKING_CHARS, trim
+from libs.contracts import streams
+from libs.contracts.thoughts import EventType
+from libs.contracts.work import WorkItem
+from services.thinker.budget import fit
+from tests.support.eventually import eventually, eventually_sync
+from tests.support.swarm import Swarm, swarm
+from tests.thinker.models import backend_of, sentence
+from tests.unit.make import item
+
+PERSONAS = 64
+
+
+@pytest.mark.parametrize("static", ["true", "false"])
+async def test_thoughts_of_a_mixed_batch_are_those_of_one_prompt_at_a_time(tiny: Path, static: str) -> None:
+    """Real processes, real broker; 64 personas of charters of 1 to 64 words are ticked at once."""
+    settings = thinker_of(tiny, CT2_STATIC_PROMPT=static)
+    settings |= {"AUTO_START": "false", "LOOP_INTERVAL_MS": "600000"}
+    with swarm(settings=settings) as running:
+        for number in range(PERSONAS):
+            body = {"persona_id": f"p{number}", "name": f"n{number}", "role": "observer"}
+            running.post("/v1/swarm/personas", body | {"charter": sentence(number + 1, number)})
+        running.post("/v1/cognition/start")
+        eventually_sync(lambda: status_of(running) >= PERSONAS, 60, "a thought of everybody")
+        stream = await raw_events(running.nats_url, 2 * PERSONAS)
+        batches = metric(running, "perpetua_batch_rows_count")
+        environment = environment_of(running.pid("thinker"))
+    spawned = {event["persona_id"]: raw for raw, event in stream if event["event_type"] == "persona_spawned"}
+    thoughts = {
+        event["persona_id"]: event["payload"]
+        for _, event in stream
+        if event["event_type"] == EventType.THOUGHT_GENERATED
+    }
+    assert len(thoughts) == PERSONAS
+    assert 2 <= batches < PERSONAS, "thoughts went in batches"
+    assert "MALLOC_ARENA_MAX=1" in environment, "the allocator is set before the process starts"
+    async with backend_of(tiny) as (backend, loaded):
+        alone = {}
+        for number in range(PERSONAS):
+            name = f"p{number}"
+            asked = persona(number, spawned[name])
+            tokens = backend.tokens(fit(asked, backend.budget, backend.count).prompt)
+            (result,) = loaded.generator.generate_batch(
+                [tokens],
+                max_length=16,
+                sampling_topk=1,
+                repetition_penalty=1.1,
+                include_prompt_in_result=False,
+            )
+            alone[name] = result.sequences_ids[0]
+    for name, ids in alone.items():
+        assert thoughts[name]["source"] == "model"
+        assert thoughts[name]["thinking"] == trim(loaded.chat.text(ids), THINKING_CHARS)
+        assert thoughts[name]["usage"]["completion_tokens"] == len(ids)
+    assert len({thought["thinking"] for thought in thoughts.values()}) > PERSONAS // 2
+
+
+def persona(number: int, spawned: bytes) -> WorkItem:
+    """What the scheduler made of a persona for its first thought."""
+    return msgspec.structs.replace(
+        item(f"p{number}", 1, [context_line(spawned)]),
+        name=f"n{number}",
+        charter=sentence(number + 1, number),
+    )
+
+
+def status_of(running: Swarm) -> int:
+    """How many thoughts the stream holds."""
+    return sum("thinking" in event["payload"] for event in running.events())
+
+
+def environment_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/environ").read_text().split("\0")
+
+
+def metric(running: Swarm, name: str) -> float:
+    """A metric of the thinker."""
+    row = next(row for row in running.ps() if row["service"] == "thinker")
+    with urlopen(f"http://127.0.0.1:{row['metrics_port']}/metrics", timeout=5) as response:
+        lines = response.read().decode().splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith(f"{name} ")))
+
+
+def thinker_of(tiny: Path, **settings: str) -> dict[str, str]:
+    """Settings of a swarm that thinks with the tiny model."""
+    chosen = {"TEMPERATURE": "0", "MAX_TOKENS": "16", "CT2_COMPUTE_TYPE": "float32", "TIMEOUT_MS": "60000"}
+    chosen |= {"BACKEND": "ctranslate2", "CT2_MODEL_PATH": str(tiny)} | settings
+    return {f"THINKER_{name}": value for name, value in chosen.items()}
+
+
+def test_what_a_small_window_has_no_room_for_is_left_out_counted_and_said(tiny: Path) -> None:
+    """[H11, H12] The tiny model's tokens are few letters long, so that 1 200 of them are soon full."""
+    settings = thinker_of(tiny, CONTEXT_WINDOW="1200") | {"LOOP_INTERVAL_MS": "100"}
+    with swarm(settings=settings) as running:
+        body = {"persona_id": "long", "name": "n", "role": "observer", "charter": sentence(1000, 1)[:8000]}
+        running.post("/v1/swarm/personas", body)
+
+        def told() -> bool:
+            payloads = [event["payload"] for event in running.events() if "thinking" in event["payload"]]
+            dropped = [p for p in payloads if p["persona"]["id"] == "root-thinker" and "context_dropped" in p]
+            trimmed = [p for p in payloads if p["persona"]["id"] == "long" and "charter_trimmed" in p]
+            assert all(p["source"] == "model" for p in payloads), payloads
+            return bool(dropped and trimmed and dropped[-1]["context_dropped"] <= 8)
+
+        eventually_sync(told, 40, "a thought with context left out, and one with its charter trimmed")
+        first = next(e["payload"] for e in running.events() if "thinking" in e["payload"])
+        assert "context_dropped" not in first, "with nothing left out the keys are the reference's"
+        assert metric(running, "perpetua_context_dropped_total") >= 1
+        assert metric(running, "perpetua_charters_trimmed_total") >= 1
+
+
+def test_a_setting_that_the_named_backend_cannot_honour_stops_the_thinker_with_one_line(tiny: Path) -> None:
+    with swarm(settings=thinker_of(tiny, REPEAT_LAST_N="8")) as running:
+        said = running.until_output("cannot be honoured")
+        assert "CODETETHER_COGNITION_THINKER_REPEAT_LAST_N cannot be honoured by tiny-float32" in said
+        assert "thinker" not in {row["service"] for row in running.ps()}
+
+
+async def raw_events(url: str, least: int) -> list[tuple[bytes, dict[str, Any]]]:
+    """Every event of the stream in its final bytes, and decoded."""
+    found: list[tuple[bytes, dict[str, Any]]] = []
+    client = await nats.connect(url)
+    try:
+        subscription = await client.jetstream().subscribe(
+            "perpetua.events.>", stream=streams.EVENTS, ordered_consumer=True
+        )
+
+        async def take() -> bool:
+            message = await subscription.next_msg(timeout=5)
+            found.append((message.data, msgspec.json.decode(message.data)))
+            return len(found) >= least
+
+        await eventually(take, 30, "the events")
+    finally:
+        await client.close()
+    return found
