@@ -61,10 +61,12 @@ def batcher_of(
     *,
     spread: int = ANY,
     tokens: int = ANY,
+    scores: int = ANY * ANY,
     added: int = 0,
     timeout_s: float = NEVER,
 ) -> Batcher:
-    return Batcher(run, Limits(rows=size, tokens=tokens, spread=spread, added=added), workers, timeout_s)
+    limits = Limits(rows=size, tokens=tokens, scores=scores, spread=spread, added=added)
+    return Batcher(run, limits, workers, timeout_s)
 
 
 def ask(batcher: Batcher, *lengths: int) -> list[asyncio.Task[Answer]]:
@@ -109,6 +111,15 @@ async def test_lengths_that_differ_by_more_than_the_spread_share_no_batch() -> N
     batcher = batcher_of(model.run, 16, spread=0)
     await asyncio.gather(*ask(batcher, 64, 128, 64, 64, 192, 128))
     assert sorted(model.batches) == [[64, 64, 64], [128, 128], [192]]
+
+
+async def test_long_prompts_share_a_batch_with_few_and_one_always_goes() -> None:
+    """Attention's scores grow with the square of a prompt."""
+    model = Model()
+    model.go.set()
+    batcher = batcher_of(model.run, 8, scores=4 * 10**2, spread=0)
+    await asyncio.gather(*ask(batcher, *[10] * 5, 30, 30))
+    assert model.batches == [[10] * 4, [10], [30], [30]]
 
 
 async def test_a_batch_is_bounded_by_its_padded_tokens_but_one_row_always_goes() -> None:

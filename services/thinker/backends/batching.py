@@ -39,6 +39,10 @@ class Limits(Struct, frozen=True, kw_only=True):
     tokens: int
     """Rows times the longest row, with all that is added to a prompt; one row alone may be longer."""
 
+    scores: int
+    """Rows times the square of the longest prompt: each head of the model keeps a score for each pair of its
+    tokens, all at once. One row alone may have more."""
+
     spread: int = 0
     """The most by which lengths of one batch may differ, in tokens."""
 
@@ -153,7 +157,7 @@ class Batcher:
         near = [row for row in alive if abs(len(row.tokens) - anchor) <= self._limits.spread]
         near.sort(key=lambda row: abs(len(row.tokens) - anchor))
         share = max(_WHOLE, ceil(len(alive) / self._workers))
-        batch = self._within_tokens(near[: min(self.limit, share)])
+        batch = self._within_memory(near[: min(self.limit, share)])
         for row in batch:
             row.taken = True
         self._waiting = [row for row in alive if not row.taken]
@@ -161,11 +165,12 @@ class Batcher:
         self.telemetry.taken(BatchTaken([now - row.came for row in batch], self.limit))
         return batch
 
-    def _within_tokens(self, rows: list[Row]) -> list[Row]:
-        longest = 0
+    def _within_memory(self, rows: list[Row]) -> list[Row]:
+        limits, longest = self._limits, 0
         for count, row in enumerate(rows):
-            longest = max(longest, len(row.tokens) + self._limits.added)
-            if count and (count + 1) * longest > self._limits.tokens:
+            longest = max(longest, len(row.tokens))
+            tokens, scores = (count + 1) * (longest + limits.added), (count + 1) * longest**2
+            if count and (tokens > limits.tokens or scores > limits.scores):
                 return rows[:count]
         return rows
 

@@ -179,7 +179,11 @@ class CTranslate2:
 def _limits(loaded: Loaded, penalty: float) -> Limits:
     rows, asked = loaded.device.batch, loaded.budget.asked
     return Limits(
-        rows=rows, tokens=rows * TOKENS_A_ROW, spread=0 if penalty != 1 else int(asked * _MIXED), added=asked
+        rows=rows,
+        tokens=rows * TOKENS_A_ROW,
+        scores=loaded.device.long_rows * TOKENS_A_ROW**2,
+        spread=0 if penalty != 1 else int(asked * _MIXED),
+        added=asked,
     )
 
 

@@ -20,6 +20,10 @@ CPU_BATCH = 16
 GPU_BATCH = 64
 """Rows; decoding on a GPU gains little beyond, by the roofline, and pays with every thought's latency."""
 
+CPU_LONG_ROWS = 4
+"""Rows of a batch whose prompts have `TOKENS_A_ROW` tokens. Each costs 4 MiB a head of the model, and copies:
+16 of them would take gigabytes of a laptop's memory, where batches of 4 cost a tenth more time."""
+
 TOKENS_A_ROW = 1024
 """What a row of a full batch may have on average, prompt and answer; longer ones make smaller batches."""
 
@@ -41,6 +45,10 @@ class Device(Struct, frozen=True, kw_only=True):
     """Threads of one batch; 0: as CTranslate2 thinks best."""
 
     batch: int
+    """Rows of a batch at most."""
+
+    long_rows: int
+    """Rows of a batch at most where prompts are of `TOKENS_A_ROW` tokens; others count by the square."""
 
 
 def choose_device(settings: ThinkerSettings, ctranslate2: Any) -> Device:
@@ -52,10 +60,11 @@ def choose_device(settings: ThinkerSettings, ctranslate2: Any) -> Device:
             f"({gpus} found); use `auto` or `cpu`"
         )
     if settings.device == "cpu" or not gpus:
-        return Device(name="cpu", index=0, workers=cores(), threads=1, batch=settings.batch_size or CPU_BATCH)
-    return Device(
-        name="cuda", index=settings.device_index, workers=1, threads=0, batch=settings.batch_size or GPU_BATCH
-    )
+        rows = settings.batch_size or CPU_BATCH
+        long_rows = min(rows, CPU_LONG_ROWS)
+        return Device(name="cpu", index=0, workers=cores(), threads=1, batch=rows, long_rows=long_rows)
+    rows = settings.batch_size or GPU_BATCH
+    return Device(name="cuda", index=settings.device_index, workers=1, threads=0, batch=rows, long_rows=rows)
 
 
 def prepare(settings: ThinkerSettings) -> None:
