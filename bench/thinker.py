@@ -6,7 +6,7 @@
 The models have random weights of real shapes, made on the spot: speed does not depend on what weights say,
 and every answer has exactly N tokens. Everybody's prompt is there at once, as after a tick; p50 and p95 are
 from then to the answer, but of one at a time they are those of a single call. Nothing is downloaded. On a GPU
-it is the same command, after `pip install 'perpetua[gpu]'`.
+it is the same command, after `.venv/bin/uv pip install '.[gpu]'`.
 """
 
 from __future__ import annotations
