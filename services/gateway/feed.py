@@ -124,7 +124,8 @@ class Feed:
         if not frames:
             await asyncio.sleep(_READ_RETRY_S)
             return b"", cursor
-        missing = frames[0].sequence - cursor - 1
+        # Behind 0 stands whatever is the oldest by now: nobody has missed what was before it.
+        missing = frames[0].sequence - cursor - 1 if cursor else 0
         before = lag(missing, frames[0].sequence - 1) if missing else b""
         return before + b"".join(f.data for f in frames), frames[-1].sequence
 

@@ -27,8 +27,8 @@ def beginning(wanted: str | None, there: Held) -> tuple[int, str | None]:
     sequence = int(text)
     if sequence > there.last:
         return there.last, f"no event has the id {sequence} yet; live from here"
-    if sequence == 0:
-        return there.first - 1, None
+    if sequence == 0 and there.first > there.last:
+        return there.last, None
     return sequence, None
 
 

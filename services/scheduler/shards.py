@@ -11,6 +11,7 @@ import structlog
 
 from libs.bus.connection import Bus
 from libs.bus.errors import ApiRefused, NoAnswer
+from libs.bus.patience import until_answered
 from libs.bus.presence import Peers, chosen
 from libs.bus.read import subject_counts
 from libs.cognition.context import Recent, recent, restored
@@ -105,8 +106,12 @@ class Shards:
         while True:
             await asyncio.sleep(_TIDY_S)
             try:
-                held = await subject_counts(self._bus, streams.JOURNAL, subjects.JOURNAL)
-            except (NoAnswer, ApiRefused) as error:
+                held = await until_answered(
+                    self._bus,
+                    "reading how full the journal is",
+                    lambda: subject_counts(self._bus, streams.JOURNAL, subjects.JOURNAL),
+                )
+            except ApiRefused as error:
                 log.warning("not_tidied", error=str(error))
                 continue
             for owner in list(self.live.values()):

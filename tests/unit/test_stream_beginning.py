@@ -18,8 +18,8 @@ HELD = Held(first=11, last=30)
     ("wanted", "after"),
     [
         (None, 30),  # the next event
-        ("0", 10),  # the oldest held
-        ("000", 10),
+        ("0", 0),  # the oldest held
+        ("000", 0),
         ("10", 10),
         ("15", 15),
         (" 15 ", 15),

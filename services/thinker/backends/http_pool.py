@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from msgspec import Struct
@@ -74,6 +75,7 @@ class Pool:
                 raise ValueError(f"{name} holds characters that cannot be sent in a header")
         self._url = URL(url)
         self._tls = ssl.create_default_context() if self._url.scheme == "https" else True
+        self._proxy = _proxy_of(self._url)
         self._place = f"{self._url.host}:{self._url.port}"
         self._headers = MappingProxyType(dict(headers))
         self._most = most
@@ -119,9 +121,15 @@ class Pool:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
                 max_line_size=HEADER_BYTES,
                 max_field_size=HEADER_BYTES,
-                trust_env=True,
+                proxy=self._proxy,
             )
         return self._session
+
+
+def _proxy_of(url: URL) -> str | None:
+    """Return the environment's proxy for a URL. Looked up once: aiohttp would look with every request."""
+    host = url.host or ""
+    return None if proxy_bypass(host) else getproxies().get(url.scheme)
 
 
 def _reason(error: aiohttp.ClientConnectionError) -> str:
