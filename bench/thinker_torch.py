@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bench.thinker_setup import SHAPES, Setup
-from libs.models.architecture import Architecture, Rope
-from libs.models.tiny import RandomWeights, Shape
+from libs.models.tiny import RandomWeights, architecture_of
 from services.thinker.backends.chat import ChatTokenizer
 from services.thinker.prompt import Prompt
 
@@ -60,25 +59,8 @@ def load_torch(setup: Setup) -> Torch:
         tie_word_embeddings=True,
     )
     model: Any = Qwen2ForCausalLM(made)
-    weights = RandomWeights(_architecture(shape, rows), 0, biases=True)
+    weights = RandomWeights(architecture_of(shape, rows), 0, biases=True)
     state = {name: torch.from_numpy(weights[name].numpy()) for name in weights.names()}
     model.load_state_dict(state, strict=False)
     dtype = getattr(torch, _TYPES.get(setup.compute_type, "float32"))
     return Torch(model.to(device=setup.device, dtype=dtype).eval(), chat, setup, 0)
-
-
-def _architecture(shape: Shape, rows: int) -> Architecture:
-    return Architecture(
-        family="qwen2",
-        layers=shape.layers,
-        hidden=shape.hidden,
-        feed_forward=shape.feed_forward,
-        heads=shape.heads,
-        kv_heads=shape.kv_heads,
-        head_dim=shape.hidden // shape.heads,
-        vocabulary=rows,
-        tied=True,
-        epsilon=1e-6,
-        rope=Rope(theta=1e6),
-        window=32_768,
-    )

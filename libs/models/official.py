@@ -37,7 +37,7 @@ def convert_officially(source: Path, target: Path, compute_type: str) -> None:
         TransformersConverter(str(source), low_cpu_mem_usage=True).convert(
             str(target), quantization=compute_type
         )
-    except (ValueError, NotImplementedError, AttributeError, KeyError, TypeError, RuntimeError) as error:
+    except (ValueError, AttributeError, KeyError, TypeError, RuntimeError) as error:
         first = next(iter(str(error).splitlines()), type(error).__name__).partition(" (")[0]
         raise NotCovered(
             f"CTranslate2's converter cannot convert this model: {first}. Covered: {COVERED}"

@@ -66,7 +66,7 @@ def build(
     The tokenizer learns at most so many pieces, from the corpus.
     """
     made = tokenizer(pieces, corpus)
-    architecture = _architecture(shape, shape.vocabulary or len(made))
+    architecture = architecture_of(shape, shape.vocabulary or len(made))
     spec = build_spec(architecture, RandomWeights(architecture, seed, biases=True))
     name_tokens(spec, made, architecture.vocabulary)
     spec.config.unk_token = made.pad_token
@@ -152,7 +152,8 @@ def tensor_shapes(architecture: Architecture, *, biases: bool) -> dict[str, tupl
     return shapes
 
 
-def _architecture(shape: Shape, vocabulary: int) -> Architecture:
+def architecture_of(shape: Shape, vocabulary: int) -> Architecture:
+    """Return the Qwen2 architecture of a shape."""
     return Architecture(
         family="qwen2",
         layers=shape.layers,
