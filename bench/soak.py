@@ -13,15 +13,18 @@ import asyncio
 import json
 import statistics
 import sys
+import threading
 import time
+from collections import Counter
 from typing import Any
 
 import nats
 import psutil
+from nats.aio.msg import Msg
 from nats.js.api import ConsumerInfo
 
 from bench.metrics import metric
-from libs.contracts import streams
+from libs.contracts import streams, subjects
 from tests.support.swarm import Swarm, swarm
 
 EVERY_S = 5.0
@@ -55,6 +58,13 @@ def populate(up: Swarm, personas: int) -> None:
 
 def soak(up: Swarm, seconds: float) -> dict[str, Any]:
     """Let it think; return memory by thirds and what went wrong."""
+    with Failures(up.nats_url) as failures:
+        found = watch(up, seconds)
+    return found | {"reasons of fallbacks": dict(failures.reasons)}
+
+
+def watch(up: Swarm, seconds: float) -> dict[str, Any]:
+    """Sample memory for so long; return it by thirds, and what the processes counted."""
     pids = {row["service"]: int(row["pid"]) for row in up.ps()}
     processes = {service: psutil.Process(pids[service]) for service in SERVICES}
     samples: dict[str, list[float]] = {service: [] for service in SERVICES}
@@ -68,6 +78,35 @@ def soak(up: Swarm, seconds: float) -> dict[str, Any]:
             print(f"{left} min left, thinker {samples['thinker'][-1]:.0f} MiB", file=sys.stderr, flush=True)
         time.sleep(EVERY_S)
     return memory(samples) | thoughts(up, pids) | {"work delivered again": redelivered(up)}
+
+
+class Failures:
+    """Counts the errors of fallback thoughts, as a subscriber sees them, while the context is open."""
+
+    def __init__(self, nats_url: str) -> None:
+        self.reasons: Counter[str] = Counter()
+        self._nats_url = nats_url
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._listen()), daemon=True)
+
+    def __enter__(self) -> Failures:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    async def _listen(self) -> None:
+        client = await nats.connect(self._nats_url)
+        await client.subscribe(subjects.EVENTS, cb=self._note)
+        await asyncio.to_thread(self._over.wait)
+        await client.close()
+
+    async def _note(self, message: Msg) -> None:
+        payload = json.loads(message.data)["payload"]
+        if payload.get("source") == "fallback" and "latency_ms" in payload:
+            self.reasons[str(payload.get("error"))] += 1
 
 
 def memory(samples: dict[str, list[float]]) -> dict[str, Any]:

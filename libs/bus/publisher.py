@@ -101,6 +101,15 @@ class Publisher:
             raise
         return future
 
+    async def post(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> None:
+        """Publish without an ack: for messages of which a later one's ack is proof.
+
+        Raises `OutcomeUnknown` while the connection is lost.
+        """
+        if not self._client.is_connected:
+            raise OutcomeUnknown(subject, "the broker is away")
+        await self._client.publish(subject, data, headers=dict(headers) if headers else None)
+
     async def publish(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> int:
         """Publish and return the sequence under which the message is stored.
 

@@ -6,7 +6,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 
@@ -125,14 +124,15 @@ class LoopStoppedPayload(Struct, frozen=True, kw_only=True):
 
 
 class Event(Struct, frozen=True, kw_only=True):
-    """A `ThoughtEvent` being made, its payload already in final bytes."""
+    """A `ThoughtEvent` being made."""
 
     id: str
     event_type: EventType
     persona_id: str | None
     swarm_id: str | None
     timestamp: datetime
-    payload: msgspec.Raw
+    payload: Any
+    """One of the payloads above."""
 
 
 class ThoughtEvent(Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ Exit status: 0 after a drain, 78 (EX_CONFIG) when the configuration is wrong, 1 
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import platform
 import secrets
@@ -40,6 +41,7 @@ from libs.settings.reader import EX_CONFIG, SettingError
 log = structlog.get_logger("process")
 
 _BEAT_S = 1.0
+_COLLECT_AFTER = 50_000
 
 
 class ConfigurationError(Exception):
@@ -135,6 +137,7 @@ def main(service: str, lifespan: Lifespan, env: Mapping[str, str] | None = None)
     except SettingError as error:
         print(f"{service}: {error}", file=sys.stderr)  # noqa: T201 - logs are not configured yet
         sys.exit(EX_CONFIG)
+    _collect_garbage_seldom()
     logs.configure(
         log_format=settings.log_format, level=settings.log_level, service=service, instance=settings.instance
     )
@@ -254,6 +257,16 @@ async def _beat(health: Health) -> None:
 
 async def _until_lost(bus: Bus) -> None:
     await bus.lost
+
+
+def _collect_garbage_seldom() -> None:
+    """Look for cyclic garbage less often, and not among what was imported.
+
+    Messages are trees, which need no collector; looking through them all took a fifth of a busy process's
+    time.
+    """
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 20, 50)
 
 
 def own_version() -> str:

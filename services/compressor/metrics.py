@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter as Counts
+from collections.abc import Iterable
+
 from prometheus_client import Counter, Gauge
 
 from libs.contracts import streams
@@ -31,11 +34,13 @@ class CompressorMetrics:
             "perpetua_publishing", "1 while this compressor publishes, 0 on standby.", registry=registry
         )
 
-    def stored(self, publication: Publication) -> None:
-        """Count a message that is stored."""
-        if publication.stream == streams.EVENTS:
-            self._events.labels(publication.event_type).inc()
-        elif publication.stream == streams.SNAPSHOTS:
-            self._snapshots.inc()
-        else:
-            self._proposals.inc()
+    def stored(self, publications: Iterable[Publication]) -> None:
+        """Count messages that are stored."""
+        counts = Counts((publication.stream, publication.event_type) for publication in publications)
+        for (stream, event_type), count in counts.items():
+            if stream == streams.EVENTS:
+                self._events.labels(event_type).inc(count)
+            elif stream == streams.SNAPSHOTS:
+                self._snapshots.inc(count)
+            else:
+                self._proposals.inc(count)

@@ -2,13 +2,15 @@
 
 A message of the stream names its place in the journal. Whoever writes next reads the last one and goes on
 behind its place, so that nothing is published twice or left out, whoever died when.
+
+Since each message expects the one before it, what is acknowledged proves all that was sent before. So only
+the last message of a batch asks for an acknowledgement, which about halves the cost of each event.
 """
 
 from __future__ import annotations
 
 import asyncio
-
-import msgspec
+from collections.abc import Sequence
 
 from libs.bus.connection import Bus
 from libs.bus.errors import OutcomeUnknown
@@ -16,6 +18,10 @@ from libs.bus.publisher import EXPECTED_LAST_SEQUENCE
 from libs.bus.read import Stored, last_of, stream_state
 from libs.contracts.place import Place, format_place, parse_place
 from libs.contracts.streams import PLACE
+from services.compressor.folding import Publication
+
+_UNPROVEN = 4096
+"""So many messages may be sent and not acknowledged yet, a batch more or less."""
 
 _ANY = "*.>"
 """Every subject. For `>` the broker finds nothing where the message under the last sequence is deleted."""
@@ -34,6 +40,8 @@ class PublicStream:
 
         self._bus = bus
         self._broken: OutcomeUnknown | None = None
+        self._unproven = 0
+        self._proven = asyncio.Event()
 
     async def open(self) -> None:
         """Learn the stream's end from its leader.
@@ -49,28 +57,58 @@ class PublicStream:
             if last is not None and last != before:
                 end = last.sequence
         self._broken = None
+        self._unproven = 0
+        self._proven = asyncio.Event()
         self.sequence = end
         self.place = parse_place(last.headers[PLACE]) if last is not None else (0, 0)
 
     async def _last(self) -> Stored | None:
         return await last_of(self._bus, self.name, _ANY)
 
-    async def send(self, place: Place, subject: str, data: bytes | msgspec.Raw) -> asyncio.Future[int] | None:
-        """Publish behind the stream's end and return the future of its ack; None where it stands there.
+    def missing(self, publications: Sequence[Publication]) -> list[Publication]:
+        """Return those that do not stand in the stream yet. They come in the order of their places."""
+        return [publication for publication in publications if publication.place > self.place]
+
+    async def send(self, publications: Sequence[Publication]) -> asyncio.Future[int]:
+        """Publish messages behind the stream's end; the future is the last one's, and proves all of them.
 
         Raises `OutcomeUnknown` where a message could not be sent, and from then on until opened again: what
         follows it must not take its place.
         """
-        if place <= self.place:
-            return None
+        while self._unproven > _UNPROVEN:
+            self._proven.clear()
+            await self._proven.wait()
         if self._broken is not None:
             raise self._broken
-        headers = {EXPECTED_LAST_SEQUENCE: str(self.sequence), PLACE: format_place(place)}
+        publisher = self._bus.publisher
         try:
-            future = await self._bus.publisher.send(subject, bytes(data), headers)
+            for publication in publications[:-1]:
+                await publisher.post(publication.subject, bytes(publication.data), self._headers(publication))
+                self._sent(publication)
+            last = publications[-1]
+            future = await publisher.send(last.subject, bytes(last.data), self._headers(last))
         except OutcomeUnknown as error:
             self._broken = error
             raise
-        self.sequence += 1
-        self.place = place
+        self._sent(last)
+        self._count(len(publications), future)
         return future
+
+    def _headers(self, publication: Publication) -> dict[str, str]:
+        return {EXPECTED_LAST_SEQUENCE: str(self.sequence), PLACE: format_place(publication.place)}
+
+    def _sent(self, publication: Publication) -> None:
+        self.sequence += 1
+        self.place = publication.place
+
+    def _count(self, messages: int, future: asyncio.Future[int]) -> None:
+        """Count messages until they are proven, or the stream is opened again."""
+        self._unproven += messages
+        proven = self._proven
+
+        def settled(_: asyncio.Future[int]) -> None:
+            if proven is self._proven:
+                self._unproven -= messages
+                proven.set()
+
+        future.add_done_callback(settled)

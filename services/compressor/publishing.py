@@ -43,6 +43,7 @@ class Publishing:
     """Publishes while this compressor is in charge; begins anew behind the streams' ends after any fault.
 
     A refused or unknown publish ends the session: what came after it in the pipeline was refused with it.
+    Of a record's events, and of its snapshots, only the last is acknowledged, and proves the others.
     """
 
     def __init__(self, bus: Bus, in_charge: Callable[[], bool], metrics: CompressorMetrics) -> None:
@@ -110,10 +111,15 @@ class Publishing:
     async def _publish(self, record: PublicRecord, message: StreamMessage) -> None:
         self._check_number(record, message.subject, message.sequence)
         wanted = publications(record, message.sequence)
-        self._progress.begin(message.sequence, len(wanted) + 1)
+        chained = [(stream, _of(wanted, stream.name)) for stream in (self._events, self._snapshots)]
+        proposals = _of(wanted, streams.PROPOSALS)
+        self._progress.begin(message.sequence, len(chained) + len(proposals) + 1)
         try:
-            for publication in wanted:
-                await self._send(publication, message.sequence)
+            for stream, part in chained:
+                await self._send(stream, part, message.sequence)
+            for proposal in proposals:
+                future = await self._bus.publisher.send(proposal.subject, bytes(proposal.data))
+                self._when_stored(future, [proposal], message.sequence)
         except OutcomeUnknown as error:
             _fail(self._failed, error)
         else:
@@ -131,22 +137,15 @@ class Publishing:
             raise JournalHole(subject, before + 1, record.number)
         self._numbers[subject] = record.number
 
-    async def _send(self, publication: Publication, sequence: int) -> None:
-        stream, place, subject, data = (
-            publication.stream,
-            publication.place,
-            publication.subject,
-            publication.data,
-        )
-        if stream == streams.PROPOSALS:
-            future = await self._bus.publisher.send(subject, bytes(data))
-        else:
-            target = self._events if stream == streams.EVENTS else self._snapshots
-            sent = await target.send(place, subject, data)
-            if sent is None:
-                self._progress.stored(sequence)
-                return
-            future = sent
+    async def _send(self, stream: PublicStream, wanted: list[Publication], sequence: int) -> None:
+        missing = stream.missing(wanted)
+        if not missing:
+            self._progress.stored(sequence)
+            return
+        self._when_stored(await stream.send(missing), missing, sequence)
+
+    def _when_stored(self, future: asyncio.Future[int], sent: list[Publication], sequence: int) -> None:
+        """Count what was sent once it is acknowledged; end the session where it is refused."""
         progress, failed = self._progress, self._failed
 
         def settled(done: asyncio.Future[int]) -> None:
@@ -155,7 +154,7 @@ class Publishing:
             if (error := done.exception()) is not None:
                 _fail(failed, error)
             else:
-                self._metrics.stored(publication)
+                self._metrics.stored(sent)
                 progress.stored(sequence)
 
         future.add_done_callback(settled)
@@ -173,6 +172,10 @@ class Publishing:
                 self._metrics.position.set(position)
                 await self._bus.note(subjects.POSITION, Position(sequence=position))
             await asyncio.sleep(_SAY_S)
+
+
+def _of(wanted: list[Publication], stream: str) -> list[Publication]:
+    return [publication for publication in wanted if publication.stream == stream]
 
 
 def _fail(session: asyncio.Future[None] | None, error: BaseException) -> None:

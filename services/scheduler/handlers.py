@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import msgspec
 
 from libs.bus.endpoints import Request
 from libs.bus.loop import Postpone
-from libs.cognition.compose import compose, failed
 from libs.contracts.journal import ThoughtEntry
-from libs.contracts.limits import EVENT_BYTES, THOUGHT_BYTES
 from libs.contracts.work import (
     CountersQuery,
     CountersReply,
@@ -22,9 +19,8 @@ from libs.contracts.work import (
     Settled,
     StillThinking,
 )
-from services.scheduler.dispatches import Dispatches
 from services.scheduler.metrics import SchedulerMetrics
-from services.scheduler.owner import Fenced, ShardOwner, fits
+from services.scheduler.owner import Fenced, ShardOwner
 
 _encode = msgspec.json.Encoder().encode
 
@@ -70,7 +66,7 @@ class Handlers:
 
     async def _settle(self, thoughts: list[ThoughtEntry]) -> Settled:
         try:
-            settled = await self._owner.submit([_bounded(self._owner.dispatches, t) for t in thoughts])
+            settled = await self._owner.submit(thoughts)
         except Fenced as error:
             raise Postpone(str(error)) from error
         self._metrics.stored.inc(settled.stored)
@@ -80,17 +76,6 @@ class Handlers:
     async def counters(self, message: CountersQuery, _: Request) -> bytes:
         """Show counters of personas."""
         return _encode(CountersReply(counters=self._owner.ledger.counters(message.persona_ids)))
-
-
-def _bounded(dispatches: Dispatches, thought: ThoughtEntry) -> ThoughtEntry:
-    """Return the thought, or its declared fallback where it is larger than a thought may be."""
-    if fits(thought):
-        return thought
-    item = dispatches.item(thought.persona_id)
-    if item is None:
-        return thought
-    error = f"the thought weighs more than {THOUGHT_BYTES} bytes, or an event of it more than {EVENT_BYTES}"
-    return compose(item, thought.run, failed(error), datetime.now(UTC))
 
 
 def _now() -> float:

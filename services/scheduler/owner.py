@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import structlog
+from msgspec import structs
 
 from libs.bus.connection import Bus
 from libs.bus.errors import BusError, NoAnswer
+from libs.cognition.compose import compose, failed
 from libs.contracts import subjects
 from libs.contracts.journal import ShardRecord, ThoughtEntry
 from libs.contracts.limits import EVENT_BYTES, JOURNAL_DEPTH, RECORD_BYTES, THOUGHT_BYTES
@@ -37,6 +40,9 @@ _ENTRY_OVERHEAD = 256
 _HEADROOM = 8 * 1024
 _EVENT_HEADROOM = 2 * 1024
 """For an event's subject and headers, which its stream counts as well."""
+
+
+_TOO_LARGE = f"the thought weighs more than {THOUGHT_BYTES} bytes, or an event of it more than {EVENT_BYTES}"
 
 
 class Fenced(BusError):
@@ -131,9 +137,18 @@ class ShardOwner:
         if self._closing or self._ended:
             raise Fenced(self.shard, "its next owner")
         future: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Submission(thoughts, future))
+        self._waiting.append(_Submission([self._bounded(thought) for thought in thoughts], future))
         self._wake.set()
         return await future
+
+    def _bounded(self, thought: ThoughtEntry) -> ThoughtEntry:
+        """Return the thought, or its declared fallback where it is larger than a thought may be."""
+        if fits(thought):
+            return thought
+        item = self.dispatches.item(thought.persona_id)
+        if item is None:
+            return structs.replace(thought, thought_count=0)  # of nothing that we know: stale, as any other
+        return compose(item, thought.run, failed(_TOO_LARGE), datetime.now(UTC))
 
     async def halt(self, run: int) -> None:
         """Refuse thoughts of a run from here on. Raises `Fenced` where this process gives the shard up."""
@@ -234,7 +249,7 @@ class ShardOwner:
         return list(admitted.values())
 
     def _admits(self, thought: ThoughtEntry) -> bool:
-        return self.ledger.admits(thought) and not self._is_reaped(thought.persona_id) and fits(thought)
+        return self.ledger.admits(thought) and not self._is_reaped(thought.persona_id)
 
     async def _append_thoughts(self, thoughts: list[ThoughtEntry]) -> bool:
         """Append; false where they are to be judged again."""
@@ -329,10 +344,10 @@ class ShardOwner:
 
 def fits(thought: ThoughtEntry) -> bool:
     """Whether a thought can be stored and then published: what no stream takes would stop all publishing."""
-    heaviest = max((len(memoryview(event)) for _, event in thought.events), default=0)
+    heaviest = max([len(event) for _, event in thought.events], default=0)
     return weigh(thought) <= THOUGHT_BYTES and heaviest + _EVENT_HEADROOM <= EVENT_BYTES
 
 
 def weigh(thought: ThoughtEntry) -> int:
     """Return about how many bytes a thought takes in a record."""
-    return _ENTRY_OVERHEAD + sum(len(memoryview(event)) for _, event in thought.events)
+    return _ENTRY_OVERHEAD + sum([len(event) for _, event in thought.events])

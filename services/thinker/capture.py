@@ -130,7 +130,7 @@ class Captures:
 
     def take(self, item: WorkItem, prompt: Prompt, backend: Backend, answer: Answer) -> None:
         """Capture a thought, if it is one of those that are kept. Never waits and never fails."""
-        if self._mode == "off" or backend.immediate or not answer.asked:
+        if self._mode == "off" or backend.always is not None or not answer.asked:
             return None
         if not self._wants(answer):
             return self._metrics.count(CaptureOutcome.LEFT_OUT)

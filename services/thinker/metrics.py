@@ -94,6 +94,12 @@ class ThinkerMetrics:
             self._prompt_tokens.inc(answer.usage.prompt_tokens or 0)
             self._completion_tokens.inc(answer.usage.completion_tokens or 0)
 
+    def declared(self, answer: Answer, thoughts: int) -> None:
+        """Count thoughts that are all the same fallback."""
+        self._fallbacks.inc(thoughts)
+        if answer.failure is not None:
+            self._failures.inc(thoughts)
+
     def fitted(self, omitted: Omitted) -> None:
         """Count what a prompt had no room for."""
         if omitted.context:

@@ -11,7 +11,7 @@ import structlog
 
 from libs.bus.loop import Postpone
 from libs.bus.queue import Work
-from libs.cognition.compose import compose, failed
+from libs.cognition.compose import Answer, compose, failed
 from libs.concurrency.tasks import Background
 from libs.contracts.journal import ThoughtEntry
 from libs.contracts.limits import ACK_WAIT_S, CHUNK_PERSONAS
@@ -92,8 +92,8 @@ class Thinking:
         items = [chunk.items[index] for index in indexes]
         if not items:
             return None
-        if self._backend().immediate:
-            return await self.settle(chunk, [await self.answer(item, chunk.run) for item in items])
+        if (always := self._backend().always) is not None:
+            return await self.settle(chunk, self._declared(items, chunk.run, always))
         return await _Answers(self, chunk, items).settle_all()
 
     async def answer(self, item: WorkItem, run: int) -> ThoughtEntry:
@@ -107,10 +107,15 @@ class Thinking:
             log.exception("backend_failed", persona=item.persona_id, thought_count=item.thought_count)
             answer = failed(f"{type(error).__name__}: {error}", round((perf_counter() - began) * 1000))
         self._metrics.answered(answer, perf_counter() - began)
-        if not backend.immediate:
-            self._failures.note(item, answer)
+        self._failures.note(item, answer)
         self._captures.take(item, fitted.prompt, backend, answer)
         return compose(item, run, answer, datetime.now(UTC), fitted.omitted)
+
+    def _declared(self, items: list[WorkItem], run: int, always: Answer) -> list[ThoughtEntry]:
+        """Return the thoughts of items for which nothing thinks: what they would be asked is not made."""
+        self._metrics.declared(always, len(items))
+        now = datetime.now(UTC)
+        return [compose(item, run, always, now) for item in items]
 
     def _fit(self, item: WorkItem, backend: Backend) -> Fitted:
         """Return the prompt that fits the backend's model, and tell of what does not."""

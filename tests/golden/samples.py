@@ -235,7 +235,7 @@ SAMPLES: list[msgspec.Struct] = [
         persona_id="p-1",
         swarm_id=None,
         timestamp=AT,
-        payload=msgspec.Raw(b'{"name":"Ada"}'),
+        payload={"name": "Ada"},
     ),
     EVENT,
     thoughts.SequencedEvent(sequence=5, event=EVENT),

@@ -92,7 +92,7 @@ def test_a_compressor_counts_what_it_publishes() -> None:
         (streams.SNAPSHOTS, ""),
         (streams.PROPOSALS, ""),
     ]:
-        compressor.stored(Publication(stream, (1, 1), "s", b"", kind))
+        compressor.stored([Publication(stream, (1, 1), "s", b"", kind)])
     value = metrics.registry.get_sample_value
     assert value("perpetua_events_published_total", {"event_type": "check_result"}) == 2
     assert value("perpetua_snapshots_published_total") == 1

@@ -21,8 +21,8 @@ class Backend(Protocol):
     model: str | None
     """Name of the model, as events show it."""
 
-    immediate: bool
-    """Whether it answers without waiting for anything, so that prompts need not be asked side by side."""
+    always: Answer | None
+    """The answer to every prompt, where nothing thinks: no prompt needs to be made."""
 
     @property
     def capacity(self) -> int:

@@ -96,11 +96,12 @@ class Batcher:
         """Prompts that may usefully be here: two rounds of full batches, or what half the timeout allows for.
 
         With twice as many in hand a thought is through in about half its time; without this bound a slow
-        model would be given more than it can think in time, and every thought of it would be late.
+        model would be given more than it can think in time, and every thought of it would be late. Half a
+        round has to do until the first batch tells how fast the model is.
         """
-        most = 2 * self.limit * self._workers
         if self._rows_a_second is None:
-            return most
+            return max(self._workers, self.limit * self._workers // 2)
+        most = 2 * self.limit * self._workers
         timely = ceil(self._rows_a_second * self._workers * self._timeout_s / 4)
         return max(self._workers, min(timely, most))
 

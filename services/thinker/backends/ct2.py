@@ -64,7 +64,7 @@ class CTranslate2:
     shared beginning and the persona's part, each by its own length only.
     """
 
-    immediate = False
+    always: Answer | None = None
 
     def __init__(self, settings: ThinkerSettings, path: Path, loaded: Loaded, why: str) -> None:
         self.model: str | None = path.name

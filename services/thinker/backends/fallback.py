@@ -10,13 +10,12 @@ class Fallback:
     """Answers nothing, and says why: `error` is what each thought carries, null where that was chosen."""
 
     capacity = 4096
-    immediate = True
     budget = None
 
     def __init__(self, description: str, error: str | None) -> None:
         self.description = description
         self.model: str | None = None
-        self._answer = failed(error)
+        self.always: Answer | None = failed(error)
 
     def count(self, text: str) -> int:
         """Nothing reads it."""
@@ -24,7 +23,8 @@ class Fallback:
 
     async def answer(self, prompt: Prompt) -> Answer:
         """Declare the thought a fallback."""
-        return self._answer
+        assert self.always is not None
+        return self.always
 
     async def close(self) -> None:
         """Nothing to let go of."""

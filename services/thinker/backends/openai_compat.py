@@ -46,7 +46,7 @@ class OpenAICompat:
     answered at once, as a failure that names cause and cure.
     """
 
-    immediate = False
+    always: Answer | None = None
 
     def __init__(self, settings: ThinkerSettings, why: str) -> None:
         self.endpoint = shown(settings.endpoint)
