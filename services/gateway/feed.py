@@ -3,23 +3,29 @@
 The feed keeps the newest frames in a ring. A client is a cursor: it takes what follows from the ring, or
 from the stream where it has fallen behind the ring, so a slow client costs nobody memory and loses nothing
 that the stream still holds. What the stream has evicted is told by one `lag` with the exact number.
+
+The stream is followed only while there are clients, and a little longer: events that nobody waits for are
+not delivered here. Where the ring begins again is asked of the stream, behind every client's beginning.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
 import structlog
 
 from libs.bus.connection import Bus
-from libs.bus.errors import BusError
+from libs.bus.errors import ApiRefused, BusError, NoAnswer
 from libs.bus.follow import Follower, StreamMessage
 from libs.bus.loop import MessageLoop
+from libs.bus.patience import until_answered
 from libs.bus.read import Stored
 from libs.bus.telemetry import Telemetry
+from libs.concurrency.tasks import Background
+from libs.concurrency.waiting import set_within
 from libs.contracts import streams
 from libs.contracts.thoughts import EventType
 from services.gateway.event_log import read_after
@@ -28,6 +34,9 @@ log = structlog.get_logger("feed")
 
 KEEP_ALIVE_S = 15.0
 """A comment this often, in seconds, keeps proxies from closing a quiet stream [5.3]."""
+
+LINGER_S = 5.0
+"""Seconds for which the stream is followed after the last client has gone: it may only be reconnecting."""
 
 _RING_FRAMES = 4096
 _RING_BYTES = 8 * 1024 * 1024
@@ -63,43 +72,68 @@ def comment(text: str) -> bytes:
 class Feed:
     """The newest frames, and whoever waits for the next one."""
 
-    def __init__(self, bus: Bus, telemetry: Telemetry) -> None:
+    def __init__(self, bus: Bus, telemetry: Telemetry, linger: float = LINGER_S) -> None:
         self.last = 0
-        """Sequence of the newest event known."""
+        """Sequence of the newest event known; the stream has newer ones while it is not followed."""
 
         self.clients = 0
         self._bus = bus
         self._loop = MessageLoop("feed", bytes, self._take, telemetry)
+        self._linger = linger
+        self._wanted, self._deserted = asyncio.Event(), asyncio.Event()
         self._ring: deque[Frame] = deque()
         self._bytes = 0
         self._most = _RING_FRAMES
         self._closing = False
         self._moved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def open(self) -> None:
+    async def run(self) -> None:
+        """Follow the stream whenever there are clients, until cancelled."""
+        while True:
+            await self._wanted.wait()
+            await until_answered(self._bus, "learning where the events end", self._learn_end)
+            self._wake()
+            async with Background() as tasks:
+                follower = Follower(self._bus, streams.EVENTS, self._loop, after=self.last)
+                tasks.create_task(follower.run(), name="follow-events")
+                await self._until_nobody_listens()
+            self._forget()
+
+    async def _learn_end(self) -> None:
         """Learn where the stream ends, and its bound: what it has evicted is not kept here, either."""
-        info = await self._bus.api(f"STREAM.INFO.{streams.EVENTS}")
+        try:
+            info = await self._bus.api(f"STREAM.INFO.{streams.EVENTS}")
+        except ApiRefused as error:
+            raise NoAnswer(streams.EVENTS, str(error)) from error
         self.last = int(info["state"]["last_seq"])
         bound = int(info["config"]["max_msgs"])
         self._most = min(_RING_FRAMES, bound) if bound > 0 else _RING_FRAMES
 
-    async def run(self) -> None:
-        """Follow the stream until cancelled."""
-        await Follower(self._bus, streams.EVENTS, self._loop, after=self.last).run()
+    async def _until_nobody_listens(self) -> None:
+        """Return once there has been no client for a while."""
+        await self._deserted.wait()
+        while await set_within(self._wanted, self._linger):
+            await self._deserted.wait()
 
     def close(self) -> None:
         """End every client's stream; each resumes at another gateway, or here after a restart."""
         self._closing = True
         self._wake()
 
-    async def frames(self, after: int) -> AsyncIterator[bytes]:
+    async def frames(self, after: int) -> AsyncGenerator[bytes]:
         """Yield what follows a sequence, as it comes, until the feed is closed."""
-        self.clients += 1
+        self._count(1)
         try:
             async for data in self._frames(after):
                 yield data
         finally:
-            self.clients -= 1
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        self.clients += change
+        now, then = (self._wanted, self._deserted) if self.clients else (self._deserted, self._wanted)
+        now.set()
+        then.clear()
 
     async def _frames(self, cursor: int) -> AsyncIterator[bytes]:
         clock = asyncio.get_running_loop().time
@@ -147,14 +181,17 @@ class Feed:
     async def _take(self, data: bytes, message: StreamMessage) -> None:
         new = frame(message.sequence, message.subject, data)
         if self._ring and new.sequence != self._ring[-1].sequence + 1:
-            self._ring.clear()
-            self._bytes = 0
+            self._forget()
         self._ring.append(new)
         self._bytes += len(new.data)
         while len(self._ring) > self._most or self._bytes > _RING_BYTES:
             self._bytes -= len(self._ring.popleft().data)
         self.last = new.sequence
         self._wake()
+
+    def _forget(self) -> None:
+        self._ring.clear()
+        self._bytes = 0
 
     def _wake(self) -> None:
         moved, self._moved = self._moved, asyncio.get_running_loop().create_future()

@@ -39,7 +39,6 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
     listener = listen(process.settings)
     peers = Peers(bus, "scheduler")
     feed = Feed(bus, process.metrics)
-    await feed.open()
     await peers.prime()
     app = make_app(
         bus=bus,

@@ -1,0 +1,146 @@
+"""The gateway's feed: it follows the stream while somebody listens, and loses nothing in between [5.3]."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+import pytest
+
+from libs.bus.connection import Bus
+from libs.bus.provision import provision
+from libs.bus.telemetry import NoTelemetry
+from libs.contracts import streams
+from libs.contracts.streams import StreamBounds
+from services.gateway.feed import Feed
+from tests.bus.support import restart, running
+from tests.support.broker import Broker
+from tests.support.eventually import eventually
+
+LINGER_S = 0.3
+_FRAME = re.compile(rb"id: (\d+)\nevent: (\w+)\ndata: (.*)\n\n")
+
+
+async def publish(bus: Bus, count: int) -> int:
+    """Store so many events and return the last one's sequence."""
+    last = 0
+    for _ in range(count):
+        last = await bus.publish("perpetua.in.events._._.check_result", b"{}")
+    return last
+
+
+@asynccontextmanager
+async def feed(bus: Bus) -> AsyncIterator[Feed]:
+    made = Feed(bus, NoTelemetry(), linger=LINGER_S)
+    async with running(made.run()):
+        yield made
+
+
+async def followed(bus: Bus) -> bool:
+    """Whether the event stream has a consumer that somebody listens to."""
+    listed = await bus.api(f"CONSUMER.LIST.{streams.EVENTS}", {"offset": 0})
+    return any(one.get("push_bound") for one in listed["consumers"])
+
+
+async def deserted(bus: Bus) -> None:
+    async def nobody() -> bool:
+        return not await followed(bus)
+
+    await eventually(nobody, what="leaving off")
+
+
+async def read(client: AsyncIterator[bytes], last: int) -> list[tuple[int, str]]:
+    """What a client is sent up to a sequence: each frame's id and name."""
+    found: list[tuple[int, str]] = []
+    async with asyncio.timeout(20):
+        while not found or found[-1][0] < last:
+            data = await anext(client)
+            found += [(int(i), name.decode()) for i, name, _ in _FRAME.findall(data)]
+    return found
+
+
+def cognition(first: int, last: int) -> list[tuple[int, str]]:
+    return [(number, "cognition") for number in range(first, last + 1)]
+
+
+async def test_nothing_is_followed_until_a_client_comes_nor_long_after_the_last_one_has_gone(
+    bus: Bus,
+) -> None:
+    last = await publish(bus, 3)
+    async with feed(bus) as one:
+        assert not await followed(bus)
+        async with aclosing(one.frames(last)) as client:
+            reading = asyncio.create_task(read(client, last + 2))
+            await eventually(lambda: followed(bus), what="following")
+            await publish(bus, 2)
+            assert await reading == cognition(last + 1, last + 2)
+        assert await followed(bus), "it lingers"
+        await deserted(bus)
+        assert one.clients == 0
+
+
+@pytest.mark.fact("5.3")
+async def test_what_is_stored_while_nobody_listens_is_sent_to_who_resumes(bus: Bus) -> None:
+    last = await publish(bus, 3)
+    async with feed(bus) as one:
+        for _ in range(3):
+            begin = last
+            last = await publish(bus, 7)
+            async with aclosing(one.frames(begin)) as client:
+                assert await read(client, last) == cognition(begin + 1, last)
+                more = await publish(bus, 5)
+                assert await read(client, more) == cognition(last + 1, more)
+                last = more
+            await deserted(bus)
+
+
+@pytest.mark.fact("5.3")
+async def test_lag_is_exact_for_what_was_evicted_while_nobody_listened(bus: Bus) -> None:
+    await provision(bus, StreamBounds(max_events=32, max_snapshots=128))
+    begin = await publish(bus, 5)
+    async with feed(bus) as one:
+        async with aclosing(one.frames(begin - 1)) as client:
+            assert await read(client, begin) == cognition(begin, begin)
+        await deserted(bus)
+        last = await publish(bus, 100)
+        async with aclosing(one.frames(begin)) as client:
+            assert await read(client, last) == [(last - 32, "lag"), *cognition(last - 31, last)]
+        async with aclosing(one.frames(0)) as client:
+            assert await read(client, last) == cognition(last - 31, last)
+
+
+@pytest.mark.fact("5.3")
+async def test_clients_that_come_and_go_while_events_come_miss_none_and_see_none_twice(bus: Bus) -> None:
+    """Following ends and begins anew many times; each client resumes where it was."""
+    seen: list[tuple[int, str]] = []
+    total = 1500
+
+    async def client(one: Feed) -> None:
+        while len(seen) < total:
+            begin = seen[-1][0] if seen else 0
+            async with aclosing(one.frames(begin)) as frames:
+                async with asyncio.timeout(20):
+                    data = await anext(frames)
+                seen.extend((int(i), name.decode()) for i, name, _ in _FRAME.findall(data))
+            await asyncio.sleep(0.02 if len(seen) % 3 else 1.2 * LINGER_S)
+
+    async with feed(bus) as one:
+        following = asyncio.create_task(client(one))
+        await publish(bus, total)
+        async with asyncio.timeout(60):
+            await following
+    assert seen == cognition(1, total)
+
+
+async def test_a_client_that_comes_while_the_broker_is_away_is_served_when_it_is_back(
+    bus: Bus, broker: Broker
+) -> None:
+    last = await publish(bus, 3)
+    async with feed(bus) as one, aclosing(one.frames(last - 3)) as client:
+        reading = asyncio.create_task(read(client, last))
+        await restart(broker)
+        assert await reading == cognition(last - 2, last)
+        more = await publish(bus, 4)
+        assert await read(client, more) == cognition(last + 1, more)
