@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -40,8 +41,8 @@ class Granted:
     items: list[int]
     """Indexes of the chunk's items."""
 
-    waited: list[float]
-    """Seconds that each of them has waited since its dispatch, where they are granted for the first time."""
+    waited: float | None = None
+    """Seconds that they have waited since their dispatch, where they are granted for the first time."""
 
     held_by: str | None = None
     """Who still thinks of it; ask again."""
@@ -70,10 +71,15 @@ class Dispatches:
         """Return every dispatch."""
         return list(self._by_chunk.values())
 
-    def ages(self, thoughts: Iterable[ThoughtEntry], now: float) -> list[float]:
-        """Return how many seconds ago thoughts of ours were dispatched."""
-        found = (self._by_persona.get(thought.persona_id) for thought in thoughts)
-        return [now - d.begun for d in found if d is not None and d.granted_to != PREVIOUS_OWNER]
+    def ages(self, thoughts: Iterable[ThoughtEntry], now: float) -> list[tuple[float, int]]:
+        """Return how many seconds ago thoughts of ours were dispatched, and how many so long ago."""
+        began = Counter(
+            dispatch.begun
+            for thought in thoughts
+            if (dispatch := self._by_persona.get(thought.persona_id)) is not None
+            and dispatch.granted_to != PREVIOUS_OWNER
+        )
+        return [(now - begun, count) for begun, count in began.items()]
 
     def begin(
         self,
@@ -102,7 +108,7 @@ class Dispatches:
         unless it was granted before the run began to stop. While another thinker that holds the chunk too is
         still heard of, the answer names it: what it thinks need not be thought, and paid for, twice.
         """
-        nothing = Granted([], [])
+        nothing = Granted([])
         dispatch = self._by_chunk.get(request.chunk)
         if dispatch is None:
             return nothing
@@ -115,11 +121,11 @@ class Dispatches:
         first = dispatch.granted_to is None
         others = request.deliveries > 1 and dispatch.granted_to not in (None, request.thinker)
         if others and now - dispatch.touched < HEARD_S:
-            return Granted([], [], held_by=dispatch.granted_to)
+            return Granted([], held_by=dispatch.granted_to)
         dispatch.granted_to, dispatch.touched = request.thinker, now
         items = dispatch.chunk.items
         wanted = [i for i, item in enumerate(items) if self._by_persona.get(item.persona_id) is dispatch]
-        return Granted(wanted, [now - dispatch.begun] * len(wanted) if first else [])
+        return Granted(wanted, now - dispatch.begun if first else None)
 
     def heard(self, chunk_id: str, thinker: str, now: float) -> None:
         """Note a sign of life of a thinker that thinks of a chunk. Another one's say nothing of the chunk."""

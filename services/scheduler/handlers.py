@@ -41,8 +41,8 @@ class Handlers:
         granted = self._owner.dispatches.grant(message, self._run_now(), _now())
         if granted.held_by is not None:
             raise Postpone(f"{granted.held_by} still thinks of it")
-        for seconds in granted.waited:
-            self._metrics.queue_wait.observe(seconds)
+        if granted.waited is not None:
+            self._metrics.queue_wait.observe(granted.waited, len(granted.items))
         return _encode(Grant(items=granted.items))
 
     async def thinking(self, message: StillThinking, _: Request) -> None:

@@ -77,8 +77,13 @@ class Ledger:
             entry.recent = restored(found, entry.recent, public)
 
     def fold(self, sequence: int, data: bytes) -> ShardRecord:
-        """Apply a record. Thoughts that a checkpoint held already are skipped. Raises `JournalHole`."""
+        """Apply a record as it stands in the journal and return it; see `apply`."""
         record = _decode(data)
+        self.apply(sequence, record)
+        return record
+
+    def apply(self, sequence: int, record: ShardRecord) -> None:
+        """Apply a record. Thoughts that a checkpoint held already are skipped. Raises `JournalHole`."""
         if record.number is not None:
             if self.number and record.number > self.number + 1:
                 raise JournalHole(subjects.journal(self.shard), self.number + 1, record.number)
@@ -92,7 +97,6 @@ class Ledger:
         for thought in record.thoughts:
             self._count(thought)
             index = self._remember(thought, sequence, index)
-        return record
 
     def admits(self, thought: ThoughtEntry) -> bool:
         """Whether a thought may be appended now: the next of a living persona, in a run that is not over."""

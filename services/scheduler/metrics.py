@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from libs.runtime.metrics import SECONDS
+from libs.runtime.metrics import SECONDS, WeightedHistogram
 
 
 class SchedulerMetrics:
@@ -17,7 +17,7 @@ class SchedulerMetrics:
             buckets=SECONDS,
             registry=registry,
         )
-        self.queue_wait = Histogram(
+        self.queue_wait = WeightedHistogram(
             "perpetua_queue_wait_seconds",
             "From the dispatch of a thought to its grant to a thinker.",
             buckets=SECONDS,
@@ -44,7 +44,7 @@ class SchedulerMetrics:
             "Chunks of work given up after too many deliveries.",
             registry=registry,
         )
-        self.settle = Histogram(
+        self.settle = WeightedHistogram(
             "perpetua_tick_to_stored_seconds",
             "From the dispatch of a thought to its record in the journal.",
             buckets=SECONDS,

@@ -75,7 +75,7 @@ class ShardOwner:
         boot: str,
         position: PublicPosition,
         is_reaped: Callable[[str], bool],
-        on_stored: Callable[[list[ThoughtEntry], list[float]], None],
+        on_stored: Callable[[list[ThoughtEntry], list[tuple[float, int]]], None],
     ) -> None:
         self.shard = shard
         self.ledger = Ledger(shard)
@@ -88,6 +88,9 @@ class ShardOwner:
         self._tail = Tail(bus, subjects.journal(shard), self._fold)
         self._checkpoints = Checkpoints(bus, shard)
         self._since_checkpoint = 0
+        self._own: tuple[bytes, ShardRecord] = (b"", ShardRecord())
+        """The record that was made last, and its bytes."""
+
         self._waiting: list[_Submission] = []
         self._halts: list[_Halt] = []
         self._wake = asyncio.Event()
@@ -203,7 +206,11 @@ class ShardOwner:
             future.set_exception(Fenced(self.shard, self.ledger.claimed_by))
 
     def _fold(self, sequence: int, data: bytes) -> None:
-        record = self.ledger.fold(sequence, data)
+        made, record = self._own
+        if data is made:
+            self.ledger.apply(sequence, record)  # what we have just appended need not be read
+        else:
+            record = self.ledger.fold(sequence, data)
         self._since_checkpoint += 1
         if record.thoughts and self._owned:
             now = asyncio.get_running_loop().time()
@@ -295,15 +302,15 @@ class ShardOwner:
     def _record(
         self, *, thoughts: list[ThoughtEntry] | None = None, halt: int | None = None, claim: bool = False
     ) -> bytes:
-        return _encode(
-            ShardRecord(
-                number=self.ledger.number + 1,
-                owner=self._boot,
-                claim=claim,
-                thoughts=thoughts or [],
-                halt=halt,
-            )
+        record = ShardRecord(
+            number=self.ledger.number + 1,
+            owner=self._boot,
+            claim=claim,
+            thoughts=thoughts or [],
+            halt=halt,
         )
+        self._own = (_encode(record), record)
+        return self._own[0]
 
     async def _until_room(self) -> None:
         while not self._tail.has_room:

@@ -105,9 +105,9 @@ class Scheduler:
             self.bus, shard, self.process.boot, self.position, self.roster.is_reaped, self._stored
         )
 
-    def _stored(self, thoughts: list[ThoughtEntry], ages: list[float]) -> None:
-        for seconds in ages:
-            self.metrics.settle.observe(seconds)
+    def _stored(self, thoughts: list[ThoughtEntry], ages: list[tuple[float, int]]) -> None:
+        for seconds, count in ages:
+            self.metrics.settle.observe(seconds, count)
         last = thoughts[-1]
         self.process.did(f"stored thought {last.thought_count} of {last.persona_id}")
 

@@ -31,6 +31,9 @@ log = structlog.get_logger("ticker")
 
 _encode = msgspec.json.Encoder().encode
 
+_YIELD_S = 0.005
+"""For so long, in seconds, ticks may keep everything else in the process waiting."""
+
 _BEAT = -1
 """Stands in the agenda for the loop itself: `last_tick_at` advances with no persona at all [3.4]."""
 
@@ -124,7 +127,9 @@ class Ticker:
                 continue
             for shard, since in self._agenda.take_due(now, self._interval()):
                 self._tick(shard, since, tasks)
-                await asyncio.sleep(0)
+                if self._now() - now > _YIELD_S:
+                    await asyncio.sleep(0)
+                    now = self._now()
 
     def _tick(self, shard: int, since: float, tasks: asyncio.TaskGroup) -> None:
         run = self.run_now

@@ -67,14 +67,22 @@ def fit(item: WorkItem, budget: Budget, count: Count) -> Fitted:
     thing that is. Context is packed newest first until its share is full, and told in time order; no unit is
     cut, and none older than one that was left out is told.
     """
+    whole = build(item)
+    if count(whole.user) <= min(budget.context, _room(whole, budget, count)):
+        return Fitted(whole)
     bare = build(msgspec.structs.replace(item, charter="", context=[]))
-    room = budget.window - budget.asked - TEMPLATE_TOKENS - count(bare.system) - count(bare.user)
+    room = _room(bare, budget, count) - count(bare.user)
     charter = _trimmed(item.charter, room, count)
     context = _packed(item.context, min(budget.context, room - count(charter)), count)
     omitted = Omitted(
         context=len(item.context) - len(context), charter_chars=len(item.charter) - len(charter)
     )
     return Fitted(build(msgspec.structs.replace(item, charter=charter, context=context)), omitted)
+
+
+def _room(prompt: Prompt, budget: Budget, count: Count) -> int:
+    """Return how many tokens are left for what stands behind the system prompt."""
+    return budget.window - budget.asked - TEMPLATE_TOKENS - count(prompt.system)
 
 
 def estimated(text: str) -> int:

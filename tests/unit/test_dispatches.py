@@ -67,8 +67,8 @@ def test_only_what_is_wanted_of_a_chunk_is_entered() -> None:
 def test_how_long_a_thought_waited_is_told_once() -> None:
     table, work = Dispatches(), chunk("c", "a", "b")
     table.begin(work, 4.0, 5)
-    assert table.grant(ask(work, 5), 1, 10.0).waited == [6.0, 6.0]
-    assert table.grant(ask(work, 5), 1, 11.0).waited == []
+    assert table.grant(ask(work, 5), 1, 10.0).waited == 6.0
+    assert table.grant(ask(work, 5), 1, 11.0).waited is None
 
 
 def test_the_end_of_a_run_touches_no_later_one() -> None:

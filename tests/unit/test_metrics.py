@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from libs.bus.telemetry import BusFault, MessageHandled
 from libs.cognition.compose import Answer, failed
 from libs.contracts import streams
 from libs.contracts.thoughts import Usage
-from libs.runtime.metrics import ProcessMetrics
+from libs.runtime.metrics import SECONDS, ProcessMetrics, WeightedHistogram
 from services.compressor.folding import Publication
 from services.compressor.metrics import CompressorMetrics
 from services.scheduler.metrics import SchedulerMetrics
@@ -116,3 +116,15 @@ def test_no_metric_has_a_label_that_grows_with_personas() -> None:
         "loop",
         "outcome",
     }
+
+
+def test_a_weighted_histogram_says_what_the_librarys_own_would() -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    weighted = WeightedHistogram("wait_seconds", "Waiting.", buckets=SECONDS, registry=ours)
+    plain = Histogram("wait_seconds", "Waiting.", buckets=SECONDS, registry=theirs)
+    for value, count in [(0.0, 1), (0.5, 3), (0.25, 2), (60.0, 1), (61.0, 5)]:
+        weighted.observe(value, count)
+        for _ in range(count):
+            plain.observe(value)
+    said = [line for line in generate_latest(theirs).decode().splitlines() if "_created" not in line]
+    assert generate_latest(ours).decode().splitlines() == said
