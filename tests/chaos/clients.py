@@ -1,0 +1,187 @@
+"""Clients of the API while the storm blows: they keep book of what was acknowledged, and of what may be."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+_PATIENCE = aiohttp.ClientTimeout(total=25)
+_PAUSE_S = (0.05, 0.6)
+_QUIET_S = 1.0
+
+
+@dataclass
+class Book:
+    """Personas by what the API has answered."""
+
+    created: set[str] = field(default_factory=set)
+    maybe_created: set[str] = field(default_factory=set)
+    reaped: set[str] = field(default_factory=set)
+    maybe_reaped: set[str] = field(default_factory=set)
+    answers: dict[str, int] = field(default_factory=dict)
+    findings: list[str] = field(default_factory=list)
+
+    @property
+    def living(self) -> list[str]:
+        """Personas that nobody has tried to reap."""
+        return sorted(self.created - self.reaped - self.maybe_reaped)
+
+
+class Clients:
+    """Creates, spawns, reaps, stops and starts, one request after another."""
+
+    def __init__(self, url: str, rng: random.Random, newest: Callable[[], tuple[int, int]]) -> None:
+        self.book = Book()
+        self.stopped = False
+        self._url = url
+        self._rng = rng
+        self._newest = newest
+        self._number = 0
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Clients:
+        self._session = aiohttp.ClientSession(timeout=_PATIENCE)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._session is not None
+        await self._session.close()
+
+    async def run(self) -> None:
+        """Make requests until cancelled."""
+        while True:
+            await asyncio.sleep(self._rng.uniform(*_PAUSE_S))
+            draw = self._rng.random()
+            if draw < 0.45:
+                await self.create()
+            elif draw < 0.7:
+                await self.create(parent=self._some())
+            elif draw < 0.97:
+                await self.reap(self._some())
+            else:
+                await self.stop_and_start()
+
+    def _some(self) -> str | None:
+        own = [name for name in self.book.living if name.startswith("c")]
+        return self._rng.choice(own) if own else None
+
+    async def populate(self, count: int) -> None:
+        """Create personas side by side; every one of them must be acknowledged."""
+        limit = asyncio.Semaphore(16)
+
+        async def one(number: int) -> None:
+            async with limit:
+                await self._create(f"p{number}", None)
+
+        await asyncio.gather(*(one(number) for number in range(count)))
+
+    async def create(self, parent: str | None = None) -> None:
+        self._number += 1
+        await self._create(f"c{self._number}", parent)
+
+    async def _create(self, name: str, parent: str | None) -> None:
+        body = {"persona_id": name, "name": name, "role": "r", "charter": "c", "swarm_id": "storm"}
+        path = "/v1/swarm/personas" if parent is None else f"/v1/swarm/personas/{parent}/spawn"
+        status, _ = await self.ask("POST", path, body)
+        if status == 200:
+            self.book.created.add(name)
+        elif status == 0 or status >= 500:
+            self.book.maybe_created.add(name)
+
+    async def reap(self, name: str | None) -> None:
+        if name is None:
+            return
+        self.book.maybe_reaped.add(name)
+        status, answer = await self.ask("POST", f"/v1/swarm/personas/{name}/reap", {"cascade": True})
+        if status == 200:
+            self.book.reaped |= set(answer["reaped_ids"])
+
+    async def stop_and_start(self) -> None:
+        """Stop; once that is acknowledged nothing may follow; then start again."""
+        self.stopped = True
+        status, _ = await self.ask("POST", "/v1/cognition/stop", {})
+        if status == 200:
+            await self._must_be_quiet()
+        while (await self.ask("POST", "/v1/cognition/start", {}))[0] != 200:
+            await asyncio.sleep(0.5)
+        self.stopped = False
+
+    async def _must_be_quiet(self) -> None:
+        """After a stop the collector may still read what was there; then no thought may follow."""
+        await asyncio.sleep(_QUIET_S)
+        sequence, thoughts = self._newest()
+        await asyncio.sleep(_QUIET_S)
+        if self._newest()[1] != thoughts:
+            self.book.findings.append(
+                f"thoughts follow a stop: {thoughts} at {sequence}, then {self._newest()}"
+            )
+
+    async def ask(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """Return status and answer; 0 where no answer came."""
+        assert self._session is not None
+        try:
+            async with self._session.request(method, self._url + path, json=body) as response:
+                answer = await response.json(content_type=None)
+                status = response.status
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+            status, answer = 0, None
+        key = f"{path.rpartition('/')[2] if method == 'POST' else 'get'} {status}"
+        self.book.answers[key] = self.book.answers.get(key, 0) + 1
+        return status, answer
+
+
+class Truth:
+    """Asks for the status again and again, and compares it with what the collector sees."""
+
+    PATIENCE_S = 5.0
+
+    def __init__(
+        self, clients: Clients, newest_at: Callable[[], float], clocks_true: Callable[[], bool]
+    ) -> None:
+        self.findings: list[str] = []
+        self.answers = 0
+        self._clients = clients
+        self._newest_at = newest_at
+        self._clocks_true = clocks_true
+        self._denied_since: float | None = None
+        self._stale_since: float | None = None
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await asyncio.sleep(0.5)
+            status, answer = await self._clients.ask("GET", "/v1/cognition/status")
+            if status == 200:
+                self.answers += 1
+                self._judge(answer, time.monotonic())
+            else:
+                self._denied_since = self._stale_since = None
+
+    def _judge(self, answer: dict[str, Any], now: float) -> None:
+        moving = now - self._newest_at() < 1.0
+        denies = moving and not answer["running"] and not self._clients.stopped
+        self._denied_since = (self._denied_since or now) if denies else None
+        if self._denied_since is not None and now - self._denied_since > self.PATIENCE_S:
+            self.findings.append(f"status denies for {now - self._denied_since:.1f} s that the loop runs")
+            self._denied_since = None
+        stale = answer["running"] and self._clocks_true() and _age(answer["last_tick_at"]) > self.PATIENCE_S
+        self._stale_since = (self._stale_since or now) if stale else None
+        if self._stale_since is not None and now - self._stale_since > self.PATIENCE_S:
+            self.findings.append(
+                f"status says that the loop runs, but its last tick is {answer['last_tick_at']}"
+            )
+            self._stale_since = None
+
+
+def _age(timestamp: str | None) -> float:
+    from datetime import UTC, datetime
+
+    if timestamp is None:
+        return float("inf")
+    return (datetime.now(UTC) - datetime.fromisoformat(timestamp)).total_seconds()

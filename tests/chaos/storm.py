@@ -1,0 +1,161 @@
+"""One storm: load, faults, calm, and what the whole stream shows afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from libs.bus.connection import connect
+from libs.bus.read import stream_state
+from libs.bus.telemetry import NoTelemetry
+from libs.concurrency.tasks import Background
+from tests.chaos import field as fields
+from tests.chaos.clients import Clients, Truth
+from tests.chaos.collector import Collector
+from tests.chaos.faults import Faults
+from tests.chaos.field import Field
+from tests.chaos.plan import plan
+from tests.chaos.twice import Twice
+from tests.chaos.verdict import verdict
+
+_CALM_WITHIN_S = 90.0
+_READY_WITHIN_S = 60.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a storm is to be."""
+
+    seed: int
+    faults: int
+    brokers: int = 1
+    personas: int = 200
+    interval_ms: int = 100
+    disk: bool = True
+
+
+@dataclass
+class Report:
+    """What a storm was."""
+
+    options: Options
+    done: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+    findings: list[str] = field(default_factory=list)
+    thoughts: int = 0
+    events: int = 0
+    personas: int = 0
+    seconds: float = 0.0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def faults(self) -> int:
+        return sum(self.done.values())
+
+
+async def blow(options: Options, say: Callable[[str], None] = lambda _: None) -> Report:
+    """Run one storm."""
+    report = Report(options)
+    settings = {
+        "CODETETHER_COGNITION_LOOP_INTERVAL_MS": str(options.interval_ms),
+        "CODETETHER_COGNITION_THINKER_ENABLED": "false",
+        "PERPETUA_CAPTURE": "off",
+    }
+    began = time.monotonic()
+    async with fields.field(options.brokers, settings, disk=options.disk) as ground:
+        await _storm(ground, options, report, say)
+    report.seconds = time.monotonic() - began
+    return report
+
+
+async def _storm(ground: Field, options: Options, report: Report, say: Callable[[str], None]) -> None:
+    rng = random.Random(options.seed)
+    async with connect(",".join(ground.brokers.urls), "storm", NoTelemetry()) as bus:
+        collector, twice = Collector(bus), Twice(bus)
+        await twice.listen()
+        clocks_true = {"are": True}
+        async with (
+            Clients(ground.url, rng, lambda: (collector.sequence, collector.total)) as clients,
+            Background() as tasks,
+        ):
+            tasks.create_task(collector.run(), name="collector")
+            await _until(_READY_WITHIN_S, "the API", lambda: _answers(clients))
+            await clients.populate(options.personas - 1)
+            truth = Truth(clients, lambda: collector.newest_at, lambda: clocks_true["are"])
+            await _all_go_on(collector, clients)
+            say(f"{len(collector.thoughts)} personas think")
+            asking = tasks.create_task(clients.run(), name="clients")
+            looking = tasks.create_task(truth.run(), name="truth")
+            faults = Faults(ground, bus, twice)
+            planned = plan(
+                options.seed, options.faults, options.brokers,
+                clocks=ground.clocks is not None, disk=ground.brokers.small,
+            )  # fmt: skip
+            for fault in planned:
+                clocks_true["are"] = clocks_true["are"] and fault.kind != "clock"
+                done = await faults.do(fault)
+                (report.done if done else report.left_out)[fault.kind.value] += 1
+                say(f"{fault.kind} {fault.target} {fault.seconds:g} s{'' if done else ' (left out)'}")
+                await asyncio.sleep(fault.pause)
+            await faults.over()
+            ground.calm()
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            report.findings += await verdict(ground, bus, clients, collector)
+            looking.cancel()
+            report.findings += truth.findings + collector.findings + clients.book.findings
+            report.findings += _own_ends(ground, faults)
+            if report.findings:
+                ground.logs_kept = Path(tempfile.mkdtemp(prefix=f"perpetua-storm-{options.seed}-")) / "logs"
+                say(f"logs are in {ground.logs_kept}")
+            report.thoughts, report.events = collector.total, collector.sequence
+            report.personas = len(collector.spawned)
+            report.facts = {
+                "statuses": truth.answers,
+                "answers": dict(sorted(clients.book.answers.items())),
+                "repeated messages": twice.repeated,
+                "fallbacks": dict(collector.errors),
+                "dead letters": int((await stream_state(bus, "DEAD_LETTERS"))["messages"]),
+            }
+
+
+def _own_ends(ground: Field, faults: Faults) -> list[str]:
+    """Return who ended without having been told to."""
+    told, ended = Counter(faults.asked_to_end), Counter(name for name, _ in ground.ended)
+    return [
+        f"{name} ended {count} times, told {told[name]} times: {[how for n, how in ground.ended if n == name]}"
+        for name, count in ended.items()
+        if count > told[name]
+    ]
+
+
+async def _answers(clients: Clients) -> bool:
+    status, answer = await clients.ask("GET", "/v1/cognition/status")
+    return status == 200 and bool(answer["running"])
+
+
+async def _all_go_on(collector: Collector, clients: Clients) -> None:
+    wanted = set(clients.book.created)
+    await _until(
+        _READY_WITHIN_S, "every persona's first thought", lambda: wanted <= collector.thoughts.keys()
+    )
+
+
+async def _until(within: float, what: str, check: Callable[[], bool | Awaitable[bool]]) -> None:
+    deadline = time.monotonic() + within
+    while True:
+        held = check()
+        if isinstance(held, Awaitable):
+            held = await held
+        if held:
+            return
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {within:g} s")
+        await asyncio.sleep(0.1)

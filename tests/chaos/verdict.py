@@ -1,0 +1,148 @@
+"""What must hold once a storm is over."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from libs.bus.connection import Bus
+from libs.bus.errors import BusError
+from libs.bus.read import stream_state
+from tests.chaos.clients import Clients
+from tests.chaos.collector import Collector
+from tests.chaos.field import Field
+
+GO_ON_WITHIN_S = 60.0
+STATUS_WITHIN_S = 5.0
+STOP_WITHIN_S = 60.0
+DRAINED_WITHIN_S = 30.0
+
+
+async def verdict(ground: Field, bus: Bus, clients: Clients, collector: Collector) -> list[str]:
+    """Wait for the calm, stop the loop and return what is not as it must be."""
+    findings: list[str] = []
+    await _everybody_thinks(findings, clients, collector)
+    await _status(findings, clients, running=True)
+    clients.stopped = True
+    if not await _held(STOP_WITHIN_S, lambda: _stopped(clients)):
+        return [*findings, f"a stop is not acknowledged within {STOP_WITHIN_S:g} s of the calm"]
+    await _status(findings, clients, running=False)
+    await _read_to_end(findings, bus, collector)
+    personas = await _personas(findings, clients)
+    findings += compare(personas, clients.book.__dict__, collector)
+    await _copies(findings, bus, collector)
+    await _queue_empty(findings, bus)
+    return findings
+
+
+def compare(personas: dict[str, Any], book: dict[str, Any], collector: Collector) -> list[str]:
+    """Compare what the API lists with what it has acknowledged and with what the stream shows."""
+    findings = []
+    listed = set(personas)
+    reaped = {name for name, state in personas.items() if state["status"] == "reaped"}
+    findings += [f"{name} was acknowledged and is gone" for name in book["created"] - listed]
+    seeded = {name for name in listed if name.startswith("root")}
+    unasked = listed - book["created"] - book["maybe_created"] - seeded
+    findings += [f"{name} was never asked for" for name in unasked]
+    findings += [f"{name}'s reap was acknowledged and is undone" for name in book["reaped"] - reaped]
+    if listed != collector.spawned:
+        findings.append(f"listed or announced, not both: {sorted(listed ^ collector.spawned)}")
+    if reaped != collector.reaped:
+        findings.append(f"reaped or announced as such, not both: {sorted(reaped ^ collector.reaped)}")
+    for name, state in personas.items():
+        seen = collector.thoughts.get(name, 0)
+        if state["thought_count"] != seen:
+            findings.append(f"{name} counts {state['thought_count']} thoughts, the stream has {seen}")
+    return findings
+
+
+async def _everybody_thinks(findings: list[str], clients: Clients, collector: Collector) -> None:
+    began = time.monotonic()
+    before = dict(collector.thoughts)
+
+    def all_went_on() -> bool:
+        return not _standing(before, clients, collector)
+
+    if not await _held(GO_ON_WITHIN_S, all_went_on):
+        still = _standing(before, clients, collector)
+        findings.append(f"{len(still)} personas think no more after the calm: {sorted(still)[:10]}")
+    waited = time.monotonic() - began
+    if waited > GO_ON_WITHIN_S / 2:
+        findings.append(f"everybody thinks again only {waited:.0f} s after the calm")
+
+
+def _standing(before: dict[str, int], clients: Clients, collector: Collector) -> set[str]:
+    return {n for n in clients.book.living if collector.thoughts.get(n, 0) <= before.get(n, 0)}
+
+
+async def _status(findings: list[str], clients: Clients, *, running: bool) -> None:
+    last: Any = None
+
+    async def tells_it() -> bool:
+        nonlocal last
+        last = await clients.ask("GET", "/v1/cognition/status")
+        return bool(last[0] == 200 and last[1]["running"] is running)
+
+    if not await _held(STATUS_WITHIN_S, tells_it):
+        findings.append(f"status does not say running={running} within {STATUS_WITHIN_S:g} s: {last}")
+
+
+async def _stopped(clients: Clients) -> bool:
+    return (await clients.ask("POST", "/v1/cognition/stop", {}))[0] == 200
+
+
+async def _read_to_end(findings: list[str], bus: Bus, collector: Collector) -> None:
+    last = int((await stream_state(bus, "EVENTS"))["last_seq"])
+    if not await _held(DRAINED_WITHIN_S, lambda: collector.sequence >= last):
+        findings.append(f"the collector stands at {collector.sequence}, the stream at {last}")
+
+
+async def _personas(findings: list[str], clients: Clients) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    after = ""
+    while True:
+        status, page = await clients.ask("GET", f"/v1/swarm/personas?limit=500&after={after}")
+        if status != 200:
+            findings.append(f"personas cannot be listed after the calm: {status} {page}")
+            return found
+        found |= {state["identity"]["id"]: state for state in page["personas"]}
+        if page["next_after"] is None:
+            return found
+        after = page["next_after"]
+
+
+async def _copies(findings: list[str], bus: Bus, collector: Collector) -> None:
+    """Snapshots and proposals are there, one for each event that says so."""
+    proposals = int((await stream_state(bus, "KV_proposals"))["messages"])
+    snapshots = int((await stream_state(bus, "SNAPSHOTS"))["messages"])
+    if proposals != len(collector.proposals):
+        findings.append(f"{len(collector.proposals)} proposals were announced, {proposals} are kept")
+    if snapshots != collector.snapshots:
+        findings.append(f"{collector.snapshots} snapshots were announced, {snapshots} are kept")
+
+
+async def _queue_empty(findings: list[str], bus: Bus) -> None:
+    async def empty() -> bool:
+        try:
+            return int((await stream_state(bus, "THINK"))["messages"]) == 0
+        except BusError:
+            return False
+
+    if not await _held(DRAINED_WITHIN_S, empty):
+        left = int((await stream_state(bus, "THINK"))["messages"])
+        findings.append(f"{left} chunks of work are left in the queue after a stop")
+
+
+async def _held(within: float, check: Callable[[], bool | Awaitable[bool]]) -> bool:
+    deadline = time.monotonic() + within
+    while True:
+        held = check()
+        if isinstance(held, Awaitable):
+            held = await held
+        if held:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.1)
