@@ -13,7 +13,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from libs.bus.errors import ApiRefused, BusError, NoAnswer
+from libs.bus.errors import ApiRefused, BusError, NoAnswer, is_without_leader
 from libs.bus.publisher import Publisher
 from libs.bus.telemetry import BusFault, Telemetry
 from libs.concurrency.waiting import set_within
@@ -103,6 +103,8 @@ class Bus:
         answer: dict[str, Any] = msgspec.json.decode(message.data)
         if "error" in answer:
             said = answer["error"]
+            if is_without_leader(said.get("err_code", 0)):
+                raise NoAnswer(name, said.get("description", ""))
             raise ApiRefused(
                 subject, said.get("code", 500), said.get("err_code", 0), said.get("description", "")
             )

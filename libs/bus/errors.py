@@ -15,6 +15,8 @@ from __future__ import annotations
 
 _WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 _FULL = "maximum"
+_WITHOUT_LEADER = frozenset({10008, 10009, 10118})
+_STORE_FAILED = 10077
 
 
 class BusError(Exception):
@@ -94,10 +96,20 @@ class InstanceTaken(BusError):
         )
 
 
-def refused(subject: str, code: int, description: str) -> PublishRefused:
-    """Return the error of a refused publish by its JetStream error code and text."""
+def is_without_leader(code: int) -> bool:
+    """Whether the broker says by this JetStream error code that it cannot answer now: ask again."""
+    return code in _WITHOUT_LEADER
+
+
+def refused(subject: str, code: int, description: str) -> PublishRefused | OutcomeUnknown:
+    """Return the error of a refused publish by its JetStream error code and text.
+
+    What a stream without a leader, or with a broken disk, says is no refusal: the publish is to be repeated.
+    """
     if code in _WRONG_LAST_SEQUENCE:
         return WrongLastSequence(subject, code, description)
     if description.startswith(_FULL):
         return SubjectFull(subject, code, description)
+    if is_without_leader(code) or code == _STORE_FAILED:
+        return OutcomeUnknown(subject, description)
     return PublishRefused(subject, code, description)

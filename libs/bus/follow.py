@@ -20,7 +20,7 @@ from nats.aio.subscription import Subscription
 
 from libs.bus.connection import Bus
 from libs.bus.errors import ApiRefused, BusError, NoAnswer, StreamRewound
-from libs.bus.loop import Dead, Fatal, MessageLoop, Outcome, Refused, RetryLater
+from libs.bus.loop import Fatal, MessageLoop, Outcome, Refused, RetryLater
 from libs.bus.read import last_of, stream_state
 
 log = structlog.get_logger("follow")
@@ -36,7 +36,10 @@ _ANY = "*.>"
 
 @dataclass(slots=True)
 class StreamMessage:
-    """A stored message, delivered in order. It must be handled: any other outcome ends the process."""
+    """A stored message, delivered in order. It must be handled, or be none that anybody can read.
+
+    What a stranger put into the stream is logged by its loop and passed over: it is nobody's record.
+    """
 
     subject: str
     data: bytes
@@ -46,8 +49,8 @@ class StreamMessage:
     """How many messages of the filter wait behind this one."""
 
     async def settle(self, outcome: Outcome) -> None:
-        """Accept `Done`; raise `Fatal` for everything else, since an ordered read cannot skip a message."""
-        if isinstance(outcome, RetryLater | Dead):
+        """Accept `Done` and `Dead`; raise `Fatal` for the rest: an ordered read cannot skip a message."""
+        if isinstance(outcome, RetryLater):
             raise Fatal(f"message {self.sequence} on {self.subject}: {outcome.reason}")
         if isinstance(outcome, Refused):
             raise Fatal(f"message {self.sequence} on {self.subject}: {outcome.refusal.detail}")

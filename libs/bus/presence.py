@@ -56,6 +56,7 @@ class Presence:
         self._boot = first.boot
         self._subject = subjects.presence_key(first.service, first.instance)
         self._revision: int | None = None
+        self._held = False
 
     def changed(self) -> None:
         """Renew now: the record says something new."""
@@ -76,6 +77,7 @@ class Presence:
             await self._find()
         try:
             self._revision = await self._put(msgspec.json.encode(self._current()))
+            self._held = True
         except WrongLastSequence:
             await self._find()
             self._changed.set()
@@ -84,14 +86,19 @@ class Presence:
             log.debug("presence_not_renewed", error=str(error))
 
     async def _find(self) -> None:
-        """Learn the key's revision; another living process of this name that came later wins."""
+        """Learn the key's revision; another living process of this name that came later wins.
+
+        A process that has not held the key yet is the one that came later, whatever clocks say.
+        """
         try:
             found = await last_of(self._bus, streams.LEASES, self._subject)
         except BusError:
             return
         self._revision = found.sequence if found is not None else 0
-        holder = _decode(found.data) if found is not None and found.data else None
-        if holder is not None and holder.boot != self._boot and holder.since > self._current().since:
+        holder = _read(found.data) if found is not None else None
+        if not self._held or holder is None or holder.boot == self._boot:
+            return
+        if holder.since > self._current().since:
             self._revision = None  # the key is theirs: leaving must not delete it
             raise InstanceTaken(self._service, self._instance)
 
@@ -157,7 +164,9 @@ class Peers:
             return
         before = self._seen.get(key)
         if data:
-            record = _decode(data)
+            record = _read(data)
+            if record is None:
+                return
             self._seen[key] = (asyncio.get_running_loop().time(), record)
             if before is None or (before[1].leaving, before[1].ready) != (record.leaving, record.ready):
                 self.changed.set()
@@ -191,4 +200,14 @@ def in_charge(peers: Peers, service: str, instance: str) -> Callable[[], bool]:
 async def list_present(bus: Bus) -> list[PresenceRecord]:
     """Return every process whose key is alive, sorted by service and instance."""
     found = await batch(bus, streams.LEASES, {"multi_last": ["$KV.leases.>"], "batch": _MOST_PROCESSES})
-    return [_decode(stored.data) for stored in sorted(found, key=lambda s: s.subject) if stored.data]
+    records = (_read(stored.data) for stored in sorted(found, key=lambda s: s.subject))
+    return [record for record in records if record is not None]
+
+
+def _read(data: bytes) -> PresenceRecord | None:
+    """Return what a key says; nothing where it is deleted, or not written by a process of ours."""
+    try:
+        return _decode(data) if data else None
+    except msgspec.DecodeError as error:
+        log.warning("presence_not_read", error=str(error))
+        return None

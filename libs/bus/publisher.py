@@ -129,7 +129,7 @@ class Publisher:
             return None
         subject = self._waiting[token][1]
         if message.headers and message.headers.get("Status") == _NO_RESPONDERS:
-            return self._resolve(token, refused(subject, 503, "no stream listens on it"))
+            return self._resolve(token, OutcomeUnknown(subject, "no stream listens on it now"))
         ack = _decode_ack(message.data)
         if ack.error is not None:
             return self._resolve(token, refused(subject, ack.error.err_code, ack.error.description))

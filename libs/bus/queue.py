@@ -64,7 +64,7 @@ class Work:
 
     async def _bury(self, reason: str) -> None:
         """Copy first: terminating a message of a work queue deletes it."""
-        await bury(self._bus, self.subject, bytes(self.data), reason, self.deliveries)
+        await bury(self._bus, streams.THINK, self.subject, bytes(self.data), reason, self.deliveries)
         await self._say(b"+TERM")
 
     async def _say(self, word: bytes) -> None:
@@ -150,12 +150,12 @@ class Puller:
 WorkLoop = MessageLoop[M, Work]
 
 
-async def bury(bus: Bus, subject: str, body: bytes, reason: str, deliveries: int) -> None:
-    """Keep a copy of a message that is given up, for people to read. Raises `BusError`."""
+async def bury(bus: Bus, stream: str, subject: str, body: bytes, reason: str, deliveries: int) -> None:
+    """Keep a copy of a stream's message that is given up, for people to read. Raises `BusError`."""
     letter = DeadLetter(
         subject=subject, reason=reason, deliveries=deliveries, at=datetime.now(UTC), body=body
     )
-    await bus.publish(subjects.dead_letter(streams.THINK), msgspec.json.encode(letter))
+    await bus.publish(subjects.dead_letter(stream), msgspec.json.encode(letter))
 
 
 async def purge_message(bus: Bus, stream: str, sequence: int) -> bool:

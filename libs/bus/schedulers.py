@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import msgspec
 from nats.aio.msg import Msg
@@ -39,7 +40,8 @@ async def ask_schedulers(bus: Bus, *, expected: int = 1) -> list[SchedulerStatus
                 message = await arrived.get()
             if (message.headers or {}).get("Status") is not None:
                 break
-            answers.append(_decode(message.data))
+            with suppress(msgspec.DecodeError):  # nobody of ours
+                answers.append(_decode(message.data))
     except TimeoutError:
         return answers
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import msgspec
 from nats.aio.msg import Msg
@@ -52,7 +52,8 @@ async def watch_position(bus: Bus) -> AsyncIterator[PublicPosition]:
     position = PublicPosition()
 
     async def receive(message: Msg) -> None:
-        position.advance(_decode(message.data).sequence)
+        with suppress(msgspec.DecodeError):  # a stranger's
+            position.advance(_decode(message.data).sequence)
 
     subscription = await bus.client.subscribe(subjects.POSITION, cb=receive)
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import structlog
 
 from libs.bus.connection import Bus
@@ -79,11 +80,22 @@ class Tail:
         """How many records the subject holds, as far as this process knows."""
         return len(self._held)
 
+    def behind(self, newest: int) -> int:
+        """Journal sequence of the last record before the newest so many; 0 where there are no more."""
+        return self._held[-newest - 1] if len(self._held) > newest else 0
+
     def offer(self, sequence: int, data: bytes) -> bool:
-        """Fold a record unless it is folded already; whether it was new."""
+        """Fold a record unless it is folded already; whether it was new.
+
+        What is no record is passed over: whoever put it there, it was none of the subject's writers, as the
+        numbers of their records show. The compressor keeps a copy of it as a dead letter.
+        """
         if sequence <= self.sequence:
             return False
-        self._fold(sequence, data)
+        try:
+            self._fold(sequence, data)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            log.error("not_a_record", subject=self.subject, sequence=sequence, error=str(error))
         self.sequence = sequence
         self._held.append(sequence)
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import structlog
 
 from libs.bus.connection import Bus
 from libs.bus.follow import Follower, StreamMessage, read_to_end
@@ -13,6 +14,8 @@ from libs.contracts import streams, subjects
 from libs.contracts.registry import StoredLoop, StoredPersona
 from libs.journal.tail import Tail
 from libs.roster.state import Roster
+
+log = structlog.get_logger("load")
 
 _decode_persona = msgspec.json.Decoder(StoredPersona).decode
 _decode_loop = msgspec.json.Decoder(StoredLoop).decode
@@ -43,8 +46,11 @@ async def _restore(bus: Bus, roster: Roster, telemetry: Telemetry) -> dict[str, 
     await read_to_end(bus, streams.PERSONAS, loop)
     stored = await last_of(bus, streams.CONTROL, subjects.LOOP_KEY)
     if stored is not None and stored.data:
-        roster.restore_loop(_decode_loop(stored.data))
         revisions[subjects.LOOP_KEY] = stored.sequence
+        try:
+            roster.restore_loop(_decode_loop(stored.data))
+        except msgspec.DecodeError as error:
+            log.error("loop_not_read", subject=subjects.LOOP_KEY, error=str(error))
     return revisions
 
 

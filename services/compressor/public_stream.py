@@ -13,18 +13,32 @@ import asyncio
 from collections.abc import Sequence
 
 from libs.bus.connection import Bus
-from libs.bus.errors import OutcomeUnknown
+from libs.bus.errors import BusError, OutcomeUnknown
 from libs.bus.publisher import EXPECTED_LAST_SEQUENCE
-from libs.bus.read import Stored, last_of, stream_state
+from libs.bus.read import Stored, last_of, message_at, stream_state
 from libs.contracts.place import Place, format_place, parse_place
+<<<<<<< HEAD
 from libs.contracts.streams import PLACE
 from services.compressor.folding import Publication
 
 _UNPROVEN = 4096
 """So many messages may be sent and not acknowledged yet, a batch more or less."""
+=======
+from libs.contracts.streams import PLACE, PROPOSALS
+>>>>>>> b8a39cf (Found by storms: proposals made up for, streams without leader are no refusal, strangers' messages are passed over)
 
 _ANY = "*.>"
 """Every subject. For `>` the broker finds nothing where the message under the last sequence is deleted."""
+
+
+class PlaceLost(BusError):
+    """Nothing in a public stream tells any more how far it holds the journal."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(
+            f"every message that stream {stream} holds was put there by a stranger, so nothing tells how far "
+            "it holds the journal; let nobody else publish to perpetua.in.> and restore it from a backup"
+        )
 
 
 class PublicStream:
@@ -60,7 +74,30 @@ class PublicStream:
         self._unproven = 0
         self._proven = asyncio.Event()
         self.sequence = end
-        self.place = parse_place(last.headers[PLACE]) if last is not None else (0, 0)
+        self.place = await self._place_up_to(last)
+
+    async def is_overtaken(self) -> bool:
+        """Whether another writer has gone further than this one."""
+        last = await self._last()
+        return await self._place_up_to(last) > self.place
+
+    async def _place_up_to(self, message: Stored | None) -> Place:
+        """Return a message's place, or where it has none, not being ours, that of the last one before it.
+
+        Raises `PlaceLost` where what is foreign has evicted all that was ours.
+        """
+        if message is None:
+            return (0, 0)
+        found: Stored | None = message
+        first = int((await stream_state(self._bus, self.name))["first_seq"])
+        for sequence in range(message.sequence, first - 1, -1):
+            if found is None or found.sequence != sequence:
+                found = await message_at(self._bus, self.name, sequence)
+            if found is not None and PLACE in found.headers:
+                return parse_place(found.headers[PLACE])
+        if first > 1 and self.name != PROPOSALS:
+            raise PlaceLost(self.name)
+        return (0, 0)
 
     async def _last(self) -> Stored | None:
         return await last_of(self._bus, self.name, _ANY)

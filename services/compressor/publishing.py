@@ -9,9 +9,10 @@ import msgspec
 import structlog
 
 from libs.bus.connection import Bus
-from libs.bus.errors import BusError, OutcomeUnknown
+from libs.bus.errors import ApiRefused, BusError, NoAnswer, OutcomeUnknown
 from libs.bus.follow import Follower, StreamMessage
 from libs.bus.loop import MessageLoop
+from libs.bus.queue import bury
 from libs.bus.read import stream_state
 from libs.concurrency.tasks import Background, leaves
 from libs.contracts import streams, subjects
@@ -53,11 +54,13 @@ class Publishing:
         self._bus = bus
         self._in_charge = in_charge
         self._metrics = metrics
-        self._events = PublicStream(bus, streams.EVENTS)
-        self._snapshots = PublicStream(bus, streams.SNAPSHOTS)
+        self._targets = {
+            name: PublicStream(bus, name) for name in (streams.EVENTS, streams.SNAPSHOTS, streams.PROPOSALS)
+        }
         self._progress = Progress(0)
         self._numbers: dict[str, int] = {}
         self._untrimmed_behind = 0
+        self._set_aside_through = 0
         self._follower: Follower | None = None
         self._failed: asyncio.Future[None] | None = None
 
@@ -92,14 +95,15 @@ class Publishing:
         log.info("publishing_begins_anew", reason="; ".join(str(error) for error in leaves(group)))
 
     async def _session(self) -> None:
-        await self._events.open()
-        await self._snapshots.open()
-        begin = min(self._events.place, self._snapshots.place)[0]
+        targets = self._targets.values()
+        for target in targets:
+            await target.open()
+        begin = min(target.place for target in targets)[0]
         self._progress = Progress(max(begin - 1, 0))
         self._numbers = {}
-        self._untrimmed_behind = max(self._events.place, self._snapshots.place)[0]
+        self._untrimmed_behind = max(target.place for target in targets)[0]
         self._failed = asyncio.get_running_loop().create_future()
-        loop = MessageLoop("publish", _decode, self._publish, self._metrics.telemetry)
+        loop = MessageLoop("publish", bytes, self._take, self._metrics.telemetry)
         self._follower = Follower(self._bus, streams.JOURNAL, loop, after=max(begin - 1, 0))
         log.info("publishing", behind=begin)
         self.publishes.set()
@@ -108,8 +112,30 @@ class Publishing:
             tasks.create_task(self._say_position(), name="say-position")
             await self._failed
 
+    async def _take(self, data: bytes, message: StreamMessage) -> None:
+        try:
+            record = _decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return await self._set_aside(message, f"no record of the journal: {error}")
+        return await self._publish(record, message)
+
+    async def _set_aside(self, message: StreamMessage, reason: str) -> None:
+        """Keep a copy of what a stranger put into the journal, once, and go on."""
+        if message.sequence <= self._set_aside_through:
+            return
+        log.error("not_a_record", subject=message.subject, sequence=message.sequence, reason=reason)
+        try:
+            await bury(self._bus, streams.JOURNAL, message.subject, bytes(message.data), reason, 1)
+        except BusError as error:
+            _fail(self._failed, error)
+        else:
+            self._set_aside_through = message.sequence
+
     async def _publish(self, record: PublicRecord, message: StreamMessage) -> None:
-        self._check_number(record, message.subject, message.sequence)
+        try:
+            await self._check_number(record, message.subject, message.sequence)
+        except (NoAnswer, ApiRefused, Superseded) as error:
+            return _fail(self._failed, error)
         wanted = publications(record, message.sequence)
         chained = [(stream, _of(wanted, stream.name)) for stream in (self._events, self._snapshots)]
         proposals = _of(wanted, streams.PROPOSALS)
@@ -121,22 +147,25 @@ class Publishing:
                 future = await self._bus.publisher.send(proposal.subject, bytes(proposal.data))
                 self._when_stored(future, [proposal], message.sequence)
         except OutcomeUnknown as error:
-            _fail(self._failed, error)
-        else:
-            self._progress.stored(message.sequence)
+            return _fail(self._failed, error)
+        return self._progress.stored(message.sequence)
 
-    def _check_number(self, record: PublicRecord, subject: str, sequence: int) -> None:
+    async def _check_number(self, record: PublicRecord, subject: str, sequence: int) -> None:
         """Raise `JournalHole` where an owner's records do not follow each other.
 
-        What is read again although it is public may be trimmed meanwhile, so gaps there are none.
+        What is read again although it is public may be trimmed meanwhile, so gaps there are none. Where
+        another compressor has gone further, this one was stopped, and its owners trimmed: `Superseded`.
         """
         if record.number is None:
             return
         before = self._numbers.get(subject)
         if before is not None and record.number != before + 1 and sequence > self._untrimmed_behind:
+            if await self._targets[streams.EVENTS].is_overtaken():
+                raise Superseded
             raise JournalHole(subject, before + 1, record.number)
         self._numbers[subject] = record.number
 
+<<<<<<< HEAD
     async def _send(self, stream: PublicStream, wanted: list[Publication], sequence: int) -> None:
         missing = stream.missing(wanted)
         if not missing:
@@ -146,6 +175,13 @@ class Publishing:
 
     def _when_stored(self, future: asyncio.Future[int], sent: list[Publication], sequence: int) -> None:
         """Count what was sent once it is acknowledged; end the session where it is refused."""
+=======
+    async def _send(self, publication: Publication, sequence: int) -> None:
+        target = self._targets[publication.stream]
+        future = await target.send(publication.place, publication.subject, publication.data)
+        if future is None:
+            return self._progress.stored(sequence)
+>>>>>>> b8a39cf (Found by storms: proposals made up for, streams without leader are no refusal, strangers' messages are passed over)
         progress, failed = self._progress, self._failed
 
         def settled(done: asyncio.Future[int]) -> None:
@@ -157,7 +193,7 @@ class Publishing:
                 self._metrics.stored(sent)
                 progress.stored(sequence)
 
-        future.add_done_callback(settled)
+        return future.add_done_callback(settled)
 
     async def _say_position(self) -> None:
         """Tell owners how far they may trim: at once when it moves, and again and again for newcomers."""

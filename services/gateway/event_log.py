@@ -25,6 +25,10 @@ _decode_event = msgspec.json.Decoder(ThoughtEvent).decode
 _decode_snapshot = msgspec.json.Decoder(MemorySnapshot).decode
 
 
+_LOOKED_BACK = 8
+"""How far back the newest snapshot is looked for: what a stranger put behind it is passed over."""
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """What a stream holds now. A stream without messages has `first = last + 1`."""
@@ -55,7 +59,7 @@ async def event_page(bus: Bus, after: int, limit: int, persona_id: str | None = 
     stored = await read_after(bus, streams.EVENTS, after, limit, subject) if after < there.last else []
     begin = stored[0].sequence if stored and subject is None else min(there.first, there.last + 1)
     return EventPage(
-        events=[SequencedEvent(sequence=s.sequence, event=_decode_event(s.data)) for s in stored],
+        events=[SequencedEvent(sequence=s.sequence, event=_decode_event(s.data)) for s in _ours(stored)],
         next_after=stored[-1].sequence if stored else after,
         skipped=max(begin - after - 1, 0) if after < there.last else 0,
         first_sequence=there.first,
@@ -73,7 +77,9 @@ async def snapshot_page(bus: Bus, after: int, limit: int) -> SnapshotPage:
     there = await held(bus, streams.SNAPSHOTS)
     stored = await read_after(bus, streams.SNAPSHOTS, after, limit) if after < there.last else []
     return SnapshotPage(
-        snapshots=[SequencedSnapshot(sequence=s.sequence, snapshot=_decode_snapshot(s.data)) for s in stored],
+        snapshots=[
+            SequencedSnapshot(sequence=s.sequence, snapshot=_decode_snapshot(s.data)) for s in _ours(stored)
+        ],
         next_after=stored[-1].sequence if stored else after,
         first_sequence=there.first,
         last_sequence=there.last,
@@ -83,7 +89,13 @@ async def snapshot_page(bus: Bus, after: int, limit: int) -> SnapshotPage:
 async def latest_snapshot(bus: Bus) -> MemorySnapshot:
     """Return the newest snapshot. Raises `NotFound` while there is none."""
     there = await held(bus, streams.SNAPSHOTS)
-    stored = await read_after(bus, streams.SNAPSHOTS, there.last - 1, 1) if there.last else []
+    after = max(there.last - _LOOKED_BACK, 0)
+    stored = _ours(await read_after(bus, streams.SNAPSHOTS, after, _LOOKED_BACK)) if there.last else []
     if not stored:
         raise NotFound.snapshot()
     return _decode_snapshot(stored[-1].data)
+
+
+def _ours(stored: list[Stored]) -> list[Stored]:
+    """Leave out what a stranger put into a stream."""
+    return [message for message in stored if streams.PLACE in message.headers]

@@ -22,7 +22,6 @@ from libs.bus.errors import ApiRefused, BusError, NoAnswer
 from libs.bus.follow import Follower, StreamMessage
 from libs.bus.loop import MessageLoop
 from libs.bus.patience import until_answered
-from libs.bus.read import Stored
 from libs.bus.telemetry import Telemetry
 from libs.concurrency.tasks import Background
 from libs.concurrency.waiting import set_within
@@ -176,10 +175,10 @@ class Feed:
         except BusError as error:
             log.debug("backlog_not_read", error=str(error))
             return []
-        return [_stored_frame(s) for s in stored]
+        return [_framed(s.sequence, s.subject, s.headers, s.data) for s in stored]
 
     async def _take(self, data: bytes, message: StreamMessage) -> None:
-        new = frame(message.sequence, message.subject, data)
+        new = _framed(message.sequence, message.subject, message.headers, data)
         if self._ring and new.sequence != self._ring[-1].sequence + 1:
             self._forget()
         self._ring.append(new)
@@ -198,5 +197,8 @@ class Feed:
         moved.set_result(None)
 
 
-def _stored_frame(stored: Stored) -> Frame:
-    return frame(stored.sequence, stored.subject, stored.data)
+def _framed(sequence: int, subject: str, headers: dict[str, str], data: bytes) -> Frame:
+    """Return a message's frame; what a stranger put into the stream is only mentioned."""
+    if streams.PLACE in headers:
+        return frame(sequence, subject, data)
+    return Frame(sequence, comment(f"{sequence} is no event"))

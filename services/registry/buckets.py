@@ -38,7 +38,9 @@ _decode = msgspec.json.Decoder(_Sequenced).decode
 
 _LOOK_S = 0.5
 _RETRY_S = 0.2
-_TRIM_AT = 32
+_TRIM_AT = 96
+_KEPT = 64
+"""Records that stay: who was stopped for a while and follows `j.registry` need not start anew."""
 
 
 class Buckets:
@@ -144,11 +146,17 @@ class Buckets:
             except WrongLastSequence:
                 found = await last_of(self._bus, stream, subject)
                 self.revisions[subject] = found.sequence if found is not None else 0
-                if found is None or not found.data:  # a key that a person deleted has an empty value
-                    continue
-                if _decode(found.data).sequence >= value.sequence:
+                if found is not None and _sequence_of(found.data) >= value.sequence:
                     return
 
     async def _trim(self, tail: Tail) -> None:
         if tail.held >= _TRIM_AT:
-            await tail.trim(min(self.written, self._position.sequence))
+            await tail.trim(min(self.written, self._position.sequence, tail.behind(_KEPT)))
+
+
+def _sequence_of(data: bytes) -> int:
+    """Return the journal sequence that a value names; -1 where a person has deleted or spoilt it."""
+    try:
+        return _decode(data).sequence
+    except msgspec.DecodeError:
+        return -1

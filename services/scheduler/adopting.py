@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import msgspec
-import structlog
 
 from libs.bus.connection import Bus
 from libs.bus.queue import purge_message
@@ -14,8 +13,6 @@ from libs.contracts import streams, subjects
 from libs.contracts.work import Chunk
 from services.scheduler.dispatches import PREVIOUS_OWNER
 from services.scheduler.owner import ShardOwner
-
-log = structlog.get_logger("adopting")
 
 _decode = msgspec.json.Decoder(Chunk).decode
 
@@ -32,8 +29,11 @@ async def adopt(bus: Bus, owner: ShardOwner, run: int | None) -> int:
     sequence = 0
     while (found := await next_of(bus, streams.THINK, subjects.think(owner.shard), sequence + 1)) is not None:
         sequence = found.sequence
-        chunk = _wanted(owner, found.data, run)
-        if chunk is None:
+        try:
+            chunk = _decode(found.data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue  # the thinker that gets it buries it
+        if chunk.run != run or not any(owner.wants(item) for item in chunk.items):
             await purge_message(bus, streams.THINK, sequence)
             continue
         dispatch = owner.dispatches.begin(chunk, now, sequence, wanted=owner.wants)
@@ -46,14 +46,3 @@ async def _delivered(bus: Bus) -> int:
     """Return the last place of the work queue that was given to any thinker."""
     info = await bus.api(f"CONSUMER.INFO.{streams.THINK}.{streams.THINKERS}")
     return int(info["delivered"]["stream_seq"])
-
-
-def _wanted(owner: ShardOwner, data: bytes, run: int | None) -> Chunk | None:
-    try:
-        chunk = _decode(data)
-    except msgspec.DecodeError as error:
-        log.warning("undecodable_work", shard=owner.shard, error=str(error))
-        return None
-    if chunk.run != run:
-        return None
-    return chunk if any(owner.wants(item) for item in chunk.items) else None

@@ -8,6 +8,8 @@ page's count. Each write expects the revision that this owner wrote or found; a 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 
@@ -21,6 +23,8 @@ from libs.contracts.limits import RECORD_BYTES
 from services.scheduler.ledger import Ledger
 from services.scheduler.pages import Pages
 
+T = TypeVar("T")
+
 _encode = msgspec.json.Encoder().encode
 _decode_head = msgspec.json.Decoder(CheckpointHead).decode
 _decode_page = msgspec.json.Decoder(CheckpointPage).decode
@@ -31,6 +35,19 @@ _RETRY_S = 0.5
 
 class CheckpointFenced(BusError):
     """Another owner has stored a checkpoint of this shard since we read it."""
+
+
+class CheckpointUnreadable(BusError):
+    """Something else than a checkpoint stands where one was stored.
+
+    Without it nobody knows how far the shard's personas are: they wait, rather than begin again at thought 1.
+    """
+
+    def __init__(self, subject: str, error: Exception) -> None:
+        super().__init__(
+            f"{subject} holds no checkpoint ({error}); the shard's personas wait until the key holds again "
+            "what its owner stored last: restore it from a backup of stream KV_checkpoints"
+        )
 
 
 class Checkpoints:
@@ -50,7 +67,7 @@ class Checkpoints:
         pages = 0
         head = await self._read(subjects.checkpoint_head(self._shard))
         if head is not None:
-            stored = _decode_head(head)
+            stored = _decoded(_decode_head, head, subjects.checkpoint_head(self._shard))
             pages = stored.pages
             self.sequence = stored.sequence
             ledger.number, ledger.halted = stored.number, stored.halted
@@ -89,7 +106,7 @@ class Checkpoints:
         data = await self._read(subjects.checkpoint_page(self._shard, number))
         if data is None:
             return False
-        page = _decode_page(data)
+        page = _decoded(_decode_page, data, subjects.checkpoint_page(self._shard, number))
         self._pages.restore(number, page.counters)
         for persona_id, (count, last_tick_at) in page.counters.items():
             ledger.restore(persona_id, count, last_tick_at)
@@ -117,3 +134,10 @@ class Checkpoints:
                     raise CheckpointFenced(str(error)) from error
                 self._revisions[subject] = found.sequence
                 return
+
+
+def _decoded(decode: Callable[[bytes], T], data: bytes, subject: str) -> T:
+    try:
+        return decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CheckpointUnreadable(subject, error) from error

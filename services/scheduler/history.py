@@ -13,7 +13,7 @@ from libs.bus.loop import MessageLoop
 from libs.bus.telemetry import Telemetry
 from libs.cognition.context import SHARED_TYPES, Recent, context_line, recent
 from libs.contracts import streams
-from libs.contracts.journal import RegistryRecord
+from libs.contracts.journal import RegistryEvent, RegistryRecord
 from libs.contracts.place import Place, parse_place
 from libs.contracts.streams import PLACE
 from libs.journal.tail import Tail
@@ -54,14 +54,23 @@ async def read_history(bus: Bus, registry: Tail, telemetry: Telemetry) -> Histor
     history = History()
 
     async def take(data: bytes, message: StreamMessage) -> None:
+        if PLACE not in message.headers:
+            return  # a stranger's
         history.public = parse_place(message.headers[PLACE])
         owner = _decode_owner(data)
         history.add(history.public, owner.persona_id, owner.event_type, data)
 
     await read_to_end(bus, streams.EVENTS, MessageLoop("read-history", bytes, take, telemetry))
     for stored in await registry.peek():
-        for index, event in enumerate(_decode_record(stored.data).events, start=1):
+        for index, event in enumerate(_events_of(stored.data), start=1):
             place = (stored.sequence, index)
             if place > history.public:
                 history.add(place, event.persona_id, event.event_type, event.event)
     return history
+
+
+def _events_of(data: bytes) -> list[RegistryEvent]:
+    try:
+        return _decode_record(data).events
+    except msgspec.DecodeError:
+        return []

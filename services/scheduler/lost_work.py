@@ -87,7 +87,7 @@ class LostWork:
         reason = f"given up after {deliveries} deliveries"
         log.warning("work_given_up", shard=owner.shard, thoughts=len(dispatch.waiting))
         body = msgspec.json.encode(dispatch.chunk)
-        await bury(self._bus, subjects.think(owner.shard), body, reason, deliveries)
+        await bury(self._bus, streams.THINK, subjects.think(owner.shard), body, reason, deliveries)
         now = datetime.now(UTC)
         items = list(dispatch.waiting.values())
         await owner.submit([compose(item, dispatch.chunk.run, failed(reason), now) for item in items])

@@ -22,7 +22,7 @@ from libs.contracts.limits import SHARDS
 from libs.contracts.place import Place
 from libs.contracts.tokens import shard_of
 from libs.contracts.work import ContextLine
-from services.scheduler.checkpoint import CheckpointFenced
+from services.scheduler.checkpoint import CheckpointFenced, CheckpointUnreadable
 from services.scheduler.history import History
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import Fenced, ShardOwner
@@ -34,7 +34,7 @@ _TIDY_S = 5.0
 _TAKEN_AT_ONCE = 16
 _BACK_OFF_S = (1.0, 2.5)
 
-_Retriable = (Fenced, CheckpointFenced, NoAnswer, ApiRefused)
+_Retriable = (Fenced, CheckpointFenced, CheckpointUnreadable, NoAnswer, ApiRefused)
 
 
 class Shards:

@@ -39,8 +39,13 @@ class Owners:
             deliveries=deliveries,
             thinker=self._instance,
         )
-        answer = await self._ask(subjects.grant(chunk.shard), _encode(request))
-        return _decode_grant(answer).items
+        while True:
+            answer = await self._ask(subjects.grant(chunk.shard), _encode(request))
+            try:
+                return _decode_grant(answer).items
+            except msgspec.DecodeError as error:  # a stranger's; the owner answers, too
+                log.warning("grant_not_read", shard=chunk.shard, error=str(error))
+                await asyncio.sleep(_NOBODY_S)
 
     async def still_thinking(self, chunk: Chunk) -> None:
         """Let the owner know that a chunk is not forgotten: it asks nothing and waits for nothing."""

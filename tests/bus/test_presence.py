@@ -157,6 +157,19 @@ async def test_a_restarted_process_takes_its_name_back(bus: Bus) -> None:
         await until(is_second)
 
 
+async def test_a_process_whose_clock_was_set_back_takes_the_name_of_its_dead_predecessor(bus: Bus) -> None:
+    """Found by a storm: it believed that the dead one had come later, and ended."""
+    first = asyncio.create_task(Presence(bus, lambda: record(boot="first")).run())
+    await until(lambda: is_there(bus, "one"))
+    first.cancel()
+    async with present(bus, record(boot="second", since=SINCE - timedelta(days=1))):
+
+        async def is_second() -> bool:
+            return [found.boot for found in await list_present(bus)] == ["second"]
+
+        await until(is_second)
+
+
 async def test_presence_outlives_the_broker(bus: Bus, broker: Broker) -> None:
     async with watching(bus, "thinker") as peers, present(bus, record()):
         await eventually(lambda: living(peers) == ["one"])

@@ -10,7 +10,7 @@ import nats.errors
 import pytest
 
 from libs.bus.connection import Bus
-from libs.bus.errors import OutcomeUnknown, PublishRefused, SubjectFull, WrongLastSequence
+from libs.bus.errors import OutcomeUnknown, PublishRefused, SubjectFull, WrongLastSequence, refused
 from libs.bus.publisher import Publisher, expecting
 from libs.contracts.limits import JOURNAL_DEPTH
 from tests.bus.support import held, kill_while_paused, until
@@ -68,9 +68,24 @@ async def test_a_full_subject_refuses_and_evicts_nothing(bus: Bus) -> None:
     await bus.publish("j.2", b"another subject has room")
 
 
-async def test_a_publish_that_no_stream_wants_is_refused_at_once(bus: Bus) -> None:
-    with pytest.raises(PublishRefused, match="no stream listens on it"):
+async def test_a_publish_that_no_stream_takes_now_is_to_be_repeated(bus: Bus) -> None:
+    """Found by a storm: replicated streams have no leader for seconds after theirs was killed."""
+    with pytest.raises(OutcomeUnknown, match="no stream listens on it"):
         await bus.publish("nowhere", b"a")
+
+
+@pytest.mark.parametrize(
+    ("code", "description", "kind"),
+    [
+        (10008, "JetStream system temporarily unavailable", OutcomeUnknown),
+        (10009, "JetStream cluster can not handle request", OutcomeUnknown),
+        (10077, "write /data/1.blk: no space left on device", OutcomeUnknown),
+        (10077, "maximum messages per subject exceeded", SubjectFull),
+        (10054, "message size exceeds maximum allowed", PublishRefused),
+    ],
+)
+def test_what_a_stream_says_in_trouble_is_no_refusal(code: int, description: str, kind: type) -> None:
+    assert type(refused("j.1", code, description)) is kind
 
 
 async def test_a_publish_that_is_too_large_for_its_stream_is_refused(bus: Bus) -> None:

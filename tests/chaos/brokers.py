@@ -16,7 +16,6 @@ from tests.support.eventually import eventually
 
 HOST = "127.0.0.1"
 DISK_MIB = 1536
-_LEFT_FREE = 0
 
 
 class Node:
@@ -50,6 +49,10 @@ class Node:
         return self._folder / "nats.log"
 
     async def start(self) -> None:
+        self._spawn()
+        await eventually(lambda: not is_free(HOST, self.port), 60, f"the port of {self.name}")
+
+    def _spawn(self) -> None:
         if self._process is None:
             self._process = subprocess.Popen(
                 [find_server(), "-c", str(self._config)],
@@ -57,7 +60,6 @@ class Node:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        await eventually(lambda: not is_free(HOST, self.port), 60, f"the port of {self.name}")
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         if self._process is not None:

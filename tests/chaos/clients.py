@@ -39,6 +39,7 @@ class Clients:
     def __init__(self, url: str, rng: random.Random, newest: Callable[[], tuple[int, int]]) -> None:
         self.book = Book()
         self.stopped = False
+        self.ending = False
         self._url = url
         self._rng = rng
         self._newest = newest
@@ -54,8 +55,8 @@ class Clients:
         await self._session.close()
 
     async def run(self) -> None:
-        """Make requests until cancelled."""
-        while True:
+        """Make requests until told to end; the loop runs then."""
+        while not self.ending:
             await asyncio.sleep(self._rng.uniform(*_PAUSE_S))
             draw = self._rng.random()
             if draw < 0.45:
@@ -108,8 +109,14 @@ class Clients:
         status, _ = await self.ask("POST", "/v1/cognition/stop", {})
         if status == 200:
             await self._must_be_quiet()
-        while (await self.ask("POST", "/v1/cognition/start", {}))[0] != 200:
-            await asyncio.sleep(0.5)
+        await self.start()
+
+    async def start(self) -> None:
+        """Start the loop, again and again until that is acknowledged."""
+        status = 0
+        while status != 200:
+            status, _ = await self.ask("POST", "/v1/cognition/start", {})
+            await asyncio.sleep(0.2)
         self.stopped = False
 
     async def _must_be_quiet(self) -> None:

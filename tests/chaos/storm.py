@@ -25,7 +25,7 @@ from tests.chaos.plan import plan
 from tests.chaos.twice import Twice
 from tests.chaos.verdict import verdict
 
-_CALM_WITHIN_S = 90.0
+_FELL_BEHIND = "JournalHole: j.registry"
 _READY_WITHIN_S = 60.0
 
 
@@ -106,12 +106,12 @@ async def _storm(ground: Field, options: Options, report: Report, say: Callable[
                 await asyncio.sleep(fault.pause)
             await faults.over()
             ground.calm()
-            asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
+            clients.ending = True
+            await asking
             report.findings += await verdict(ground, bus, clients, collector)
             looking.cancel()
             report.findings += truth.findings + collector.findings + clients.book.findings
-            report.findings += _own_ends(ground, faults)
+            report.findings += own_ends(ground, faults)
             if report.findings:
                 ground.logs_kept = Path(tempfile.mkdtemp(prefix=f"perpetua-storm-{options.seed}-")) / "logs"
                 say(f"logs are in {ground.logs_kept}")
@@ -122,18 +122,28 @@ async def _storm(ground: Field, options: Options, report: Report, say: Callable[
                 "answers": dict(sorted(clients.book.answers.items())),
                 "repeated messages": twice.repeated,
                 "fallbacks": dict(collector.errors),
+                "started anew": sum(_FELL_BEHIND in text for _, text in ground.lines),
                 "dead letters": int((await stream_state(bus, "DEAD_LETTERS"))["messages"]),
             }
 
 
-def _own_ends(ground: Field, faults: Faults) -> list[str]:
-    """Return who ended without having been told to."""
-    told, ended = Counter(faults.asked_to_end), Counter(name for name, _ in ground.ended)
+def own_ends(ground: Field, faults: Faults) -> list[str]:
+    """Return who ended without having been told to.
+
+    Who was stopped for so long that `j.registry` was trimmed behind it says so and starts anew, as it should.
+    """
+    behind = [name for name, text in ground.lines if _FELL_BEHIND in text and "process_ends" in text]
+    said = [text for _, text in ground.lines if "process_ends" in text or "process_crashed" in text][-3:]
+    told, ended = Counter([*faults.asked_to_end, *behind]), Counter(name for name, _ in ground.ended)
     return [
-        f"{name} ended {count} times, told {told[name]} times: {[how for n, how in ground.ended if n == name]}"
+        f"{name} ended {count} times, told {told[name]}: {_how(ground, name)}, {said}"
         for name, count in ended.items()
         if count > told[name]
     ]
+
+
+def _how(ground: Field, name: str) -> list[str]:
+    return [how for ended, how in ground.ended if ended == name]
 
 
 async def _answers(clients: Clients) -> bool:

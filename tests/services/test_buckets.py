@@ -146,16 +146,19 @@ async def test_only_the_one_in_charge_writes_and_a_successor_catches_up(bus: Bus
 @pytest.mark.fact("2.2")
 async def test_the_journal_is_trimmed_to_what_buckets_and_streams_both_hold(bus: Bus) -> None:
     async with registry(bus) as one:
-        for n in range(40):
+        for n in range(110):
             await one.create(create(f"p{n}"))
         await written(one)
-        assert len(await registry_records(bus)) == 40, "nothing is public yet"
-        one.position.advance(25)
-        await eventually(lambda: one.tail.held == 15)
-        assert [record.number for record in await registry_records(bus)] == list(range(26, 41))
+        assert len(await registry_records(bus)) == 110, "nothing is public yet"
+        one.position.advance(12)
+        await eventually(lambda: one.tail.held == 98)
+        assert [record.number for record in await registry_records(bus)] == list(range(13, 111))
+        one.position.advance(EVERYTHING)
+        await eventually(lambda: one.tail.held == 64, what="what followers may still need")
+        assert [record.number for record in await registry_records(bus)] == list(range(47, 111))
     async with registry(bus, number=2) as next_one:
         assert next_one.roster.personas == one.roster.personas
-        assert next_one.roster.number == 40
+        assert next_one.roster.number == 110
 
 
 @pytest.mark.fact("2.2")
@@ -163,9 +166,9 @@ async def test_a_registry_that_starts_on_a_trimmed_journal_has_everybody_and_goe
     async with registry(bus) as one:
         one.position.advance(EVERYTHING)
         await start(one, 700)
-        for n in range(40):
+        for n in range(100):
             await one.create(create(f"p{n}"))
-        await eventually(lambda: one.tail.held < 32)
+        await eventually(lambda: one.tail.held < 96)
     async with registry(bus, number=2) as two:
         assert two.roster.personas == one.roster.personas
         assert two.roster.loop == one.roster.loop

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from libs.bus.connection import Bus, connect
+from libs.bus.follow import StreamMessage
 from libs.bus.read import Stored, message_at
 from libs.bus.telemetry import NoTelemetry
 from libs.concurrency.tasks import Background, leaves
@@ -170,6 +171,61 @@ async def test_streams_that_a_crash_left_unlike_far_are_each_completed(bus: Bus)
         await through(again, last)
     for stream in (streams.EVENTS, streams.SNAPSHOTS):
         assert placed(await held(bus, stream)) == await wanted(bus, stream)
+
+
+@pytest.mark.fact("3.15")
+async def test_proposals_that_the_broker_did_not_take_are_made_up_for(bus: Bus) -> None:
+    """Found by a storm: their stream took nothing while events were stored, and nobody looked back."""
+    config = (await bus.api(f"STREAM.INFO.{streams.PROPOSALS}"))["config"]
+    last = await prefill(bus)
+    await bus.api(f"STREAM.UPDATE.{streams.PROPOSALS}", config | {"max_msg_size": 1})
+    one = publisher(bus)
+    async with publishing(one):
+        await eventually(lambda: all_events(bus), within=20, what="every event")
+        assert await held(bus, streams.PROPOSALS) == []
+        await bus.api(f"STREAM.UPDATE.{streams.PROPOSALS}", config)
+        await through(one, last)
+    await assert_published(bus)
+
+
+async def all_events(bus: Bus) -> bool:
+    return await count(bus) == 3 + 6 * 22
+
+
+@pytest.mark.fact("3.3")
+async def test_a_publisher_that_slept_while_another_went_on_looks_again(bus: Bus, broker: Broker) -> None:
+    """Found by a storm: what was published and trimmed meanwhile is no hole, and no reason to end."""
+    last = await prefill(bus, 4)
+    async with connect(broker.url, "other", NoTelemetry()) as other:
+        sleeper = Sleeper(bus)
+        async with publishing(sleeper):
+            await through(sleeper, last)
+            sleeper.awake.clear()
+            another = publisher(other)
+            async with publishing(another):
+                last = await prefill(other, 20, begin=5)
+                await through(another, last)
+            for shard in SHARDS:
+                body = {"filter": subjects.journal(shard), "keep": 2}
+                await other.api(f"STREAM.PURGE.{streams.JOURNAL}", body)
+            sleeper.awake.set()
+            await through(sleeper, last)
+    stored = await held(bus, streams.EVENTS)
+    assert [m.sequence for m in stored] == list(range(1, len(stored) + 1))
+    assert len({m.headers[streams.PLACE] for m in stored}) == len(stored) == 3 + 6 * 33
+
+
+class Sleeper(Publishing):
+    """A publisher that can be stopped between two records, as by SIGSTOP."""
+
+    def __init__(self, bus: Bus) -> None:
+        super().__init__(bus, lambda: True, CompressorMetrics(ProcessMetrics("compressor", "s", "0")))
+        self.awake = asyncio.Event()
+        self.awake.set()
+
+    async def _publish(self, record: PublicRecord, message: StreamMessage) -> None:
+        await self.awake.wait()
+        await super()._publish(record, message)
 
 
 @pytest.mark.fact("3.3")
