@@ -48,17 +48,6 @@ class Changes(Struct, frozen=True, kw_only=True):
     seed: int | None = None
 
 
-def broker_of(folder: DataDir, nats_url: str | None) -> str:
-    """Return the broker that is named, else that of the `up` in the folder. Raises `CliError`."""
-    run = folder.read() if nats_url is None else None
-    if nats_url is None and run is None:
-        raise CliError(
-            f"no `perpetua up` runs in {folder.path}, and its broker holds the captures. Start it, name its "
-            "folder with --data-dir, or name a broker with --nats-url"
-        )
-    return nats_url or (run.nats_url if run is not None else "")
-
-
 def fetch(url: str, persona_id: str, thought_count: int) -> Capture:
     """Return a captured thought. Raises `CliError` where it was not captured, saying which were."""
     from libs.runtime.imports import preload

@@ -40,7 +40,10 @@ ACK_WAIT_S = 6.0
 """Work that no thinker has claimed to be busy with for this long, in seconds, goes to another."""
 
 MAX_DELIVER = 4
-"""How often a chunk of work is delivered before it is settled as dead."""
+"""How often a thought is given to a thinker before it is settled as dead."""
+
+TOGETHER = 2
+"""How often it is given together with others. From then on it is a message of its own, and thought alone."""
 
 STOP_GRACE_MS = 2_000
 """How long, in milliseconds, a stop waits for thoughts in flight before it settles them as withdrawn."""

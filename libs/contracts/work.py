@@ -35,13 +35,15 @@ class WorkItem(Struct, frozen=True, array_like=True):
     context: list[ContextLine]
 
 
-class Chunk(Struct, frozen=True, kw_only=True):
+class Chunk(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One message of the work queue: at most 64 items of one shard and one run."""
 
     id: str
     shard: int
     run: int
     items: list[WorkItem]
+    alone: bool = False
+    """Thinkers have ended while they thought of it: a thinker thinks of one such chunk at a time."""
 
 
 class GrantRequest(Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ import structlog
 from libs.bus.connection import Bus
 from libs.bus.follow import Follower, StreamMessage, read_to_end
 from libs.bus.loop import MessageLoop
+from libs.bus.patience import until_answered
 from libs.bus.read import last_of
 from libs.bus.telemetry import Telemetry
 from libs.contracts import streams, subjects
@@ -28,7 +29,7 @@ async def load(bus: Bus, tail: Tail, roster: Roster, telemetry: Telemetry) -> di
     is trimmed before that is in the buckets, and what is trimmed after it has been read.
     """
     records = await tail.peek()
-    revisions = await _restore(bus, roster, telemetry)
+    revisions = await until_answered(bus, "loading personas", lambda: _restore(bus, roster, telemetry))
     for record in records:
         tail.offer(record.sequence, record.data)
     await tail.catch_up()

@@ -88,11 +88,11 @@ class PublicStream:
         """
         if message is None:
             return (0, 0)
-        found: Stored | None = message
+        if PLACE in message.headers:
+            return parse_place(message.headers[PLACE])
         first = int((await stream_state(self._bus, self.name))["first_seq"])
-        for sequence in range(message.sequence, first - 1, -1):
-            if found is None or found.sequence != sequence:
-                found = await message_at(self._bus, self.name, sequence)
+        for sequence in range(message.sequence - 1, first - 1, -1):
+            found = await message_at(self._bus, self.name, sequence)
             if found is not None and PLACE in found.headers:
                 return parse_place(found.headers[PLACE])
         if first > 1 and self.name != PROPOSALS:

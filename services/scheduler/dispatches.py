@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from libs.contracts.journal import ThoughtEntry
+from libs.contracts.limits import MAX_DELIVER, TOGETHER
 from libs.contracts.work import Chunk, GrantRequest, WorkItem
 
 HEARD_S = 4.0
@@ -30,6 +31,12 @@ class Dispatch:
     touched: float = 0.0
     """When the chunk was last granted or a result of it came."""
 
+    attempts: int = 0
+    """How many thinkers were granted it, one after the other's end."""
+
+    delivery: int = 0
+    """Which of its deliveries was granted last."""
+
     waiting: dict[str, WorkItem] = field(default_factory=dict)
     """Items not settled yet, by persona."""
 
@@ -46,6 +53,9 @@ class Granted:
 
     held_by: str | None = None
     """Who still thinks of it; ask again."""
+
+    suspect: Dispatch | None = None
+    """It was granted as often as may be in this form: to be taken apart, or given up."""
 
 
 class Dispatches:
@@ -122,6 +132,11 @@ class Dispatches:
         others = request.deliveries > 1 and dispatch.granted_to not in (None, request.thinker)
         if others and now - dispatch.touched < HEARD_S:
             return Granted([], held_by=dispatch.granted_to)
+        if request.deliveries != dispatch.delivery:
+            if dispatch.attempts >= (MAX_DELIVER if dispatch.chunk.alone else TOGETHER):
+                return Granted([], suspect=dispatch)
+            dispatch.attempts += 1
+            dispatch.delivery = request.deliveries
         dispatch.granted_to, dispatch.touched = request.thinker, now
         items = dispatch.chunk.items
         wanted = [i for i, item in enumerate(items) if self._by_persona.get(item.persona_id) is dispatch]

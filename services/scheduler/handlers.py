@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -19,6 +19,7 @@ from libs.contracts.work import (
     Settled,
     StillThinking,
 )
+from services.scheduler.dispatches import Dispatch
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import Fenced, ShardOwner
 
@@ -29,9 +30,14 @@ class Handlers:
     """The endpoints of one shard."""
 
     def __init__(
-        self, owner: ShardOwner, run_now: Callable[[], int | None], metrics: SchedulerMetrics
+        self,
+        owner: ShardOwner,
+        run_now: Callable[[], int | None],
+        suspected: Callable[[ShardOwner, Dispatch], Awaitable[None]],
+        metrics: SchedulerMetrics,
     ) -> None:
         self._owner = owner
+        self._suspected = suspected
         self._run_now = run_now
         self._metrics = metrics
         self._settling: set[tuple[str, str]] = set()
@@ -41,6 +47,8 @@ class Handlers:
         granted = self._owner.dispatches.grant(message, self._run_now(), _now())
         if granted.held_by is not None:
             raise Postpone(f"{granted.held_by} still thinks of it")
+        if granted.suspect is not None:
+            await self._suspected(self._owner, granted.suspect)
         if granted.waited is not None:
             self._metrics.queue_wait.observe(granted.waited, len(granted.items))
         return _encode(Grant(items=granted.items))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -17,6 +18,7 @@ from libs.bus.read import message_at
 from libs.cognition.compose import compose, failed
 from libs.contracts import streams, subjects
 from libs.contracts.limits import ACK_WAIT_S, MAX_DELIVER
+from libs.contracts.work import Chunk
 from services.scheduler.dispatches import HEARD_S, Dispatch
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
@@ -42,10 +44,13 @@ class LostWork:
         self,
         bus: Bus,
         owners: Mapping[int, ShardOwner],
+        publish: Callable[[ShardOwner, Dispatch, bytes], Awaitable[None]],
         metrics: SchedulerMetrics,
     ) -> None:
         self._bus = bus
         self._owners = owners
+        self._publish = publish
+        self._burying: set[str] = set()
         self._metrics = metrics
 
     async def exhausted(self, advisory: Exhausted, _: Request) -> None:
@@ -57,7 +62,30 @@ class LostWork:
             now = asyncio.get_running_loop().time()
             if dispatch.granted_to is not None and now - dispatch.touched < HEARD_S:
                 continue  # its thinker lives: deliveries were used up by outages
-            await self._bury(owner, dispatch, advisory.deliveries)
+            dispatch.attempts += 1  # perhaps thinkers end before they ask for it
+            await self.suspected(owner, dispatch)
+
+    async def suspected(self, owner: ShardOwner, dispatch: Dispatch) -> None:
+        """Give up, or dispatch again each thought alone, a chunk that thinkers have ended over.
+
+        A thought that ends its thinker takes whatever lies beside it along; alone, it takes nothing.
+        """
+        if dispatch.attempts >= MAX_DELIVER:
+            return await self._give_up(owner, dispatch)
+        log.warning("work_taken_apart", shard=owner.shard, thoughts=len(dispatch.waiting))
+        items = list(dispatch.waiting.values())
+        owner.dispatches.drop(dispatch)
+        now = asyncio.get_running_loop().time()
+        for item in items:
+            chunk = Chunk(
+                id=secrets.token_hex(8), shard=owner.shard, run=dispatch.chunk.run, items=[item], alone=True
+            )
+            again = owner.dispatches.begin(chunk, now)
+            again.attempts = dispatch.attempts
+            await self._publish(owner, again, msgspec.json.encode(chunk))
+        if dispatch.sequence is not None:
+            await purge_message(self._bus, streams.THINK, dispatch.sequence)
+        return None
 
     async def run(self) -> None:
         """Look after chunks of which nothing was heard for long, until cancelled."""
@@ -79,12 +107,22 @@ class LostWork:
             log.warning("work_vanished", shard=owner.shard, thoughts=len(dispatch.waiting))
             owner.dispatches.drop(dispatch)
         elif dispatch.granted_to is not None and now - dispatch.touched > _DEAD_AFTER_S:
-            await self._bury(owner, dispatch, MAX_DELIVER)
+            await self._give_up(owner, dispatch)
 
-    async def _bury(self, owner: ShardOwner, dispatch: Dispatch, deliveries: int) -> None:
+    async def _give_up(self, owner: ShardOwner, dispatch: Dispatch) -> None:
+        """Bury a chunk once, however often that is asked for meanwhile."""
+        if dispatch.chunk.id in self._burying:
+            return
+        self._burying.add(dispatch.chunk.id)
+        try:
+            await self._bury(owner, dispatch)
+        finally:
+            self._burying.discard(dispatch.chunk.id)
+
+    async def _bury(self, owner: ShardOwner, dispatch: Dispatch) -> None:
         """Keep a copy, store the fallbacks, then delete: a crash in between repeats what is harmless."""
-        assert dispatch.sequence is not None
-        reason = f"given up after {deliveries} deliveries"
+        deliveries = max(dispatch.attempts, 1)
+        reason = f"given up after {deliveries} deliveries: whoever thought of it ended, or fell silent"
         log.warning("work_given_up", shard=owner.shard, thoughts=len(dispatch.waiting))
         body = msgspec.json.encode(dispatch.chunk)
         await bury(self._bus, streams.THINK, subjects.think(owner.shard), body, reason, deliveries)
@@ -92,5 +130,6 @@ class LostWork:
         items = list(dispatch.waiting.values())
         await owner.submit([compose(item, dispatch.chunk.run, failed(reason), now) for item in items])
         owner.dispatches.drop(dispatch)
-        await purge_message(self._bus, streams.THINK, dispatch.sequence)
+        if dispatch.sequence is not None:
+            await purge_message(self._bus, streams.THINK, dispatch.sequence)
         self._metrics.dead.inc()

@@ -71,7 +71,7 @@ class Scheduler:
             process.cognition.enabled,
             self.metrics,
         )
-        self.lost_work = LostWork(self.bus, self.shards.live, self.metrics)
+        self.lost_work = LostWork(self.bus, self.shards.live, self.ticker.publish, self.metrics)
         self.changes = Changes(self.roster, self.shards, self.ticker, self._halt, tasks)
         self.registry = Tail(self.bus, subjects.JOURNAL_REGISTRY, self.changes.fold)
         self.metrics.in_flight.set_function(
@@ -128,7 +128,7 @@ class Scheduler:
     async def _serve(self, owner: ShardOwner) -> AsyncIterator[None]:
         """Adopt what is queued, then answer for the shard and tick its personas while the context is open."""
         await adopt(self.bus, owner, self.ticker.run_now)
-        handlers = Handlers(owner, lambda: self.ticker.run_now, self.metrics)
+        handlers = Handlers(owner, lambda: self.ticker.run_now, self.lost_work.suspected, self.metrics)
         telemetry, shard = self.process.metrics, owner.shard
         grants = MessageLoop("grant", msgspec.json.Decoder(GrantRequest).decode, handlers.grant, telemetry)
         results = MessageLoop("result", msgspec.json.Decoder(Results).decode, handlers.result, telemetry)

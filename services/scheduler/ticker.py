@@ -142,7 +142,7 @@ class Ticker:
         now = self._now()
         self._metrics.lag.observe(now - since)
         for chunk, data in pack(shard, run, self._due(owner, at)):
-            tasks.create_task(self._publish(owner, owner.dispatches.begin(chunk, now), data))
+            tasks.create_task(self.publish(owner, owner.dispatches.begin(chunk, now), data))
 
     def _due(self, owner: ShardOwner, at: datetime) -> list[WorkItem]:
         """Return what is to be thought; a persona whose last thought is under way skips its tick [3.2]."""
@@ -167,7 +167,7 @@ class Ticker:
             ledger.context(persona_id, self._shared()),
         )
 
-    async def _publish(self, owner: ShardOwner, dispatch: Dispatch, data: bytes) -> None:
+    async def publish(self, owner: ShardOwner, dispatch: Dispatch, data: bytes) -> None:
         """Put a chunk into the work queue. A copy that a repeated publish leaves is never granted."""
         with Patience(self._bus, f"publishing work of shard {owner.shard}") as patience:
             while dispatch.waiting:

@@ -1,8 +1,8 @@
-"""`python -m services.thinker.replay`: answer one captured prompt, by the code that answers them all [H18].
+"""`python -m services.thinker.replay`: answer one prompt, by the code that answers them all [H18].
 
-The prompt comes on standard input, a `CapturedPrompt`; the environment says what answers it and how, as it
-does to a thinker. What comes of it goes to standard output, a `Replayed`. Exit status 78 where the settings
-are wrong, with one line that says so.
+The prompt comes on standard input, a `CapturedPrompt`, or with `--item` a `WorkItem`; the environment says
+what answers it and how, as it does to a thinker. What comes of it goes to standard output, a `Replayed`. Exit
+status 78 where the settings are wrong, with one line that says so.
 """
 
 from __future__ import annotations
@@ -14,34 +14,44 @@ import sys
 import msgspec
 
 from libs.contracts.captures import CapturedPrompt, Replayed
+from libs.contracts.work import WorkItem
 from libs.runtime import logs
 from libs.runtime.process import ConfigurationError
 from libs.settings.cognition import ThinkerSettings, cognition_reader, read_cognition
 from libs.settings.reader import EX_CONFIG, SettingError
+from services.thinker.backends.base import Backend
 from services.thinker.backends.choosing import choose
 from services.thinker.backends.honouring import check
+from services.thinker.budget import fit
 from services.thinker.capture import answer_of, settings_of
-from services.thinker.prompt import Prompt
+from services.thinker.prompt import Prompt, build
 
 
-async def replay(prompt: CapturedPrompt, settings: ThinkerSettings) -> Replayed:
+async def replay(work: CapturedPrompt | WorkItem, settings: ThinkerSettings) -> Replayed:
     """Answer a prompt. Raises `ConfigurationError` where the settings cannot be followed."""
     backend = await choose(settings)
     try:
         check(settings, backend)
-        answer = await backend.answer(Prompt(prompt.system, prompt.user))
+        answer = await backend.answer(_prompt(work, backend))
         return Replayed(settings=settings_of(settings, backend), answer=answer_of(answer))
     finally:
         await backend.close()
 
 
+def _prompt(work: CapturedPrompt | WorkItem, backend: Backend) -> Prompt:
+    if isinstance(work, CapturedPrompt):
+        return Prompt(work.system, work.user)
+    return build(work) if backend.budget is None else fit(work, backend.budget, backend.count).prompt
+
+
 def main() -> int:
     """Answer what comes on standard input."""
+    kind: type[CapturedPrompt | WorkItem] = WorkItem if "--item" in sys.argv[1:] else CapturedPrompt
     logs.configure(log_format="console", level="error", service="replay", instance="replay")
-    prompt = msgspec.json.decode(sys.stdin.buffer.read(), type=CapturedPrompt)
+    work = msgspec.json.decode(sys.stdin.buffer.read(), type=kind)
     try:
         settings = read_cognition(cognition_reader(os.environ)).thinker
-        replayed = asyncio.run(replay(prompt, settings))
+        replayed = asyncio.run(replay(work, settings))
     except (SettingError, ConfigurationError) as error:
         print(error, file=sys.stderr)  # noqa: T201 - the one line that the command shows
         return EX_CONFIG

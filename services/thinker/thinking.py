@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from time import perf_counter
 
@@ -50,6 +51,7 @@ class Thinking:
         """A moving average of the chunks that have come; at first their bound, to ask for too few at most."""
 
         self.draining = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
         self._owners = owners
         self._backend = backend
         self._metrics = metrics
@@ -87,6 +89,10 @@ class Thinking:
                 await self._owners.still_thinking(chunk)
 
     async def _think(self, chunk: Chunk, work: Work, granted: asyncio.Event) -> None:
+        async with self._one_at_a_time if chunk.alone else nullcontext():
+            await self._think_granted(chunk, work, granted)
+
+    async def _think_granted(self, chunk: Chunk, work: Work, granted: asyncio.Event) -> None:
         indexes = await self._owners.grant(chunk, work.sequence, work.deliveries)
         granted.set()
         items = [chunk.items[index] for index in indexes]

@@ -19,9 +19,10 @@ from libs.contracts.thoughts import Source, ThoughtEvent
 from libs.contracts.work import Results, Settled
 from libs.journal.position import PublicPosition
 from libs.journal.tail import append_marker
+from services.scheduler.dispatches import Dispatch
 from services.scheduler.handlers import Handlers
 from services.scheduler.metrics import SchedulerMetrics
-from services.scheduler.owner import Fenced
+from services.scheduler.owner import Fenced, ShardOwner
 from tests.bus.support import held
 from tests.services.support import owner, shard_records
 from tests.services.test_shard_owners import owning
@@ -44,13 +45,17 @@ def test_the_streams_take_what_owners_admit() -> None:
         assert specs[name].config["max_msg_size"] == EVENT_BYTES
 
 
+async def nobody_is_suspected(_: ShardOwner, __: Dispatch) -> None:
+    raise AssertionError("no thinker has ended")
+
+
 @pytest.mark.fact("3.11")
 async def test_a_thought_that_no_stream_would_take_becomes_the_declared_fallback(bus: Bus) -> None:
     """Stored as it is it would stop all publishing, for ever: the journal cannot be skipped."""
     one = owner(bus, SHARD, "boot")
     async with owning(one):
         one.dispatches.begin(chunk("c", "a"), 0.0, 1)
-        handlers = Handlers(one, lambda: 1, SchedulerMetrics(CollectorRegistry()))
+        handlers = Handlers(one, lambda: 1, nobody_is_suspected, SchedulerMetrics(CollectorRegistry()))
         results = Results(chunk="c", shard=SHARD, thinker="t", thoughts=[heavy("a")])
         answer = await handlers.result(results, Request("s", b"", None))
         assert msgspec.json.decode(answer or b"", type=Settled) == Settled(stored=1, stale=0)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import psutil
+
 
 @dataclass(frozen=True)
 class Raw:
@@ -33,6 +35,7 @@ class Endpoint:
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.delay = 0.0
+        self._asking = threading.local()
         self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
@@ -41,6 +44,12 @@ class Endpoint:
     @property
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    def caller(self) -> int:
+        """The process id of whoever makes the request that is being answered."""
+        port = self._asking.port
+        connections = psutil.net_connections("tcp")
+        return next(c.pid for c in connections if c.pid and c.laddr and c.laddr.port == port)
 
     def calls_about(self, text: str) -> int:
         """How many requests had a text in their prompt."""
@@ -63,6 +72,7 @@ class Endpoint:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 endpoint.requests.append(body)
                 endpoint.headers.append(dict(self.headers))
+                endpoint._asking.port = self.client_address[1]
                 reply = endpoint.reply(body)
                 time.sleep(endpoint.delay)
                 if isinstance(reply, Raw):

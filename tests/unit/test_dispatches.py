@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
+from libs.contracts.limits import MAX_DELIVER, TOGETHER
 from libs.contracts.work import Chunk, GrantRequest
-from services.scheduler.dispatches import HEARD_S, PREVIOUS_OWNER, Dispatches
+from services.scheduler.dispatches import HEARD_S, PREVIOUS_OWNER, Dispatches, Granted
 from tests.unit.make import chunk
 
 
@@ -193,3 +195,24 @@ def test_a_dispatch_of_which_nothing_is_heard_is_neglected() -> None:
     table.heard("unknown", "t1", 15.0)
     assert [dispatch.chunk.id for dispatch in table.neglected(20.0, 18.0)] == ["1"]
     assert table.neglected(18.0, 18.0) == []
+
+
+def deliver(table: Dispatches, of: Chunk, delivery: int) -> Granted:
+    """Grant a delivery long after whoever had the one before was heard."""
+    return table.grant(ask(of, 5, f"t{delivery}", deliveries=delivery), 1, 10.0 * delivery)
+
+
+def test_a_chunk_over_which_two_thinkers_have_ended_is_not_granted_whole_again() -> None:
+    table, work = Dispatches(), chunk("c", "a", "b")
+    dispatch = table.begin(work, 0.0, 5)
+    assert [deliver(table, work, n).items for n in (1, 1, 2)] == [[0, 1]] * 3, "asked again is granted again"
+    assert deliver(table, work, 3) == Granted([], [], suspect=dispatch)
+
+
+def test_a_thought_alone_is_granted_until_it_was_given_to_four_thinkers() -> None:
+    table, work = Dispatches(), structs.replace(chunk("c", "a"), alone=True)
+    dispatch = table.begin(work, 0.0, 5)
+    dispatch.attempts = TOGETHER
+    granted = [deliver(table, work, n).items for n in range(1, MAX_DELIVER - TOGETHER + 1)]
+    assert granted == [[0]] * (MAX_DELIVER - TOGETHER)
+    assert deliver(table, work, MAX_DELIVER).suspect is dispatch

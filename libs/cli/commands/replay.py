@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from libs.cli import options, output
+from libs.cli.broker import broker_of
 from libs.supervisor.data_dir import DataDir
 from libs.supervisor.text import plain
 
@@ -42,7 +43,7 @@ def replay(
 
     What is not named stays as it was. Nothing of it is stored.
     """
-    from libs.cli.replay import Changes, as_plain, broker_of, differences, fetch, think_again
+    from libs.cli.replay import Changes, as_plain, differences, fetch, think_again
     from libs.cli.side_by_side import facts, print_both, said
 
     changes = Changes(
@@ -55,7 +56,7 @@ def replay(
         repeat_penalty=repeat_penalty,
         seed=seed,
     )
-    capture = fetch(broker_of(data_dir, nats_url), persona, number)
+    capture = fetch(broker_of(data_dir, nats_url, "the captures"), persona, number)
     replayed = think_again(capture, changes, data_dir)
     changed = differences(capture.settings, replayed.settings)
     if as_json:

@@ -1,0 +1,200 @@
+"""Work that ends what thinks of it, messages that nobody can read, a model that hangs: none harms others."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import nats
+import pytest
+
+from libs.contracts.limits import MAX_DELIVER
+from tests.support.endpoint import Endpoint, endpoint
+from tests.support.eventually import eventually_sync
+from tests.support.swarm import Swarm, swarm
+
+INNOCENT = [f"p{n}" for n in range(24)]
+POISON = "poison"
+SETTINGS = {"LOOP_INTERVAL_MS": "200", "MAX_EVENTS": "20000"}
+
+
+def create(running: Swarm, name: str, charter: str = "c") -> None:
+    body = {"persona_id": name, "name": name, "role": "r", "charter": charter, "swarm_id": "s"}
+    running.post("/v1/swarm/personas", body)
+
+
+def thoughts(running: Swarm, persona: str) -> list[dict[str, Any]]:
+    return [
+        e["payload"] for e in running.events() if e["persona_id"] == persona and "thinking" in e["payload"]
+    ]
+
+
+def is_first(body: dict[str, Any], charter: str) -> bool:
+    """Whether a model is asked for the first thought of the persona with this charter."""
+    prompt = body["messages"][1]["content"]
+    return charter in prompt and re.search(r"^thought_count: 1$", prompt, re.MULTILINE) is not None
+
+
+def count(running: Swarm, persona: str) -> int:
+    return int(running.get(f"/v1/swarm/personas/{persona}")["thought_count"])
+
+
+@contextmanager
+def thinking(model: Endpoint, *arguments: str, **more: str) -> Iterator[Swarm]:
+    settings = SETTINGS | {"THINKER_BASE_URL": model.base_url} | more
+    with swarm("--quiet", "--thinkers", "2", *arguments, settings=settings) as running:
+        for name in INNOCENT:
+            create(running, name)
+        eventually_sync(lambda: all(count(running, name) > 0 for name in INNOCENT), 30, "everybody thinking")
+        yield running
+
+
+@pytest.mark.fact("3.11")
+@pytest.mark.timeout(240)
+def test_a_thought_that_ends_its_thinker_ends_as_a_dead_letter_and_harms_nobody() -> None:
+    """Four thinkers end over it; then it is the declared fallback, and its persona thinks the next one."""
+    deadly = threading.Event()
+    ended: list[int] = []
+
+    def reply(body: dict[str, Any]) -> str:
+        if (
+            deadly.is_set()
+            and "deadly charter" in json.dumps(body)
+            and "thought_count: 1\\n" in json.dumps(body)
+        ):
+            ended.append(model.caller())
+            os.kill(ended[-1], signal.SIGKILL)
+        return "A calm signal. One doubt remains."
+
+    with endpoint(reply) as model, thinking(model) as running:
+        deadly.set()
+        create(running, POISON, "deadly charter")
+        eventually_sync(lambda: count(running, POISON) >= 3, 120, "the persona going on after it")
+        first, second, *_ = thoughts(running, POISON)
+        assert len(ended) == MAX_DELIVER
+        assert (first["thought_count"], first["source"]) == (1, "fallback")
+        assert f"given up after {MAX_DELIVER} deliveries" in first["error"]
+        assert (second["thought_count"], second["error"]) == (2, None)
+        before = {name: count(running, name) for name in INNOCENT}
+        eventually_sync(lambda: all(count(running, n) > before[n] for n in INNOCENT), 30, "all going on")
+        for name in INNOCENT:
+            own = thoughts(running, name)
+            assert [t["thought_count"] for t in own] == list(range(1, len(own) + 1))
+            assert [t["error"] for t in own if t["error"]] == [], name
+        assert_letter_can_be_read(running, deadly)
+
+
+def assert_letter_can_be_read(running: Swarm, deadly: threading.Event) -> None:
+    (letter,) = json.loads(running.cli("deadletters", "list", "--json").stdout)
+    assert letter["thoughts"] == [{"persona_id": POISON, "swarm_id": "s", "thought_count": 1}]
+    number = str(letter["number"])
+    assert f"{POISON} #1" in running.cli("deadletters", "list").stdout
+    assert "deadly charter" in running.cli("deadletters", "show", number).stdout
+    again = running.cli("deadletters", "retry", number)
+    assert again.returncode == 1
+    assert "ends what thinks of it again (signal 9)" in again.stderr
+    deadly.clear()
+    again = running.cli("deadletters", "retry", number, "--json")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["thoughts"][0]["answer"]["text"] == "A calm signal. One doubt remains."
+    missing = running.cli("deadletters", "show", "999")
+    assert (missing.returncode, len(missing.stderr.splitlines())) == (1, 1)
+
+
+@pytest.mark.fact("3.11")
+@pytest.mark.timeout(180)
+def test_a_model_that_hangs_over_one_thought_costs_its_persona_that_thought() -> None:
+    released = threading.Event()
+
+    def reply(body: dict[str, Any]) -> str:
+        if is_first(body, "hanging charter"):
+            released.wait(60)
+        return "A calm signal. One doubt remains."
+
+    with endpoint(reply) as model, thinking(model, THINKER_TIMEOUT_MS="1500") as running:
+        create(running, POISON, "hanging charter")
+        before = {name: count(running, name) for name in INNOCENT}
+        eventually_sync(lambda: count(running, POISON) >= 3, 60, "the persona going on")
+        released.set()
+        first = thoughts(running, POISON)[0]
+        assert (first["thought_count"], first["source"]) == (1, "fallback")
+        assert first["error"]
+        for name in INNOCENT:
+            assert count(running, name) > before[name], "nobody waits for another's thought"
+            assert [t["error"] for t in thoughts(running, name) if t["error"]] == []
+
+
+SUBJECTS = [
+    "think.3", "think.63", "j.3", "j.7", "j.registry", "perpetua.in.events.s.p1.thought_generated",
+    "perpetua.in.snapshots.s.p1", "perpetua.captures.p1.1", "perpetua.dead.THINK",
+    "perpetua.grant.3", "perpetua.result.3", "perpetua.thinking.3", "perpetua.counters.3",
+    "perpetua.position", "perpetua.halted", "perpetua.scheduler.status",
+    "perpetua.registry.create", "perpetua.registry.reap", "perpetua.registry.persona",
+    "perpetua.registry.personas", "perpetua.registry.lineage", "perpetua.registry.start",
+    "perpetua.registry.stop", "perpetua.registry.status", "$KV.leases.scheduler.stranger",
+    "$KV.proposals.stranger", "$KV.personas.stranger", "$KV.checkpoints.63.stranger",
+    "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.THINK.thinkers",
+]  # fmt: skip
+"""Every subject that anything of ours reads; in buckets a key of the stranger's own."""
+
+GARBAGE = [b"", b"garbage", b"\xff\xfe\x00", b"[]", b"null", b'{"id": 7', b"0" * 5000]
+
+
+async def publish_garbage(url: str) -> None:
+    client = await nats.connect(url)
+    for subject in SUBJECTS:
+        for body in GARBAGE:
+            await client.publish(subject, body, reply=client.new_inbox())
+    await client.flush()
+    await client.close()
+
+
+@pytest.mark.fact("3.3")
+@pytest.mark.timeout(180)
+async def test_messages_that_nobody_can_read_are_set_aside_and_stop_nothing() -> None:
+    with swarm("--quiet", "--thinkers", "2", settings=SETTINGS) as running:
+        for name in INNOCENT:
+            create(running, name)
+        eventually_sync(lambda: all(count(running, name) > 0 for name in INNOCENT), 30, "everybody thinking")
+        await publish_garbage(running.nats_url)
+        assert_all_go_on(running)
+        for row in running.ps():  # everything that is read at a start is read anew
+            os.kill(row["pid"], signal.SIGKILL)
+        eventually_sync(lambda: running.http("GET", "/v1/cognition/status").status == 200, 60, "all again")
+        assert_all_go_on(running)
+        rows = running.ps()
+        assert {row["service"]: row["restarts"] for row in rows} == dict.fromkeys(
+            ("registry", "scheduler", "thinker", "compressor", "gateway", "nats"), 1
+        )
+        letters = json.loads(running.cli("deadletters", "list", "--json").stdout)
+        assert {"think.3", "think.63", "j.3", "j.7", "j.registry"} <= {one["subject"] for one in letters}
+        theirs = next(one for one in letters if one["subject"] == "think.3")
+        again = running.cli("deadletters", "retry", str(theirs["number"]))
+        assert "delivered to think.3 once more" in again.stdout
+        journal = next(one for one in letters if one["subject"] == "j.3")
+        refused = running.cli("deadletters", "retry", str(journal["number"]))
+        assert (refused.returncode, "j.3 is a journal" in refused.stderr) == (1, True)
+
+
+def assert_all_go_on(running: Swarm) -> None:
+    def counts() -> dict[str, int]:
+        return {name: count(running, name) for name in INNOCENT}
+
+    before = eventually_sync(counts, 60, "counts")
+    eventually_sync(lambda: all(n > before[name] + 2 for name, n in counts().items()), 60, "all going on")
+    for name in INNOCENT:
+        numbers = [t["thought_count"] for t in thoughts(running, name)]
+        assert numbers == list(range(1, len(numbers) + 1)), name
+    assert running.get("/v1/cognition/status")["running"]
+    assert running.get("/v1/cognition/snapshots?limit=1000")["snapshots"]
+    assert running.http("GET", "/v1/cognition/snapshots/latest").status == 200
+    created = running.http(
+        "POST", "/v1/swarm/personas", {"name": "n", "role": "r", "charter": "c", "swarm_id": "s"}
+    )
+    assert created.status == 200, created.body
