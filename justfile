@@ -18,13 +18,18 @@ up *ARGS: install
 
 # Lint, types, import rules and every test
 [group('check')]
-test *ARGS: lint _system
+test *ARGS: lint _system _clocks
     {{ python }} -m pytest {{ ARGS }}
 
 # The quick part: no swarm is brought up
 [group('check')]
 unit *ARGS: (_install "dev")
     {{ python }} -m pytest tests/unit tests/bus tests/house {{ ARGS }}
+
+# Storms: kill, stop, restart, cut, delay, fill the disk, jump clocks; --seed, --faults, --minutes, --brokers 3
+[group('check')]
+chaos *ARGS: (_install "dev") _clocks
+    {{ python }} -m tests.chaos {{ ARGS }}
 
 # How many numbered facts of the specification hold
 [group('check')]
@@ -80,6 +85,10 @@ lock: (_install "dev")
 # Chromium for the browser tests, where it is missing and this user may install it
 _system:
     @command -v chromium >/dev/null || (test "$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y chromium >/dev/null) || echo "no chromium: the browser test is skipped"
+
+# libfaketime for storms, where it is missing and this user may install it
+_clocks:
+    @ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || (test "$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y libfaketime >/dev/null) || echo "no libfaketime: storms leave clocks alone"
 
 # Install what a list of requirements names, unless exactly that is installed
 _install WHAT:

@@ -36,3 +36,5 @@ class CognitionStatus(Struct, frozen=True, kw_only=True):
     active_persona_count: Annotated[int, Meta(ge=0)]
     events_buffered: Annotated[int, Meta(ge=0)]
     snapshots_buffered: Annotated[int, Meta(ge=0)]
+    lag_ms: Annotated[int, Meta(ge=0)] = 0
+    """Milliseconds since the oldest thought that is under way was due: how far thinking is behind."""

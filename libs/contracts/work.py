@@ -107,6 +107,8 @@ class SchedulerStatus(Struct, frozen=True, kw_only=True):
     run: int
     last_tick_at: datetime | None
     shards: int
+    lag_ms: int = 0
+    """Milliseconds since the oldest thought that is under way was dispatched."""
 
 
 class CountersQuery(Struct, frozen=True, kw_only=True):

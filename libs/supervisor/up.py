@@ -34,6 +34,9 @@ class UpOptions:
     nats_port: int
     nats_url: str | None
     thinkers: int
+    schedulers: int
+    registries: int
+    compressors: int
     bounds: StreamBounds
     env: dict[str, str] = field(default_factory=dict)
     """Settings for the services beyond this process's own environment."""
@@ -124,8 +127,15 @@ class Up:
                     await asyncio.gather(*ending)
 
     def _make_children(self) -> list[Child]:
-        names = ["gateway-1", "registry-1", "scheduler-1", "compressor-1"]  # the slowest to load first
-        names += [f"thinker-{n}" for n in range(1, self._options.thinkers + 1)]
+        options = self._options
+        counts = {  # the slowest to load first
+            "gateway": 1,
+            "registry": options.registries,
+            "scheduler": options.schedulers,
+            "compressor": options.compressors,
+            "thinker": options.thinkers,
+        }
+        names = [f"{service}-{n}" for service, count in counts.items() for n in range(1, count + 1)]
         children = [self._service(name) for name in names]
         return [self._broker(), *children] if self._options.nats_url is None else children
 

@@ -126,6 +126,7 @@ class Swarm:
             active_persona_count=registry.active_persona_count,
             events_buffered=int(events["messages"]),
             snapshots_buffered=int(snapshots["messages"]),
+            lag_ms=max((s.lag_ms for s in schedulers), default=0),
         )
 
     async def _joined(self, records: list[PersonaRecord]) -> list[PersonaRuntimeState]:

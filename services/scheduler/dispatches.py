@@ -91,6 +91,10 @@ class Dispatches:
         )
         return [(now - begun, count) for begun, count in began.items()]
 
+    def oldest(self) -> float | None:
+        """Return the monotonic time at which the oldest thought under way was dispatched."""
+        return min((dispatch.begun for dispatch in self._by_chunk.values()), default=None)
+
     def begin(
         self,
         chunk: Chunk,

@@ -52,6 +52,9 @@ class SchedulerMetrics:
         )
         self.shards = Gauge("perpetua_shards_owned", "Shards this process owns.", registry=registry)
         self.in_flight = Gauge("perpetua_thoughts_in_flight", "Thoughts under way.", registry=registry)
+        self.behind = Gauge(
+            "perpetua_thoughts_behind_seconds", "Age of the oldest thought under way.", registry=registry
+        )
         self.takeovers = Counter("perpetua_shard_takeovers_total", "Shards taken over.", registry=registry)
         self.fenced = Counter(
             "perpetua_shards_fenced_total", "Shards lost to another process's append.", registry=registry

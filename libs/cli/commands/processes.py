@@ -9,6 +9,7 @@ from libs.supervisor.data_dir import DataDir
 from libs.supervisor.text import plain
 
 _PORT = click.IntRange(0, 65535)
+_FEW = click.IntRange(1, 16)
 
 
 @click.command("up")
@@ -20,6 +21,13 @@ _PORT = click.IntRange(0, 65535)
 @click.option(
     "--thinkers", type=click.IntRange(0, 64), default=1, show_default=True, help="Thinker processes."
 )
+@click.option(
+    "--schedulers", type=_FEW, default=1, show_default=True, help="Scheduler processes, which share the work."
+)
+@click.option("--registries", type=_FEW, default=1, show_default=True, help="Registry processes.")
+@click.option(
+    "--compressors", type=_FEW, default=1, show_default=True, help="Compressor processes: one and standbys."
+)
 @click.option("--quiet", is_flag=True, help="Print no line per thought.")
 @options.as_json
 def up_command(
@@ -29,6 +37,9 @@ def up_command(
     nats_url: str | None,
     data_dir: DataDir,
     thinkers: int,
+    schedulers: int,
+    registries: int,
+    compressors: int,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -41,6 +52,9 @@ def up_command(
         nats_port=nats_port,
         nats_url=nats_url,
         thinkers=thinkers,
+        schedulers=schedulers,
+        registries=registries,
+        compressors=compressors,
         model=model,
         as_json=as_json,
         quiet=quiet,

@@ -1,0 +1,39 @@
+"""Storms in short: `just chaos` blows longer ones, and tells what `--seed` would repeat them."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+from tests.chaos.plan import CLOCKED, Kind, plan
+from tests.chaos.storm import Options, blow
+
+SEED = int(os.environ.get("PERPETUA_STORM_SEED", "0")) or random.randrange(1, 10**6)
+
+
+@pytest.mark.parametrize("brokers", [1, 3])
+def test_a_storm_is_the_same_each_time_and_leaves_no_kind_of_fault_out(brokers: int) -> None:
+    first = plan(7, 40, brokers, clocks=True, disk=True)
+    assert (
+        first == plan(7, 40, brokers, clocks=True, disk=True) != plan(8, 40, brokers, clocks=True, disk=True)
+    )
+    unknown = {Kind.LEADER_KILL} if brokers == 1 else {Kind.DISK_FULL}
+    assert {fault.kind for fault in first} == set(Kind) - unknown
+    assert {fault.target for fault in first if fault.kind is Kind.CLOCK} <= set(CLOCKED)
+    without = plan(7, 40, brokers, clocks=False, disk=False)
+    assert not {Kind.CLOCK, Kind.DISK_FULL} & {fault.kind for fault in without}
+
+
+@pytest.mark.storm
+@pytest.mark.fact("3.3")
+@pytest.mark.fact("3.15")
+@pytest.mark.fact("4.3")
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("brokers", "faults"), [(1, 16), (3, 9)])
+async def test_after_a_storm_everything_is_there_once_and_in_order(brokers: int, faults: int) -> None:
+    report = await blow(Options(SEED, faults, brokers, personas=100, interval_ms=200))
+    assert report.findings == [], f"seed {SEED}: {report}"
+    assert report.faults > faults / 2
+    assert report.thoughts > 0
