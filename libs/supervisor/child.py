@@ -82,6 +82,11 @@ class Child:
             self.restarts += 1
         self._set("misconfigured" if not self._stopping else "stopped")
 
+    def restart(self) -> None:
+        """Ask the process to end, so that it is started again."""
+        if self._process is not None and self._process.returncode is None:
+            _signal(self._process, signal.SIGTERM)
+
     async def stop(self, grace: float) -> None:
         """Ask the process to end, and end it after `grace` seconds."""
         self._stopping = True

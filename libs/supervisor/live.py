@@ -23,6 +23,7 @@ from libs.contracts.thoughts import ThoughtEvent
 from libs.runtime import logs
 from libs.supervisor import broker
 from libs.supervisor.child import Child
+from libs.supervisor.disk import Disk
 from libs.supervisor.errors import UpError, broker_died
 from libs.supervisor.screen import Screen
 
@@ -33,6 +34,7 @@ _BROKER_LOOK_S = 0.2
 _READY_LOOK_S = 0.05
 _READY_SAY_S = 10.0
 _LIVENESS_LOOK_S = 1.0
+_DISK_LOOK_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Brought:
     nats_url: str
     children: list[Child]
     bounds: StreamBounds
+    streams: Path
     broker_log: Path
 
 
@@ -66,6 +69,7 @@ class Live:
                 raise UpError(str(error)) from error
             self._screen.addresses(self._up.gateway_url, self._up.nats_url)
             tasks.create_task(self._show_thoughts(bus))
+            tasks.create_task(self._watch_disk())
             await self._until_ready(bus)
             await self._watch_broker(bus)
 
@@ -113,6 +117,22 @@ class Live:
                 away = not away
                 self._screen.broker_away(self._up.nats_url) if away else self._screen.broker_back()
             await asyncio.sleep(_LIVENESS_LOOK_S)
+
+    async def _watch_disk(self) -> None:
+        """Say when the embedded broker's disk is full; once there is room, start the broker again."""
+        disk = Disk(self._up.streams, self._up.broker_log)
+        for child in [child for child in self._up.children if child.service == "nats"]:
+            said = False
+            while True:
+                await asyncio.sleep(_DISK_LOOK_S)
+                disk.look()
+                if disk.full and not said:
+                    said = True
+                    self._screen.disk_full(self._up.streams)
+                if disk.full and disk.has_room:
+                    disk.full = said = False
+                    self._screen.disk_has_room()
+                    child.restart()
 
     async def _show_thoughts(self, bus: Bus) -> None:
         """Print a line per event as it is stored."""

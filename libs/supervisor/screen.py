@@ -69,6 +69,18 @@ class Screen:
             "broker_away", f"the broker at {url} is away; everything waits for it, nothing is lost", "yellow"
         )
 
+    def disk_full(self, streams: Path) -> None:
+        """Say that the broker cannot write."""
+        self._say(
+            "disk_full",
+            f"the disk that holds {streams} is full; make room: everything waits for it, nothing is lost",
+            "red",
+        )
+
+    def disk_has_room(self) -> None:
+        """Say that the broker is started again, since it can write now."""
+        self._say("disk_has_room", "there is room on the disk again; the broker starts anew", "green")
+
     def broker_back(self) -> None:
         """Say that the broker answers again."""
         self._say("broker_back", "the broker is back", "green")

@@ -109,6 +109,7 @@ class Up:
             self._nats_url,
             self._children,
             self._options.bounds,
+            self._data.streams,
             self._data.logs / "nats.log",
         )
         await Live(brought, self._screen).run()

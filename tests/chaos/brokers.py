@@ -86,7 +86,7 @@ class Brokers:
     def __init__(self, folder: Path, count: int, *, disk: bool) -> None:
         self._disk = folder / "disk"
         self._disk.mkdir(parents=True)
-        self.small = disk and _mounted(self._disk)
+        self.small = disk and mounted(self._disk, DISK_MIB)
         routes = [free_port(HOST) for _ in range(count)]
         self.nodes = [
             Node(
@@ -125,17 +125,23 @@ class Brokers:
         for node in self.nodes:
             node.kill(signal.SIGTERM)
         if self.small:
-            subprocess.run(["umount", str(self._disk)], check=False, capture_output=True)
+            unmounted(self._disk)
         shutil.rmtree(self._disk, ignore_errors=True)
 
 
-def _mounted(folder: Path) -> bool:
+def mounted(folder: Path, mib: int) -> bool:
     """Whether a small disk could be mounted there: that takes root, and a kernel that lets it."""
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", str(folder)]
     try:
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
     except FileNotFoundError:
         return False
+
+
+def unmounted(folder: Path) -> None:
+    """Give a small disk up."""
+    subprocess.run(["umount", "-l", str(folder)], check=False, capture_output=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _cluster(ports: list[int], own: int) -> str:

@@ -31,7 +31,8 @@ MATRIX = {
         "perpetua_tick_lag_seconds", "perpetua_ticks_skipped", "perpetua_thoughts_stored",
         "perpetua_thoughts_stale", "perpetua_thoughts_withdrawn", "perpetua_chunks_dead",
         "perpetua_shards_owned", "perpetua_thoughts_in_flight", "perpetua_shard_takeovers",
-        "perpetua_shards_fenced", "perpetua_thoughts_behind_seconds", "perpetua_queue_wait_seconds", "perpetua_tick_to_stored_seconds",
+        "perpetua_shards_fenced", "perpetua_thoughts_behind_seconds",
+        "perpetua_queue_wait_seconds", "perpetua_tick_to_stored_seconds",
     },
     "thinker": {
         "perpetua_inference_seconds", "perpetua_settle_seconds",
