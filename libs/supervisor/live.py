@@ -120,19 +120,21 @@ class Live:
 
     async def _watch_disk(self) -> None:
         """Say when the embedded broker's disk is full; once there is room, start the broker again."""
+        nats = next((child for child in self._up.children if child.service == "nats"), None)
+        if nats is None:
+            return
         disk = Disk(self._up.streams, self._up.broker_log)
-        for child in [child for child in self._up.children if child.service == "nats"]:
-            said = False
-            while True:
-                await asyncio.sleep(_DISK_LOOK_S)
-                disk.look()
-                if disk.full and not said:
-                    said = True
-                    self._screen.disk_full(self._up.streams)
-                if disk.full and disk.has_room:
-                    disk.full = said = False
-                    self._screen.disk_has_room()
-                    child.restart()
+        said = False
+        while True:
+            await asyncio.sleep(_DISK_LOOK_S)
+            disk.look()
+            if disk.full and not said:
+                said = True
+                self._screen.disk_full(self._up.streams)
+            if disk.full and disk.has_room:
+                disk.full = said = False
+                self._screen.disk_has_room()
+                nats.restart()
 
     async def _show_thoughts(self, bus: Bus) -> None:
         """Print a line per event as it is stored."""

@@ -65,14 +65,16 @@ def test_only_what_the_broker_says_from_now_on_counts(tmp_path: Path) -> None:
     log = tmp_path / "nats.log"
     log.write_text("[ERR] no space left on device\n")
     disk = Disk(tmp_path, log)
-    disk.look()
-    assert not disk.full
+    assert not sees_it_full(disk)
     with log.open("a") as lines:
         lines.write("[INF] all is well\n[ERR] write 1.blk: no space left on device\n")
-    disk.look()
-    assert disk.full
+    assert sees_it_full(disk)
     assert disk.has_room
     disk.full = False
     log.write_text("[ERR] no space left on device\n")
+    assert sees_it_full(disk), "the log was rotated"
+
+
+def sees_it_full(disk: Disk) -> bool:
     disk.look()
-    assert disk.full, "the log was rotated"
+    return disk.full
