@@ -206,7 +206,7 @@ def test_a_chunk_over_which_two_thinkers_have_ended_is_not_granted_whole_again()
     table, work = Dispatches(), chunk("c", "a", "b")
     dispatch = table.begin(work, 0.0, 5)
     assert [deliver(table, work, n).items for n in (1, 1, 2)] == [[0, 1]] * 3, "asked again is granted again"
-    assert deliver(table, work, 3) == Granted([], [], suspect=dispatch)
+    assert deliver(table, work, 3) == Granted([], suspect=dispatch)
 
 
 def test_a_thought_alone_is_granted_until_it_was_given_to_four_thinkers() -> None:
