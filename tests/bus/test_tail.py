@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 
+import msgspec
 import pytest
 
 from libs.bus.connection import Bus, connect
@@ -272,3 +273,22 @@ async def test_nothing_is_lost_or_doubled_while_the_broker_is_killed_again_and_a
             b"%d-%d" % (number, count) for number in range(2) for count in range(60)
         )
         assert writers[0].data == writers[1].data == order
+
+
+@pytest.mark.fact("3.3")
+async def test_what_is_no_record_is_passed_over_and_written_behind(bus: Bus) -> None:
+    """A stranger's message is nobody's record: it fences the next append once, and that is all."""
+    folded: list[int] = []
+
+    def fold(_: int, data: bytes) -> None:
+        folded.append(msgspec.json.decode(data, type=int))
+
+    tail = Tail(bus, "j.1", fold)
+    await tail.append(b"1")
+    await bus.publish("j.1", b"garbage")
+    with pytest.raises(Overtaken):
+        await tail.append(b"2")
+    await tail.append(b"2")
+    again = Tail(bus, "j.1", fold)
+    assert await again.catch_up() == 3
+    assert folded == [1, 2, 1, 2]

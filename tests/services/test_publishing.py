@@ -21,7 +21,7 @@ from libs.contracts.place import format_place
 from libs.runtime.metrics import ProcessMetrics
 from services.compressor.folding import publications
 from services.compressor.metrics import CompressorMetrics
-from services.compressor.public_stream import PublicStream
+from services.compressor.public_stream import PlaceLost, PublicStream
 from services.compressor.publishing import Publishing
 from tests.bus.support import held, restart
 from tests.support.broker import Broker
@@ -171,6 +171,44 @@ async def test_streams_that_a_crash_left_unlike_far_are_each_completed(bus: Bus)
         await through(again, last)
     for stream in (streams.EVENTS, streams.SNAPSHOTS):
         assert placed(await held(bus, stream)) == await wanted(bus, stream)
+
+
+@pytest.mark.fact("3.3")
+@pytest.mark.parametrize("stream", [streams.EVENTS, streams.SNAPSHOTS, streams.PROPOSALS])
+async def test_what_a_stranger_puts_into_a_public_stream_makes_nobody_repeat_it(
+    bus: Bus, stream: str
+) -> None:
+    subject = {
+        streams.EVENTS: "perpetua.in.events.s.p.thought_generated",
+        streams.SNAPSHOTS: "perpetua.in.snapshots.s.p",
+        streams.PROPOSALS: "$KV.proposals.stranger",
+    }[stream]
+    last = await prefill(bus, 8)
+    one = publisher(bus)
+    async with publishing(one):
+        await through(one, last)
+        for _ in range(3):
+            await bus.publish(subject, b"garbage")
+        last = await prefill(bus, 8, begin=9)
+        await through(one, last)
+    for name in (streams.EVENTS, streams.SNAPSHOTS):
+        ours = [message for message in await held(bus, name) if streams.PLACE in message.headers]
+        assert placed(ours) == await wanted(bus, name)
+
+
+@pytest.mark.fact("3.3")
+async def test_where_only_strangers_messages_are_left_nothing_is_published(bus: Bus) -> None:
+    """Nothing tells any more how far the stream holds the journal: rather nothing than all of it twice."""
+    config = (await bus.api(f"STREAM.INFO.{streams.EVENTS}"))["config"]
+    await bus.api(f"STREAM.UPDATE.{streams.EVENTS}", config | {"max_msgs": 10})
+    one = publisher(bus)
+    async with publishing(one):
+        await through(one, await prefill(bus, 2))
+        for _ in range(10):
+            await bus.publish("perpetua.in.events.s.p.thought_generated", b"garbage")
+    end = PublicStream(bus, streams.EVENTS)
+    with pytest.raises(PlaceLost, match="put there by a stranger"):
+        await end.open()
 
 
 @pytest.mark.fact("3.15")
