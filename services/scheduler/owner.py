@@ -191,6 +191,8 @@ class ShardOwner:
                 if self._closing and not self._waiting:
                     return
                 await self._wake.wait()
+        except JournalHole as error:  # the next owner has stored a checkpoint, and trimmed what we lack
+            raise Fenced(self.shard, self.ledger.claimed_by) from error
         finally:
             self._give_up()
 

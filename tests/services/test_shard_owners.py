@@ -14,6 +14,7 @@ from libs.bus.telemetry import NoTelemetry
 from libs.contracts import subjects
 from libs.contracts.journal import ShardRecord, ThoughtEntry
 from libs.contracts.work import Settled
+from libs.journal.position import PublicPosition
 from libs.journal.tail import append_marker
 from services.scheduler.owner import Fenced, ShardOwner
 from tests.bus.support import restart
@@ -80,6 +81,31 @@ async def test_the_overtaken_owner_lets_go_and_stores_nothing(bus: Bus) -> None:
     records = await shard_records(bus, SHARD)
     assert whole(records) and counts(records) == {"p": [1, 2]}
     assert [record.owner for record in records if record.thoughts] == ["old", "new"]
+
+
+@pytest.mark.fact("3.3")
+async def test_an_owner_that_wakes_behind_a_trimmed_journal_lets_go_too(bus: Bus) -> None:
+    """Found by a storm: what it lacked was trimmed by the next owner, and the whole scheduler ended."""
+    position = PublicPosition()
+    old, new = owner(bus, SHARD, "old"), owner(bus, SHARD, "new", position)
+    async with owning(old) as old_runs:
+        await old.submit([entry("p", 1)])
+        async with owning(new):
+            for count in (2, 3, 4):
+                await new.submit([entry("p", count)])
+            position.advance(10**9)
+            new.tidy(0)
+            await eventually(lambda: is_trimmed(bus), what="a trimmed journal")
+            late = asyncio.create_task(old.submit([entry("p", 2)]))
+            with pytest.raises(Fenced):
+                await asyncio.wait_for(old_runs, 10)
+            with pytest.raises(Fenced):
+                await late
+            assert await new.submit([entry("p", 5)]) == Settled(stored=1, stale=0)
+
+
+async def is_trimmed(bus: Bus) -> bool:
+    return len(await shard_records(bus, SHARD)) == 1
 
 
 @pytest.mark.fact("3.3")
