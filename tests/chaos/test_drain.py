@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from tests.up.test_outage import asked
 
 PERSONAS = 40
 SETTINGS = {"LOOP_INTERVAL_MS": "200", "MAX_EVENTS": "100000", "THINKER_TIMEOUT_MS": "60000"}
+_AGAIN_S = 0.2
 TWO_OF_EACH = ("--thinkers", "2", "--schedulers", "2", "--registries", "2", "--compressors", "2")
 
 
@@ -38,7 +40,7 @@ class Client(threading.Thread):
             try:
                 self._follow()
             except (OSError, ValueError):
-                continue
+                time.sleep(_AGAIN_S)
 
     def _follow(self) -> None:
         last = str(self.seen[-1]) if self.seen else "0"
@@ -74,7 +76,7 @@ def restart(running: Swarm, instance: str) -> None:
 
 
 def row(running: Swarm, instance: str) -> dict[str, Any]:
-    return next(row for row in running.ps() if row["instance"] == instance)
+    return {row["instance"]: row for row in running.ps()}[instance]
 
 
 @pytest.mark.fact("3.3")

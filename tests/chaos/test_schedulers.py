@@ -54,7 +54,7 @@ def shared(running: Swarm) -> bool:
 
 
 def pid(running: Swarm, instance: str) -> int:
-    return next(int(row["pid"]) for row in running.ps() if row["instance"] == instance)
+    return int({row["instance"]: row for row in running.ps()}[instance]["pid"])
 
 
 def seconds_until_all_think(running: Swarm) -> float:

@@ -25,7 +25,11 @@ class Stream:
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self._socket.settimeout(timeout)
-        self._socket.connect((parts.hostname or "", parts.port or 80))
+        try:
+            self._socket.connect((parts.hostname or "", parts.port or 80))
+        except OSError:
+            self._socket.close()
+            raise
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         lines = [f"GET {path} HTTP/1.1", f"Host: {parts.netloc}", "Accept: text/event-stream"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
