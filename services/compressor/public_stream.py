@@ -17,15 +17,11 @@ from libs.bus.errors import BusError, OutcomeUnknown
 from libs.bus.publisher import EXPECTED_LAST_SEQUENCE
 from libs.bus.read import Stored, last_of, message_at, stream_state
 from libs.contracts.place import Place, format_place, parse_place
-<<<<<<< HEAD
-from libs.contracts.streams import PLACE
+from libs.contracts.streams import PLACE, PROPOSALS
 from services.compressor.folding import Publication
 
 _UNPROVEN = 4096
 """So many messages may be sent and not acknowledged yet, a batch more or less."""
-=======
-from libs.contracts.streams import PLACE, PROPOSALS
->>>>>>> b8a39cf (Found by storms: proposals made up for, streams without leader are no refusal, strangers' messages are passed over)
 
 _ANY = "*.>"
 """Every subject. For `>` the broker finds nothing where the message under the last sequence is deleted."""

@@ -44,7 +44,7 @@ class Publishing:
     """Publishes while this compressor is in charge; begins anew behind the streams' ends after any fault.
 
     A refused or unknown publish ends the session: what came after it in the pipeline was refused with it.
-    Of a record's events, and of its snapshots, only the last is acknowledged, and proves the others.
+    Of a record's events, snapshots and proposals only the last each is acknowledged, and proves the others.
     """
 
     def __init__(self, bus: Bus, in_charge: Callable[[], bool], metrics: CompressorMetrics) -> None:
@@ -54,9 +54,9 @@ class Publishing:
         self._bus = bus
         self._in_charge = in_charge
         self._metrics = metrics
-        self._targets = {
-            name: PublicStream(bus, name) for name in (streams.EVENTS, streams.SNAPSHOTS, streams.PROPOSALS)
-        }
+        self._events = PublicStream(bus, streams.EVENTS)
+        others = (PublicStream(bus, streams.SNAPSHOTS), PublicStream(bus, streams.PROPOSALS))
+        self._targets = (self._events, *others)
         self._progress = Progress(0)
         self._numbers: dict[str, int] = {}
         self._untrimmed_behind = 0
@@ -95,13 +95,12 @@ class Publishing:
         log.info("publishing_begins_anew", reason="; ".join(str(error) for error in leaves(group)))
 
     async def _session(self) -> None:
-        targets = self._targets.values()
-        for target in targets:
+        for target in self._targets:
             await target.open()
-        begin = min(target.place for target in targets)[0]
+        begin = min(target.place for target in self._targets)[0]
         self._progress = Progress(max(begin - 1, 0))
         self._numbers = {}
-        self._untrimmed_behind = max(target.place for target in targets)[0]
+        self._untrimmed_behind = max(target.place for target in self._targets)[0]
         self._failed = asyncio.get_running_loop().create_future()
         loop = MessageLoop("publish", bytes, self._take, self._metrics.telemetry)
         self._follower = Follower(self._bus, streams.JOURNAL, loop, after=max(begin - 1, 0))
@@ -137,15 +136,10 @@ class Publishing:
         except (NoAnswer, ApiRefused, Superseded) as error:
             return _fail(self._failed, error)
         wanted = publications(record, message.sequence)
-        chained = [(stream, _of(wanted, stream.name)) for stream in (self._events, self._snapshots)]
-        proposals = _of(wanted, streams.PROPOSALS)
-        self._progress.begin(message.sequence, len(chained) + len(proposals) + 1)
+        self._progress.begin(message.sequence, len(self._targets) + 1)
         try:
-            for stream, part in chained:
-                await self._send(stream, part, message.sequence)
-            for proposal in proposals:
-                future = await self._bus.publisher.send(proposal.subject, bytes(proposal.data))
-                self._when_stored(future, [proposal], message.sequence)
+            for target in self._targets:
+                await self._send(target, wanted, message.sequence)
         except OutcomeUnknown as error:
             return _fail(self._failed, error)
         return self._progress.stored(message.sequence)
@@ -160,28 +154,20 @@ class Publishing:
             return
         before = self._numbers.get(subject)
         if before is not None and record.number != before + 1 and sequence > self._untrimmed_behind:
-            if await self._targets[streams.EVENTS].is_overtaken():
+            if await self._events.is_overtaken():
                 raise Superseded
             raise JournalHole(subject, before + 1, record.number)
         self._numbers[subject] = record.number
 
-<<<<<<< HEAD
-    async def _send(self, stream: PublicStream, wanted: list[Publication], sequence: int) -> None:
-        missing = stream.missing(wanted)
+    async def _send(self, target: PublicStream, wanted: list[Publication], sequence: int) -> None:
+        missing = target.missing([one for one in wanted if one.stream == target.name])
         if not missing:
             self._progress.stored(sequence)
             return
-        self._when_stored(await stream.send(missing), missing, sequence)
+        self._when_stored(await target.send(missing), missing, sequence)
 
     def _when_stored(self, future: asyncio.Future[int], sent: list[Publication], sequence: int) -> None:
         """Count what was sent once it is acknowledged; end the session where it is refused."""
-=======
-    async def _send(self, publication: Publication, sequence: int) -> None:
-        target = self._targets[publication.stream]
-        future = await target.send(publication.place, publication.subject, publication.data)
-        if future is None:
-            return self._progress.stored(sequence)
->>>>>>> b8a39cf (Found by storms: proposals made up for, streams without leader are no refusal, strangers' messages are passed over)
         progress, failed = self._progress, self._failed
 
         def settled(done: asyncio.Future[int]) -> None:
@@ -193,7 +179,7 @@ class Publishing:
                 self._metrics.stored(sent)
                 progress.stored(sequence)
 
-        return future.add_done_callback(settled)
+        future.add_done_callback(settled)
 
     async def _say_position(self) -> None:
         """Tell owners how far they may trim: at once when it moves, and again and again for newcomers."""
@@ -208,10 +194,6 @@ class Publishing:
                 self._metrics.position.set(position)
                 await self._bus.note(subjects.POSITION, Position(sequence=position))
             await asyncio.sleep(_SAY_S)
-
-
-def _of(wanted: list[Publication], stream: str) -> list[Publication]:
-    return [publication for publication in wanted if publication.stream == stream]
 
 
 def _fail(session: asyncio.Future[None] | None, error: BaseException) -> None:
