@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from tests.support.eventually import eventually
 
 HOST = "127.0.0.1"
 DISK_MIB = 1536
+_PR_SET_PDEATHSIG = 1
 
 
 class Node:
@@ -59,6 +61,7 @@ class Node:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
+                preexec_fn=_die_with_parent,
             )
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
@@ -127,6 +130,13 @@ class Brokers:
         if self.small:
             unmounted(self._disk)
         shutil.rmtree(self._disk, ignore_errors=True)
+
+
+_libc = ctypes.CDLL(None)
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def mounted(folder: Path, mib: int) -> bool:
