@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
 
-RATE = 20_000
+RATE = 2_000
 """Dispatches a second that ticks are spread for: so many personas are not made due in less than a second."""
 
 
