@@ -86,10 +86,14 @@ class Watch:
         """Return a histogram's cumulative counts by bound."""
         return {float(labels["le"]): value for labels, value in self._samples(service, f"{name}_bucket")}
 
+    def spent(self) -> dict[str, float]:
+        """Return the processor time that each process has used since this was made, in seconds."""
+        return {name: busy(one) - self._busy[name] for name, one in self.processes.items()}
+
     def used(self) -> dict[str, Any]:
         """Return what was used since this was made: cores by service, thoughts, tick lag, and memory now."""
         elapsed = time.perf_counter() - self._began
-        cores = {name: (busy(one) - self._busy[name]) / elapsed for name, one in self.processes.items()}
+        cores = {name: seconds / elapsed for name, seconds in self.spent().items()}
         lag = self.buckets("scheduler", "perpetua_tick_lag_seconds")
         counts = {bound: value - self._lag.get(bound, 0.0) for bound, value in lag.items()}
         stored = self.total("scheduler", "perpetua_thoughts_stored_total") - self._stored

@@ -81,8 +81,9 @@ class Handlers:
         return _encode(queries.page(self._roster, message))
 
     async def lineage(self, message: LineageQuery, _: Request) -> bytes:
-        """Show a page of the tree."""
-        await self._tail.sync()
+        """Show a page of the tree. The first page says as of when; those behind it need no newer record."""
+        if message.as_of is None or message.as_of > self._tail.sequence:
+            await self._tail.sync()
         return _encode(queries.lineage_page(self._roster, message, self._tail.sequence))
 
     async def start(self, message: StartCognitionRequest, _: Request) -> bytes:

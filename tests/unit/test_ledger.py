@@ -128,7 +128,7 @@ def test_a_thought_s_events_are_its_context_in_order() -> None:
     ledger.restore("q", 2, None)
     ledger.fold(4, shard_record(first, second, number=1))
     assert lines(ledger.context("p", Recent())) == [context_line(event) for _, event in first.events]
-    places = [place for place, _ in ledger.persona("q").recent]
+    places = [event.place for event in ledger.persona("q").recent]
     assert places == [(4, 3), (4, 4)], "numbered within the whole record, as the public stream does"
 
 
