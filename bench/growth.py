@@ -34,9 +34,13 @@ def main() -> None:
     parser.add_argument("--interval-ms", type=int, default=60_000)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--add", type=Path, nargs="*", default=[], help="Results of bench.scale --json.")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     found: dict[str, dict[str, Any]] = json.loads(DATA.read_text()) if DATA.is_file() else {}
+    for file in options.add:
+        row = json.loads(file.read_text())
+        found[str(row["personas"])] = row
     for personas in options.personas:
         found[str(personas)] = measure(
             personas,
@@ -46,8 +50,9 @@ def main() -> None:
             created=0,
             restart=False,
         )
-        found = dict(sorted(found.items(), key=lambda one: int(one[0])))
         DATA.write_text(json.dumps(found, indent=1) + "\n")
+    found = dict(sorted(found.items(), key=lambda one: int(one[0])))
+    DATA.write_text(json.dumps(found, indent=1) + "\n")
     PLOT.write_text(plot(list(found.values())))
     if options.json:
         print(json.dumps(found, indent=2))

@@ -139,6 +139,7 @@ def _read(url: str, clients: int, ours: Connection) -> None:
 
 async def _read_all(url: str, clients: int, ours: Connection) -> None:
     where, loop = urlsplit(url), asyncio.get_running_loop()
+    assert where.hostname is not None and where.port is not None
     late: list[float] = []
     connected: asyncio.Queue[None] = asyncio.Queue()
     everybody = []
