@@ -29,7 +29,12 @@ from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm, swarm
 
 BAR = 55.0
-_STEPS = {"queue_wait": "scheduler", "inference": "thinker", "settle": "thinker", "tick_to_stored": "scheduler"}
+_STEPS = {
+    "queue_wait": "scheduler",
+    "inference": "thinker",
+    "settle": "thinker",
+    "tick_to_stored": "scheduler",
+}
 
 
 def main() -> None:
