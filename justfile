@@ -70,6 +70,21 @@ bench-endpoint *ARGS: (_install "dev")
 bench-soak *ARGS: (_install "dev")
     {{ python }} -m bench.soak {{ ARGS }}
 
+# A large swarm: creation, import, tick lag, memory, status, lineage, restart
+[group('measure')]
+bench-scale *ARGS: (_install "dev")
+    {{ python }} -m bench.scale {{ ARGS }}
+
+# 500 clients of the event stream, and one that reads nothing
+[group('measure')]
+bench-sse *ARGS: (_install "dev")
+    {{ python }} -m bench.sse {{ ARGS }}
+
+# Cost from 100 to 100 000 personas, with a plot
+[group('measure')]
+bench-growth *ARGS: (_install "dev")
+    {{ python }} -m bench.growth {{ ARGS }}
+
 # Write docs/settings.md, docs/openapi.json and the other generated pages anew
 [group('maintain')]
 docs: (_install "dev")

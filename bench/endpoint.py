@@ -29,7 +29,12 @@ from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm, swarm
 
 BAR = 55.0
-_STEPS = ("queue_wait", "inference", "settle")
+_STEPS = {
+    "queue_wait": "scheduler",
+    "inference": "thinker",
+    "settle": "thinker",
+    "tick_to_stored": "scheduler",
+}
 
 
 def main() -> None:
@@ -173,8 +178,8 @@ def _busy(process: psutil.Process) -> float:
 
 def _counts(ports: dict[str, int]) -> dict[str, float]:
     steps = {
-        f"{name}_{part}": metric(ports["thinker"], f"perpetua_{name}_seconds_{part}")
-        for name in _STEPS
+        f"{name}_{part}": metric(ports[service], f"perpetua_{name}_seconds_{part}")
+        for name, service in _STEPS.items()
         for part in ("sum", "count")
     }
     return steps | {

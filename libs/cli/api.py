@@ -17,6 +17,13 @@ _TIMEOUT_S = 30.0
 _STREAM_TIMEOUT_S = 60.0
 
 
+_UNAVAILABLE = 503
+
+
+class GatewayAway(CliError):
+    """No gateway answers, or it has nobody to ask: trying again may help."""
+
+
 @dataclass(frozen=True)
 class Api:
     """A gateway at a base URL."""
@@ -29,8 +36,8 @@ class Api:
         return self._json(Request(self._url(path, named)))
 
     def post(self, path: str, body: object = None) -> Any:
-        """Return the JSON of a POST."""
-        data = json.dumps(body).encode() if body is not None else b""
+        """Return the JSON of a POST; bytes are sent as they are."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else b""
         headers = {"Content-Type": "application/json"}
         return self._json(Request(self._url(path), data=data, headers=headers, method="POST"))
 
@@ -61,16 +68,20 @@ class Api:
 
     def _json(self, request: Request) -> Any:
         with self._open(request, _TIMEOUT_S) as response:
-            return json.loads(response.read())
+            try:
+                return json.loads(response.read())
+            except (OSError, HTTPException) as error:
+                raise GatewayAway(f"the connection to the gateway broke ({error!r})") from None
 
     def _open(self, request: Request, timeout: float) -> HTTPResponse:
         try:
             response: HTTPResponse = urlopen(request, timeout=timeout)
         except HTTPError as error:
-            raise CliError(_detail(error)) from None
+            kind = GatewayAway if error.code == _UNAVAILABLE else CliError
+            raise kind(_detail(error)) from None
         except (URLError, TimeoutError, ConnectionError) as error:
             reason = getattr(error, "reason", error)
-            raise CliError(
+            raise GatewayAway(
                 f"no gateway answers at {self.base} ({reason}). "
                 "Start one with `perpetua up`, or name it with --gateway"
             ) from None

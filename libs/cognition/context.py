@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
-from typing import TypeAlias
+from typing import cast
 
 import msgspec
 from msgspec import Struct
@@ -14,8 +12,6 @@ from libs.contracts.limits import CONTEXT_EVENTS
 from libs.contracts.place import Place
 from libs.contracts.thoughts import EventType
 from libs.contracts.work import ContextLine
-
-Recent: TypeAlias = "deque[tuple[Place, ContextLine]]"
 
 SHARED_TYPES = frozenset({EventType.CHECK_RESULT, EventType.PROPOSAL_CREATED, EventType.SNAPSHOT_COMPRESSED})
 """Types of events without a persona that every persona's context holds."""
@@ -30,11 +26,35 @@ class _Seen(Struct, frozen=True):
 
 
 _decode = msgspec.json.Decoder(_Seen).decode
+_encode = msgspec.json.Encoder().encode
 
 
-def recent() -> Recent:
-    """Return an empty record of recent events, which forgets all but the newest 8."""
-    return deque(maxlen=CONTEXT_EVENTS)
+class Remembered(Struct, frozen=True, gc=False):
+    """An event in somebody's context. A large swarm has a million of these, so they are packed."""
+
+    sequence: int
+    index: int
+    line: bytes
+    """The JSON of its `ContextLine`."""
+
+    @property
+    def place(self) -> Place:
+        """Where the event stands in the journal."""
+        return self.sequence, self.index
+
+
+class Recent(list[Remembered]):
+    """The newest 8 events of a context, in stream order."""
+
+    __slots__ = ()
+
+    def add(self, place: Place, line: ContextLine) -> None:
+        """Add an event, unless it, or a later one, stands there already; the oldest of 9 is forgotten."""
+        if self and place <= self[-1].place:
+            return
+        if len(self) == CONTEXT_EVENTS:
+            del self[0]
+        self.append(Remembered(place[0], place[1], _encode(line)))
 
 
 def context_line(event: bytes | msgspec.Raw) -> ContextLine:
@@ -46,15 +66,22 @@ def context_line(event: bytes | msgspec.Raw) -> ContextLine:
     return ContextLine(seen.event_type, seen.timestamp, trim(excerpt, CONTEXT_EXCERPT_CHARS))
 
 
-def merge(own: Iterable[tuple[Place, ContextLine]], shared: Recent) -> list[ContextLine]:
-    """Return the newest 8 of both, in stream order."""
-    if not shared:
-        return [line for _, line in own]
-    return [line for _, line in sorted([*own, *shared], key=lambda entry: entry[0])[-CONTEXT_EVENTS:]]
+def merge(own: Recent, shared: Recent) -> list[ContextLine]:
+    """Return the newest 8 of both, in stream order, as they go into a work item.
+
+    They are in their final JSON, which only an encoder reads: they are packed here and unpacked by a thinker.
+    """
+    newest: list[Remembered] = own
+    if shared and not (len(own) == CONTEXT_EVENTS and own[0].place > shared[-1].place):
+        newest = sorted([*own, *shared], key=_place)[-CONTEXT_EVENTS:]
+    return cast("list[ContextLine]", [msgspec.Raw(event.line) for event in newest])
 
 
 def restored(held: Recent, live: Recent, public: Place) -> Recent:
     """Return what the stream holds and, behind it, what came since it was read up to `public`."""
-    events = recent()
-    events.extend(sorted({*held, *(entry for entry in live if entry[0] > public)}, key=lambda e: e[0]))
-    return events
+    events = {*held, *(event for event in live if event.place > public)}
+    return Recent(sorted(events, key=_place)[-CONTEXT_EVENTS:])
+
+
+def _place(event: Remembered) -> Place:
+    return event.place

@@ -6,6 +6,9 @@ from typing import Annotated
 
 from msgspec import Meta
 
+IMPORTED_AT_ONCE = 500
+"""Personas that one request may import."""
+
 SHARDS = 64
 """Personas are spread over this many shards, each with one journal subject and one owner."""
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, structs
 
-from libs.contracts.limits import U32, U64, U64_MAX, Charter, Identifier, Name, Reason, Role
+from libs.contracts.limits import IMPORTED_AT_ONCE, U32, U64, U64_MAX, Charter, Identifier, Name, Reason, Role
 
 
 class PersonaStatus(StrEnum):
@@ -94,6 +94,41 @@ class CreatePersonaRequest(SpawnPersonaRequest, frozen=True, kw_only=True):
     """A persona to be created, a root unless `parent_id` is given."""
 
     parent_id: Identifier | None = None
+
+
+class ImportedPersona(CreatePersonaRequest, frozen=True, kw_only=True):
+    """A persona that is to be there, under an id of the client's: asked twice, it is the same one."""
+
+    persona_id: Identifier
+
+
+class ImportPersonasRequest(Struct, frozen=True, kw_only=True):
+    """Personas to be created unless they are there already; a parent comes before its children."""
+
+    personas: Annotated[list[ImportedPersona], Meta(min_length=1, max_length=IMPORTED_AT_ONCE)]
+
+
+class RefusedPersona(Struct, frozen=True, kw_only=True):
+    """A persona that was not imported, and why."""
+
+    index: Annotated[int, Meta(ge=0)]
+    """Its place in the request, from 0."""
+
+    persona_id: str
+    status: int
+    """The HTTP status with which creating it alone would have been refused."""
+
+    detail: str
+
+
+class ImportPersonasResponse(Struct, frozen=True, kw_only=True):
+    """What an import did; every persona of the request is counted once."""
+
+    created: Annotated[int, Meta(ge=0)]
+    existing: Annotated[int, Meta(ge=0)]
+    """Those that were there already, as described."""
+
+    refused: list[RefusedPersona]
 
 
 class ReapPersonaRequest(Struct, frozen=True, kw_only=True):

@@ -102,6 +102,16 @@ class Conflict(Refusal):
         return cls(f"Persona id already exists: {persona_id}")
 
     @classmethod
+    def another(cls, persona_id: str, fields: list[str]) -> Conflict:
+        """The id belongs to a persona that differs from the one described."""
+        return cls(f"Persona {persona_id} is there already with another {', '.join(fields)}")
+
+    @classmethod
+    def was_reaped(cls, persona_id: str) -> Conflict:
+        """The id belonged to a persona that lives no more."""
+        return cls(f"Persona {persona_id} was reaped; its id is not used again")
+
+    @classmethod
     def parent_reaped(cls, parent_id: str) -> Conflict:
         """The parent lives no more."""
         return cls(f"Parent persona {parent_id} is reaped")

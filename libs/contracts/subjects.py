@@ -20,7 +20,8 @@ HALTED = "perpetua.halted"
 SCHEDULER_STATUS = "perpetua.scheduler.status"
 
 REGISTRY = "perpetua.registry"
-CREATE, REAP, PERSONA, PERSONAS, LINEAGE = "create", "reap", "persona", "personas", "lineage"
+CREATE, IMPORT, REAP = "create", "import", "reap"
+PERSONA, PERSONAS, LINEAGE = "persona", "personas", "lineage"
 START, STOP, STATUS = "start", "stop", "status"
 
 WORK_EXHAUSTED = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.THINK.thinkers"

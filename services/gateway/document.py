@@ -23,6 +23,8 @@ _STRUCTS = (
     control.StartCognitionRequest,
     control.StopCognitionRequest,
     personas.CreatePersonaRequest,
+    personas.ImportPersonasRequest,
+    personas.ImportPersonasResponse,
     personas.LineageGraph,
     personas.PersonaPage,
     personas.ReapPersonaRequest,

@@ -37,6 +37,13 @@ KEEP_ALIVE_S = 15.0
 LINGER_S = 5.0
 """Seconds for which the stream is followed after the last client has gone: it may only be reconnecting."""
 
+_WAKE_EVERY_S = 0.0002
+_WAKE_AT_MOST_S = 0.1
+"""Clients are woken at most once in so many seconds a client: what came meanwhile is sent together.
+
+One client gets each event at once. For 500, each event by itself would take several processors.
+"""
+
 _RING_FRAMES = 4096
 _RING_BYTES = 8 * 1024 * 1024
 _TAKEN_AT_ONCE = 256
@@ -85,6 +92,8 @@ class Feed:
         self._most = _RING_FRAMES
         self._closing = False
         self._moved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._woken_at = 0.0
+        self._waking: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Follow the stream whenever there are clients, until cancelled."""
@@ -186,13 +195,28 @@ class Feed:
         while len(self._ring) > self._most or self._bytes > _RING_BYTES:
             self._bytes -= len(self._ring.popleft().data)
         self.last = new.sequence
-        self._wake()
+        self._wake_soon()
 
     def _forget(self) -> None:
         self._ring.clear()
         self._bytes = 0
 
+    def _wake_soon(self) -> None:
+        """Wake the clients, unless that was just done or is about to be."""
+        if self._waking is not None:
+            return
+        loop = asyncio.get_running_loop()
+        due = self._woken_at + min(self.clients * _WAKE_EVERY_S, _WAKE_AT_MOST_S)
+        if due <= loop.time():
+            self._wake()
+        else:
+            self._waking = loop.call_at(due, self._wake)
+
     def _wake(self) -> None:
+        if self._waking is not None:
+            self._waking.cancel()
+            self._waking = None
+        self._woken_at = asyncio.get_running_loop().time()
         moved, self._moved = self._moved, asyncio.get_running_loop().create_future()
         moved.set_result(None)
 

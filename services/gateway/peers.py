@@ -15,6 +15,8 @@ from libs.contracts import streams, subjects
 from libs.contracts.control import CognitionStatus, StartCognitionRequest, StopCognitionRequest
 from libs.contracts.personas import (
     CreatePersonaRequest,
+    ImportPersonasRequest,
+    ImportPersonasResponse,
     LineageGraph,
     PersonaPage,
     PersonaRuntimeState,
@@ -40,6 +42,7 @@ from services.gateway.lineage import graph
 _WITHIN_S = 5.0
 _STOP_WITHIN_S = 20.0
 _START_WITHIN_S = 12.0
+_IMPORT_WITHIN_S = 20.0
 
 
 class _Nothing(Struct, frozen=True):
@@ -59,6 +62,12 @@ class Swarm:
             subjects.registry(subjects.CREATE), request, PersonaRecord, timeout=_WITHIN_S
         )
         return _join(record, Counters(0, None))
+
+    async def import_all(self, request: ImportPersonasRequest) -> ImportPersonasResponse:
+        """Create those of many personas that are not there yet."""
+        return await self._bus.ask(
+            subjects.registry(subjects.IMPORT), request, ImportPersonasResponse, timeout=_IMPORT_WITHIN_S
+        )
 
     async def reap(self, persona_id: str, request: ReapPersonaRequest) -> ReapPersonaResponse:
         """Reap a persona, or a tree."""

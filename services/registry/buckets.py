@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import islice
 
 import msgspec
 import structlog
@@ -17,6 +18,7 @@ from libs.bus.errors import BusError, OutcomeUnknown, WrongLastSequence
 from libs.bus.patience import Patience
 from libs.bus.publisher import expecting
 from libs.bus.read import last_of
+from libs.concurrency.tasks import leaves
 from libs.concurrency.waiting import set_within
 from libs.contracts import streams, subjects
 from libs.contracts.journal import Reaped, Reaping, RegistryRecord, Spawned
@@ -41,6 +43,8 @@ _RETRY_S = 0.2
 _TRIM_AT = 96
 _KEPT = 64
 """Records that stay: who was stopped for a while and follows `j.registry` need not start anew."""
+_AT_ONCE = 512
+"""Personas written side by side: a task each, and after an import there are many."""
 
 
 class Buckets:
@@ -94,13 +98,15 @@ class Buckets:
             return
         self._changed, self._loop_changed = {}, False
         try:
-            async with asyncio.TaskGroup() as tasks:
-                for persona_id in changed:
-                    tasks.create_task(self._write_persona(persona_id))
-                if loop_changed:
-                    tasks.create_task(self._write_loop())
+            waiting = iter(changed)
+            while some := list(islice(waiting, _AT_ONCE)):
+                async with asyncio.TaskGroup() as tasks:
+                    for persona_id in some:
+                        tasks.create_task(self._write_persona(persona_id))
+            if loop_changed:
+                await self._write_loop()
         except* BusError as group:
-            log.warning("buckets_not_written", error=str(group.exceptions[0]))
+            log.warning("buckets_not_written", error=str(next(leaves(group))))
             self._changed = changed | self._changed
             self._loop_changed = self._loop_changed or loop_changed
             await asyncio.sleep(_RETRY_S)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from libs.contracts.journal import RegistryRecord
+from libs.contracts.journal import Change, RegistryEvent, RegistryRecord
 from libs.contracts.limits import RECORD_BYTES
 from libs.contracts.refusals import Refusal, Unavailable
 from libs.journal.tail import JournalFull, Overtaken, Tail
@@ -23,7 +23,7 @@ from services.registry.rules import Decision, View
 
 _encode = msgspec.json.Encoder().encode
 
-_SHARED_MOST = 128
+_SHARED_MOST = 256
 _FULL_RETRY_S = 0.02
 _FULL_GIVE_UP_S = 4.0
 
@@ -60,10 +60,14 @@ class Committer:
 
         Raises the decision's refusal, or `Unavailable` when the journal stays full.
         """
+        return await self.submit(decide, shared=shared)
+
+    def submit(self, decide: Decide, *, shared: bool = False) -> asyncio.Future[Committed]:
+        """Put a decision behind those submitted before, and return what `commit` returns or raises."""
         future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Pending(decide, shared, future))
         self._wake.set()
-        return await future
+        return future
 
     async def run(self) -> None:
         """Commit what comes until cancelled."""
@@ -108,7 +112,8 @@ class Committer:
 
     def _decide(self, batch: list[_Pending]) -> tuple[Decision, list[Decision | Refusal]]:
         draft = Draft(self._roster)
-        whole = Decision()
+        changes: list[Change] = []
+        events: list[RegistryEvent] = []
         outcomes: list[Decision | Refusal] = []
         for pending in batch:
             try:
@@ -118,9 +123,10 @@ class Committer:
                 continue
             if pending.shared:
                 draft.add(decision)
-            whole = whole.plus(decision)
+            changes += decision.changes
+            events += decision.events
             outcomes.append(decision)
-        return whole, outcomes
+        return Decision(changes=changes, events=events), outcomes
 
     def _record(self, decision: Decision) -> bytes:
         return _encode(

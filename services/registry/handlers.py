@@ -10,12 +10,13 @@ from libs.bus.endpoints import Handler, Request
 from libs.contracts import subjects
 from libs.contracts.control import StartCognitionRequest, StopCognitionRequest
 from libs.contracts.journal import Spawned
-from libs.contracts.personas import CreatePersonaRequest
+from libs.contracts.personas import CreatePersonaRequest, ImportPersonasRequest
 from libs.contracts.registry import LineageQuery, PersonaListQuery, PersonaQuery, ReapCommand
 from libs.journal.tail import Tail
 from libs.roster.state import Roster
 from services.registry import queries
 from services.registry.committer import Committer
+from services.registry.importing import import_all
 from services.registry.reaping import Reaper
 from services.registry.rules import Rules
 from services.registry.running import Runner
@@ -44,6 +45,7 @@ class Handlers:
         """Return the endpoints by name, with the type of their messages."""
         return {
             subjects.CREATE: (CreatePersonaRequest, self.create),
+            subjects.IMPORT: (ImportPersonasRequest, self.import_all),
             subjects.REAP: (ReapCommand, self.reap),
             subjects.PERSONA: (PersonaQuery, self.persona),
             subjects.PERSONAS: (PersonaListQuery, self.personas),
@@ -60,6 +62,10 @@ class Handlers:
         assert isinstance(change, Spawned)
         return _encode(change.persona)
 
+    async def import_all(self, message: ImportPersonasRequest, _: Request) -> bytes:
+        """Create those of many personas that are not there yet."""
+        return _encode(await import_all(self._rules, self._committer, message))
+
     async def reap(self, message: ReapCommand, _: Request) -> bytes:
         """Reap one persona or a tree."""
         return _encode(await self._reaper.reap(message.persona_id, message.request))
@@ -75,8 +81,9 @@ class Handlers:
         return _encode(queries.page(self._roster, message))
 
     async def lineage(self, message: LineageQuery, _: Request) -> bytes:
-        """Show a page of the tree."""
-        await self._tail.sync()
+        """Show a page of the tree. The first page says as of when; those behind it need no newer record."""
+        if message.as_of is None or message.as_of > self._tail.sequence:
+            await self._tail.sync()
         return _encode(queries.lineage_page(self._roster, message, self._tail.sequence))
 
     async def start(self, message: StartCognitionRequest, _: Request) -> bytes:

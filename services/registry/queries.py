@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from itertools import islice
 
 from libs.contracts.personas import PersonaStatus
 from libs.contracts.refusals import NotFound
@@ -18,8 +19,10 @@ from libs.contracts.registry import (
 )
 from libs.roster.state import Roster
 
-LINEAGE_PAGE = 1000
-"""Nodes of one page of lineage: 256 KiB at the longest ids of ASCII, 1 MiB at the very worst."""
+LINEAGE_BYTES = 400 * 1024
+"""What the nodes of one page of lineage weigh: with every character of an id escaped it fits a message."""
+
+_NODE_BYTES = 32
 
 PAGE_BYTES = 700 * 1024
 """What the records of one page may weigh, roughly, so that it fits a message."""
@@ -58,10 +61,17 @@ def lineage_page(roster: Roster, query: LineageQuery, now_at: int) -> LineagePag
     as_of = query.as_of if query.as_of is not None else now_at
     ids = roster.ids
     begin = bisect_right(ids, query.after) if query.after is not None else 0
-    names = ids[begin : begin + LINEAGE_PAGE]
-    entries = [_entry(roster.personas[name]) for name in names if roster.born.get(name, 0) <= as_of]
-    more = begin + len(names) < len(ids)
-    return LineagePage(entries=entries, as_of=as_of, next_after=names[-1] if more else None)
+    entries: list[LineageEntry] = []
+    weight, last = 0, query.after
+    for name in islice(ids, begin, None):
+        if weight >= LINEAGE_BYTES:
+            return LineagePage(entries=entries, as_of=as_of, next_after=last)
+        if roster.born.get(name, 0) <= as_of:
+            entry = _entry(roster.personas[name])
+            weight += _NODE_BYTES + len(name.encode()) + len((entry.parent_id or "").encode())
+            entries.append(entry)
+        last = name
+    return LineagePage(entries=entries, as_of=as_of, next_after=None)
 
 
 def status(roster: Roster, loop: LoopState, enabled: bool) -> RegistryStatus:

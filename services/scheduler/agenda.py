@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
 
-RATE = 20_000
-"""Dispatches a second that ticks are spread for: so many personas are not made due in less than a second."""
+RATE = 2_500
+"""Dispatches a second that ticks are spread for: so many personas are not made due in less than a second.
+
+An eighth of what is possible, so that a large swarm leaves the processors to others most of the time, and no
+thought waits long for those before it.
+"""
 
 
 class Agenda:

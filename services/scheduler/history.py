@@ -11,7 +11,7 @@ from libs.bus.connection import Bus
 from libs.bus.follow import StreamMessage, read_to_end
 from libs.bus.loop import MessageLoop
 from libs.bus.telemetry import Telemetry
-from libs.cognition.context import SHARED_TYPES, Recent, context_line, recent
+from libs.cognition.context import SHARED_TYPES, Recent, context_line
 from libs.contracts import streams
 from libs.contracts.journal import RegistryEvent, RegistryRecord
 from libs.contracts.place import Place, parse_place
@@ -33,16 +33,16 @@ _decode_owner = msgspec.json.Decoder(_Owner).decode
 class History:
     """Recent events by persona, those without a persona, and where the event stream ends."""
 
-    own: dict[str, Recent] = field(default_factory=lambda: defaultdict(recent))
-    shared: Recent = field(default_factory=recent)
+    own: dict[str, Recent] = field(default_factory=lambda: defaultdict(Recent))
+    shared: Recent = field(default_factory=Recent)
     public: Place = (0, 0)
 
     def add(self, place: Place, persona_id: str | None, event_type: str, event: bytes | msgspec.Raw) -> None:
         """Take an event, in stream order."""
         if persona_id is not None:
-            self.own[persona_id].append((place, context_line(event)))
+            self.own[persona_id].add(place, context_line(event))
         elif event_type in SHARED_TYPES:
-            self.shared.append((place, context_line(event)))
+            self.shared.add(place, context_line(event))
 
 
 async def read_history(bus: Bus, registry: Tail, telemetry: Telemetry) -> History:

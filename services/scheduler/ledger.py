@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from libs.cognition.context import Recent, context_line, merge, recent, restored
+from libs.cognition.context import Recent, context_line, merge, restored
 from libs.contracts import subjects
 from libs.contracts.journal import ShardRecord, ThoughtEntry
 from libs.contracts.place import Place
@@ -27,12 +27,11 @@ class PersonaLedger:
         """Thoughts that are stored."""
 
         self.last_tick_at: datetime | None = None
-        self.recent: Recent = recent()
+        self.recent = Recent()
 
     def remember(self, place: Place, line: ContextLine) -> None:
         """Add an event to the context, unless it, or a later one, stands there already."""
-        if not self.recent or place > self.recent[-1][0]:
-            self.recent.append((place, line))
+        self.recent.add(place, line)
 
 
 class Ledger:
@@ -107,7 +106,7 @@ class Ledger:
         )
 
     def context(self, persona_id: str, shared: Recent) -> list[ContextLine]:
-        """Return a persona's newest events, in stream order [3.5]."""
+        """Return a persona's newest events, in stream order, to be encoded [3.5]."""
         return merge(self.persona(persona_id).recent, shared)
 
     def counters(self, persona_ids: Iterable[str]) -> list[Counters]:

@@ -14,7 +14,7 @@ from libs.bus.errors import ApiRefused, NoAnswer
 from libs.bus.patience import until_answered
 from libs.bus.presence import Peers, chosen
 from libs.bus.read import subject_counts
-from libs.cognition.context import Recent, recent, restored
+from libs.cognition.context import Recent, restored
 from libs.concurrency.tasks import Background
 from libs.concurrency.waiting import set_within
 from libs.contracts import streams, subjects
@@ -57,7 +57,7 @@ class Shards:
         self.live: dict[int, ShardOwner] = {}
         """Owners whose shard is taken over."""
 
-        self.shared: Recent = recent()
+        self.shared = Recent()
         """Recent events without a persona, which every persona's context holds."""
 
         self.complete = asyncio.Event()
@@ -78,8 +78,7 @@ class Shards:
 
     def remember(self, place: Place, line: ContextLine) -> None:
         """Add an event without a persona to everybody's context."""
-        if not self.shared or place > self.shared[-1][0]:
-            self.shared.append((place, line))
+        self.shared.add(place, line)
 
     def owner_of(self, persona_id: str) -> ShardOwner | None:
         """Return the owner of a persona's shard, also while it is still taking over."""

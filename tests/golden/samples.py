@@ -53,6 +53,10 @@ STATE = personas.PersonaRuntimeState(
 CREATE = personas.CreatePersonaRequest(
     **WORDS, swarm_id="swarm-core", policy=POLICY_REQUEST, parent_id="root-thinker"
 )
+IMPORTED = personas.ImportedPersona(**WORDS, swarm_id="swarm-core", parent_id="root-thinker")
+REFUSED = personas.RefusedPersona(
+    index=3, persona_id="p-1", status=409, detail="Persona p-1 was reaped; its id is not used again"
+)
 REAP = personas.ReapPersonaRequest(cascade=True, reason="done")
 NODE = personas.LineageNode(
     persona_id="a", parent_id=None, children=["b", "c"], depth=0, status=PersonaStatus.REAPED
@@ -169,6 +173,10 @@ SAMPLES: list[msgspec.Struct] = [
     REAP,
     personas.ReapPersonaResponse(reaped_ids=["p-1"], count=1),
     NODE,
+    IMPORTED,
+    personas.ImportPersonasRequest(personas=[IMPORTED]),
+    REFUSED,
+    personas.ImportPersonasResponse(created=2, existing=1, refused=[REFUSED]),
     personas.LineageGraph(nodes=[NODE], roots=["a"], total_edges=0),
     personas.PersonaPage(personas=[STATE], next_after="p-1", total=3),
     FAILURE,

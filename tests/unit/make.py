@@ -87,6 +87,11 @@ def line(number: int = 1) -> ContextLine:
     return ContextLine("thought_generated", "2026-01-02T03:04:05Z", f'{{"n":{number}}}')
 
 
+def lines(context: Sequence[ContextLine]) -> list[ContextLine]:
+    """A context as a thinker reads it."""
+    return msgspec.json.decode(_encode(context), type=list[ContextLine])
+
+
 def item(persona_id: str = "p", thought_count: int = 1, context: Sequence[ContextLine] = ()) -> WorkItem:
     """A thought to be thought."""
     return WorkItem(

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.cognition.compose import Answer, compose, make_event
-from libs.cognition.context import SHARED_TYPES, context_line, merge, recent, restored
+from libs.cognition.context import SHARED_TYPES, Recent, context_line, merge, restored
 from libs.contracts.limits import CONTEXT_EVENTS
 from libs.contracts.place import Place, format_place, parse_place
 from libs.contracts.thoughts import CheckResultPayload, EventType, LoopStoppedPayload, Phase, Source
 from libs.contracts.work import ContextLine
 from services.scheduler.ledger import Ledger
-from tests.unit.make import NOW, Tree, item, line, shard_record
+from tests.unit.make import NOW, Tree, item, line, lines, shard_record
 
 PLACES = st.tuples(st.integers(1, 30), st.integers(1, 4))
 
@@ -26,14 +26,19 @@ def entries(places: set[Place]) -> list[tuple[Place, ContextLine]]:
     return [(place, line(hash(place))) for place in sorted(places)]
 
 
+def remembered(places: set[Place]) -> Recent:
+    """What is remembered of events that come in their order."""
+    events = Recent()
+    for place, entry in entries(places):
+        events.add(place, entry)
+    return events
+
+
 @pytest.mark.fact("3.5")
 @given(st.sets(PLACES), st.sets(PLACES))
 def test_context_is_the_newest_8_of_both_in_stream_order(own: set[Place], others: set[Place]) -> None:
-    mine, shared = recent(), recent()
-    mine.extend(entries(own - others))
-    shared.extend(entries(others))
     expected = [entry for _, entry in entries(own | others)[-CONTEXT_EVENTS:]]
-    assert merge(mine, shared) == expected
+    assert lines(merge(remembered(own - others), remembered(others))) == expected
 
 
 @pytest.mark.fact("3.5")
@@ -42,12 +47,10 @@ def test_what_came_while_the_stream_was_read_stands_behind_it_once(
     held: set[Place], live: set[Place], public: Place
 ) -> None:
     """`live` may repeat what the stream holds; what it has beyond `public` follows."""
-    from_stream, meanwhile = recent(), recent()
-    from_stream.extend(entries({place for place in held if place <= public}))
-    meanwhile.extend(entries(live))
+    from_stream, meanwhile = remembered({place for place in held if place <= public}), remembered(live)
     found = restored(from_stream, meanwhile, public)
-    wanted = {place for place, _ in from_stream} | {place for place, _ in meanwhile if place > public}
-    assert [place for place, _ in found] == sorted(wanted)[-CONTEXT_EVENTS:]
+    wanted = {e.place for e in from_stream} | {e.place for e in meanwhile if e.place > public}
+    assert [event.place for event in found] == sorted(wanted)[-CONTEXT_EVENTS:]
 
 
 @pytest.mark.fact("3.5")
@@ -63,7 +66,7 @@ def test_a_lone_fresh_persona_sees_1_2_4_6_7_8_8_events(answered: str | None) ->
     ledger.persona("p").remember((1, 1), context_line(spawned.event))
     seen = []
     for count in range(1, 12):
-        thought = compose(item("p", count, ledger.context("p", recent())), 1, Answer(text=answered), NOW)
+        thought = compose(item("p", count, ledger.context("p", Recent())), 1, Answer(text=answered), NOW)
         seen.append(json.loads(bytes(thought.events[0][1]))["payload"]["context_event_count"])
         ledger.fold(10 + count, shard_record(thought, number=count))
     assert seen == [1, 2, 4, 6, 7, 8, 8, 8, 8, 8, 8]
@@ -71,13 +74,13 @@ def test_a_lone_fresh_persona_sees_1_2_4_6_7_8_8_events(answered: str | None) ->
 
 @pytest.mark.fact("3.5")
 def test_an_event_without_a_persona_pushes_the_oldest_own_one_out() -> None:
-    ledger, shared = Ledger(0), recent()
+    ledger, shared = Ledger(0), Recent()
     for number in range(8):
         ledger.persona("p").remember((number, 1), line(number))
     stopped = LoopStoppedPayload(stopped=True, reason="tea")
     event = make_event(EventType.CHECK_RESULT, None, None, NOW, stopped)
-    shared.append(((5, 2), context_line(event)))
-    context = ledger.context("p", shared)
+    shared.add((5, 2), context_line(event))
+    context = lines(ledger.context("p", shared))
     assert len(context) == 8
     assert context[0] == line(1)
     assert context[5].event_type == "check_result"

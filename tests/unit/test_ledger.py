@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.cognition.context import context_line, recent
+from libs.cognition.context import Recent, context_line
 from libs.contracts.work import Counters
 from libs.journal.tail import JournalHole
 from services.scheduler.ledger import Ledger
-from tests.unit.make import NOW, line, shard_record, thought
+from tests.unit.make import NOW, line, lines, shard_record, thought
 
 
 def at(count: int) -> datetime:
@@ -127,8 +127,8 @@ def test_a_thought_s_events_are_its_context_in_order() -> None:
     ledger.restore("p", 1, None)
     ledger.restore("q", 2, None)
     ledger.fold(4, shard_record(first, second, number=1))
-    assert ledger.context("p", recent()) == [context_line(event) for _, event in first.events]
-    places = [place for place, _ in ledger.persona("q").recent]
+    assert lines(ledger.context("p", Recent())) == [context_line(event) for _, event in first.events]
+    places = [event.place for event in ledger.persona("q").recent]
     assert places == [(4, 3), (4, 4)], "numbered within the whole record, as the public stream does"
 
 
@@ -137,13 +137,13 @@ def test_events_that_the_stream_held_are_not_remembered_twice() -> None:
     """Take-over: the event stream is read up to (4, 1); the journal is folded from before that."""
     ledger = Ledger(0)
     record, later = thought("p", 2), thought("p", 3)
-    held = recent()
+    held = Recent()
     ledger.restore("p", 1, None)
-    held.append(((4, 1), context_line(record.events[0][1])))
+    held.add((4, 1), context_line(record.events[0][1]))
     ledger.install({"p": held}, (4, 1))
     ledger.fold(4, shard_record(record, number=1))
     ledger.fold(5, shard_record(later, number=2))
-    assert [place for place, _ in ledger.persona("p").recent] == [(4, 1), (4, 2), (5, 1), (5, 2)]
+    assert [event.place for event in ledger.persona("p").recent] == [(4, 1), (4, 2), (5, 1), (5, 2)]
 
 
 @pytest.mark.fact("3.5")
@@ -152,7 +152,7 @@ def test_an_event_that_comes_late_or_again_is_left_out() -> None:
     entry = ledger.persona("p")
     for place in [(3, 1), (3, 2), (3, 2), (2, 9), (4, 1)]:
         entry.remember(place, line(place[0] * 10 + place[1]))
-    assert [place for place, _ in entry.recent] == [(3, 1), (3, 2), (4, 1)]
+    assert [event.place for event in entry.recent] == [(3, 1), (3, 2), (4, 1)]
 
 
 def test_a_tick_that_came_later_is_not_set_back_by_the_thought_of_an_earlier_one() -> None:

@@ -97,11 +97,16 @@ def test_the_lineage_has_everybody_sorted_by_id_reaped_ones_too() -> None:
 
 @pytest.mark.fact("2.10")
 @pytest.mark.parametrize("newcomer", ["000", "m0000x", "zzz"])
-def test_pages_of_the_lineage_show_the_tree_as_of_one_moment(newcomer: str) -> None:
+def test_pages_of_the_lineage_show_the_tree_as_of_one_moment(
+    newcomer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Who is created while the pages are read is in none of them, wherever its id sorts."""
+    monkeypatch.setattr(queries, "LINEAGE_BYTES", 4096)
     tree = Tree()
-    names = [f"m{number:04}" for number in range(2 * queries.LINEAGE_PAGE + 5)]
+    names = [f"m{number:04}" for number in range(1000)]
     for name in names:
         tree.create(name)
     assert [entry.persona_id for entry in lineage(tree, newcomer)] == names
+    first = queries.lineage_page(tree.roster, LineageQuery(), tree.sequence)
+    assert 0 < len(first.entries) < 200
     assert newcomer in {entry.persona_id for entry in lineage(tree)}

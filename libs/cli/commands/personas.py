@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from libs.cli import options, output
 from libs.cli.api import Api, segment
+from libs.cli.importing import import_file
 from libs.contracts.personas import PersonaStatus
 from libs.supervisor.text import plain
 
@@ -44,7 +47,7 @@ def lineage(api: Api, as_json: bool) -> None:
 
 @click.group()
 def personas() -> None:
-    """List, show, create, spawn and reap personas."""
+    """List, show, create, import, spawn and reap personas."""
 
 
 @personas.command("list")
@@ -98,6 +101,19 @@ def create(api: Api, as_json: bool, **body: str | None) -> None:
 def spawn(parent: str, api: Api, as_json: bool, **body: str | None) -> None:
     """Spawn a child under a persona."""
     _show(api.post(f"/v1/swarm/personas/{segment(parent)}/spawn", body), as_json)
+
+
+@personas.command("import")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True))
+@options.gateway
+def import_personas(file: Path, api: Api, as_json: bool) -> None:
+    """Create the personas of FILE that are not there yet; `-` reads standard input.
+
+    FILE holds JSON lines, a JSON array, or CSV with a header: persona_id, name, role, charter, and where
+    wanted swarm_id, parent_id and policy (in CSV: policy.max_spawn_depth, ...). Parents may stand anywhere in
+    it. Nothing is sent unless every row is right. Run again, it creates only what is missing.
+    """
+    sys.exit(import_file(api, file, as_json=as_json))
 
 
 @personas.command("reap")

@@ -10,6 +10,8 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from libs.contracts.personas import (
     CreatePersonaRequest,
+    ImportPersonasRequest,
+    ImportPersonasResponse,
     LineageGraph,
     PersonaPage,
     PersonaRuntimeState,
@@ -49,6 +51,22 @@ class SwarmRoutes(Controller):
     ) -> PersonaRuntimeState:
         """Create a root persona, or a child where `parent_id` is given."""
         return await swarm.create(data)
+
+    @post(
+        "/personas/import",
+        status_code=200,
+        responses=problems(400, 403, 413, 415, 503),
+        operation_id="import",
+    )
+    async def import_all(
+        self, swarm: NamedDependency[Swarm], data: JSONBody[ImportPersonasRequest]
+    ) -> ImportPersonasResponse:
+        """Create those of up to 500 personas that are not there yet; asked twice, it changes nothing more.
+
+        Parents come before their children. Each persona is created, existing or refused, whatever the others
+        are; after a 503 some may have been created, and the same request may be made again.
+        """
+        return await swarm.import_all(data)
 
     @get("/personas", responses=problems(400, 503), operation_id="personas")
     async def personas(
