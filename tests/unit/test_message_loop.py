@@ -99,9 +99,10 @@ async def test_a_fatal_error_is_let_through() -> None:
     assert delivered.outcomes == []
 
 
-@pytest.mark.parametrize("outcome", [RetryLater(1, "why"), Dead("why"), Refused(NotFound("why"))])
+@pytest.mark.parametrize("outcome", [RetryLater(1, "why"), Refused(NotFound("why"))])
 async def test_an_ordered_read_cannot_skip_a_message(outcome: Outcome) -> None:
     message = StreamMessage("j.1", b"", 7, {}, 0)
     with pytest.raises(Fatal, match=r"message 7 on j\.1: why"):
         await message.settle(outcome)
     await message.settle(Done())
+    await message.settle(Dead("nobody can read it, so it is nobody's"))
