@@ -48,6 +48,9 @@ class PublicStream:
         self.sequence = 0
         """The stream's last sequence, after which the next message is to stand."""
 
+        self.last: Stored | None = None
+        """The last message of ours that was found when the stream was opened."""
+
         self._bus = bus
         self._broken: OutcomeUnknown | None = None
         self._unproven = 0
@@ -70,30 +73,29 @@ class PublicStream:
         self._unproven = 0
         self._proven = asyncio.Event()
         self.sequence = end
-        self.place = await self._place_up_to(last)
+        self.last = await self._ours_up_to(last)
+        self.place = _place_of(self.last)
 
     async def is_overtaken(self) -> bool:
         """Whether another writer has gone further than this one."""
         last = await self._last()
-        return await self._place_up_to(last) > self.place
+        return _place_of(await self._ours_up_to(last)) > self.place
 
-    async def _place_up_to(self, message: Stored | None) -> Place:
-        """Return a message's place, or where it has none, not being ours, that of the last one before it.
+    async def _ours_up_to(self, message: Stored | None) -> Stored | None:
+        """Return a message, or where it names no place, not being ours, the last one before it that does.
 
         Raises `PlaceLost` where what is foreign has evicted all that was ours.
         """
-        if message is None:
-            return (0, 0)
-        if PLACE in message.headers:
-            return parse_place(message.headers[PLACE])
+        if message is None or PLACE in message.headers:
+            return message
         first = int((await stream_state(self._bus, self.name))["first_seq"])
         for sequence in range(message.sequence - 1, first - 1, -1):
             found = await message_at(self._bus, self.name, sequence)
             if found is not None and PLACE in found.headers:
-                return parse_place(found.headers[PLACE])
+                return found
         if first > 1 and self.name != PROPOSALS:
             raise PlaceLost(self.name)
-        return (0, 0)
+        return None
 
     async def _last(self) -> Stored | None:
         return await last_of(self._bus, self.name, _ANY)
@@ -145,3 +147,7 @@ class PublicStream:
                 proven.set()
 
         future.add_done_callback(settled)
+
+
+def _place_of(message: Stored | None) -> Place:
+    return parse_place(message.headers[PLACE]) if message is not None else (0, 0)

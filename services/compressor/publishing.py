@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 import structlog
@@ -13,7 +14,7 @@ from libs.bus.errors import ApiRefused, BusError, NoAnswer, OutcomeUnknown
 from libs.bus.follow import Follower, StreamMessage
 from libs.bus.loop import MessageLoop
 from libs.bus.queue import bury
-from libs.bus.read import stream_state
+from libs.bus.read import message_at, stream_state
 from libs.concurrency.tasks import Background, leaves
 from libs.contracts import streams, subjects
 from libs.contracts.journal import Position, PublicRecord
@@ -21,7 +22,7 @@ from libs.journal.tail import JournalHole
 from services.compressor.folding import Publication, publications
 from services.compressor.metrics import CompressorMetrics
 from services.compressor.progress import Progress
-from services.compressor.public_stream import PublicStream
+from services.compressor.public_stream import PlaceLost, PublicStream
 
 log = structlog.get_logger("publishing")
 
@@ -38,6 +39,16 @@ class Superseded(BusError):
 
     def __init__(self) -> None:
         super().__init__("another compressor publishes now")
+
+
+class AnotherJournal(BusError):
+    """The journal is not the one that the events were published from."""
+
+    def __init__(self, sequence: int) -> None:
+        super().__init__(
+            f"record {sequence} of the journal is not the one whose event was published last: the broker lost "
+            "the journal's end, and the event stream is ahead of it; restore both from one backup"
+        )
 
 
 class Publishing:
@@ -92,11 +103,15 @@ class Publishing:
             await asyncio.sleep(_SAY_S)
 
     def _note_end(self, group: ExceptionGroup[BusError]) -> None:
-        log.info("publishing_begins_anew", reason="; ".join(str(error) for error in leaves(group)))
+        errors = list(leaves(group))
+        hopeless = any(isinstance(error, AnotherJournal | PlaceLost) for error in errors)
+        note = log.error if hopeless else log.info
+        note("publishing_begins_anew", reason="; ".join(str(error) for error in errors))
 
     async def _session(self) -> None:
         for target in self._targets:
             await target.open()
+        await self._check_same_journal()
         begin = min(target.place for target in self._targets)[0]
         self._progress = Progress(max(begin - 1, 0))
         self._numbers = {}
@@ -110,6 +125,21 @@ class Publishing:
             tasks.create_task(self._follower.run(), name="follow-journal")
             tasks.create_task(self._say_position(), name="say-position")
             await self._failed
+
+    async def _check_same_journal(self) -> None:
+        """Raise `AnotherJournal` where the last event's record is another one by now.
+
+        A broker that has lost the journal's tail, and not the events', gives its sequences out anew.
+        """
+        place, event = self._events.place, self._events.last
+        stored = await message_at(self._bus, streams.JOURNAL, place[0]) if place > (0, 0) else None
+        if stored is None or event is None:  # trimmed, as records are that are public
+            return
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):
+            for one in publications(_decode(stored.data), stored.sequence):
+                if (one.stream, one.place, bytes(one.data)) == (streams.EVENTS, place, event.data):
+                    return
+        raise AnotherJournal(place[0])
 
     async def _take(self, data: bytes, message: StreamMessage) -> None:
         try:

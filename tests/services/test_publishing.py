@@ -22,7 +22,7 @@ from libs.runtime.metrics import ProcessMetrics
 from services.compressor.folding import publications
 from services.compressor.metrics import CompressorMetrics
 from services.compressor.public_stream import PlaceLost, PublicStream
-from services.compressor.publishing import Publishing
+from services.compressor.publishing import AnotherJournal, Publishing
 from tests.bus.support import held, restart
 from tests.support.broker import Broker
 from tests.support.eventually import eventually
@@ -303,6 +303,23 @@ async def test_a_trimmed_journal_and_an_evicting_stream_change_nothing(bus: Bus)
     stored = await held(bus, streams.EVENTS)
     assert placed(stored) == (await wanted(bus, streams.EVENTS))[-10:]
     assert stored[-1].sequence == 3 + 6 * 33
+
+
+@pytest.mark.fact("3.3")
+async def test_a_journal_that_was_lost_and_grew_again_is_not_published_behind_the_old_one(bus: Bus) -> None:
+    """As after a power failure that cost the journal its end, and the event stream nothing."""
+    config = (await bus.api(f"STREAM.INFO.{streams.JOURNAL}"))["config"]
+    one = publisher(bus)
+    async with publishing(one):
+        await through(one, await prefill(bus, 4))
+    before = await count(bus)
+    await bus.api(f"STREAM.DELETE.{streams.JOURNAL}")
+    await bus.api(f"STREAM.CREATE.{streams.JOURNAL}", config)
+    await prefill(bus, 30)
+    again = publisher(bus)
+    with pytest.raises(AnotherJournal, match="is not the one whose event was published last"):
+        await again._session()
+    assert await count(bus) == before
 
 
 @pytest.mark.fact("3.3")
