@@ -30,6 +30,7 @@ _decode = msgspec.json.Decoder(PublicRecord).decode
 
 _STANDBY_LOOK_S = 0.25
 _RETRY_S = 0.1
+_HOPELESS_S = 10.0
 _SAY_S = 0.02
 _REPEAT_S = 0.4
 
@@ -46,8 +47,8 @@ class AnotherJournal(BusError):
 
     def __init__(self, sequence: int) -> None:
         super().__init__(
-            f"record {sequence} of the journal is not the one whose event was published last: the broker lost "
-            "the journal's end, and the event stream is ahead of it; restore both from one backup"
+            f"record {sequence} of the journal is not the one whose event was published last: the broker "
+            "lost the journal's end, and the event stream is ahead of it; restore both from one backup"
         )
 
 
@@ -86,12 +87,13 @@ class Publishing:
             if not self._in_charge():
                 await asyncio.sleep(_STANDBY_LOOK_S)
                 continue
+            pause = _RETRY_S
             try:
                 await self._session()
             except* BusError as group:
-                self._note_end(group)
+                pause = self._note_end(group)
             self.publishes.clear()
-            await asyncio.sleep(_RETRY_S)
+            await asyncio.sleep(pause)
 
     async def flush(self) -> None:
         """Return once what the journal holds now is public; at once where another compressor publishes."""
@@ -102,11 +104,13 @@ class Publishing:
         while self._progress.outstanding:  # noqa: ASYNC110 - acks signal only their own futures
             await asyncio.sleep(_SAY_S)
 
-    def _note_end(self, group: ExceptionGroup[BusError]) -> None:
+    def _note_end(self, group: ExceptionGroup[BusError]) -> float:
+        """Say why a session ended, and return how many seconds to wait before the next one."""
         errors = list(leaves(group))
         hopeless = any(isinstance(error, AnotherJournal | PlaceLost) for error in errors)
         note = log.error if hopeless else log.info
         note("publishing_begins_anew", reason="; ".join(str(error) for error in errors))
+        return _HOPELESS_S if hopeless else _RETRY_S
 
     async def _session(self) -> None:
         for target in self._targets:
