@@ -93,7 +93,7 @@ class Dispatches:
 
     def oldest(self) -> float | None:
         """Return the monotonic time at which the oldest thought under way was dispatched."""
-        return min((dispatch.begun for dispatch in self._by_chunk.values()), default=None)
+        return min((dispatch.begun for dispatch in self.all()), default=None)
 
     def begin(
         self,

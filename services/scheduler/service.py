@@ -74,6 +74,7 @@ class Scheduler:
         self.lost_work = LostWork(self.bus, self.shards.live, self.ticker.publish, self.metrics)
         self.changes = Changes(self.roster, self.shards, self.ticker, self._halt, tasks)
         self.registry = Tail(self.bus, subjects.JOURNAL_REGISTRY, self.changes.fold)
+        self._clock = asyncio.get_running_loop().time
         self.metrics.behind.set_function(self._lag)
         self.metrics.in_flight.set_function(
             lambda: sum(len(owner.dispatches) for owner in list(self.shards.live.values()))
@@ -94,8 +95,8 @@ class Scheduler:
 
     def _lag(self) -> float:
         """Return the age in seconds of the oldest thought under way."""
-        now = asyncio.get_running_loop().time()
-        begun = (owner.dispatches.oldest() for owner in self.shards.live.values())
+        now = self._clock()  # metrics are read by a thread of their own
+        begun = [owner.dispatches.oldest() for owner in list(self.shards.live.values())]
         return max((now - at for at in begun if at is not None), default=0.0)
 
     def _last_tick_at(self) -> datetime | None:

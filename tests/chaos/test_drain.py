@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -37,15 +38,15 @@ class Client(threading.Thread):
 
     def run(self) -> None:
         while not self.ending:
-            try:
+            with suppress(OSError, ValueError):
                 self._follow()
-            except (OSError, ValueError):
-                time.sleep(_AGAIN_S)
+            time.sleep(_AGAIN_S)
 
     def _follow(self) -> None:
         last = str(self.seen[-1]) if self.seen else "0"
         with Stream(self._url, {"Last-Event-ID": last}, timeout=5.0) as stream:
-            assert " 200 " in stream.head().splitlines()[0]
+            if " 200 " not in stream.head().splitlines()[0]:
+                return  # a gateway that has just begun
             self.connections += 1
             for frame in stream.frames():
                 if frame.name in ("cognition", "perpetua"):
