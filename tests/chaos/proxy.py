@@ -101,19 +101,24 @@ class _Pipe(asyncio.Protocol):
     def let_go(self) -> None:
         """Send what is held back to the other end, unless the proxy stalls."""
         other = self._other
-        if self._proxy.stalled or other is None or other._transport is None:
+        if self._proxy.stalled or other is None or other._transport is None or other._closing:
             return
         held, self._held = self._held, []
         for data in held:
             other._transport.write(data)
 
     def pause_writing(self) -> None:
-        if self._other is not None and self._other._transport is not None:
-            self._other._transport.pause_reading()
+        if (transport := self._source()) is not None:
+            transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if self._other is not None and self._other._transport is not None:
-            self._other._transport.resume_reading()
+        if (transport := self._source()) is not None:
+            transport.resume_reading()
+
+    def _source(self) -> asyncio.Transport | None:
+        """Where what is written here comes from, unless that is closed."""
+        transport = self._other._transport if self._other is not None else None
+        return None if transport is None or transport.is_closing() else transport
 
     def connection_lost(self, error: Exception | None) -> None:
         self._proxy.leave(self)
