@@ -30,7 +30,7 @@ BOUNDS = {
     "CODETETHER_COGNITION_MAX_SNAPSHOTS": "400000",
     "PERPETUA_MAX_PROPOSALS": "400000",
 }
-"""Large enough that the collector, which reads all the time, is never overtaken by eviction: a minute of events.
+"""So large that the collector, which reads all the time, is never overtaken by eviction: a minute of events.
 
 Who takes shards over reads them all.
 """
