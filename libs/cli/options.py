@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from libs.cli.api import Api
-from libs.settings.process import DEFAULT_GATEWAY_PORT, process_reader, read_process
+from libs.settings.gateway import DEFAULT_GATEWAY_PORT
+from libs.settings.process import process_reader, read_process
 from libs.supervisor.data_dir import DataDir
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -98,7 +98,7 @@ def config(app: ASGIApp) -> uvicorn.Config:
 
 def listen(settings: ProcessSettings) -> socket.socket:
     """Return a listening socket. Raises `ConfigurationError` where the port is taken."""
-    host, port = settings.gateway_host, settings.gateway_port
+    host, port = settings.gateway.host, settings.gateway.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

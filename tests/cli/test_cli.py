@@ -140,6 +140,13 @@ def test_errors_are_one_line_with_the_cure(running: Swarm, arguments: list[str],
 
 
 def test_provision_is_safe_to_repeat(running: Swarm) -> None:
-    command = [sys.executable, "-m", "libs.cli", "provision", "--nats-url", running.nats_url, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-    assert json.loads(done.stdout) == {"changed": []}
+    """With the key of the data folder, also where the broker is named; without it the broker refuses."""
+    assert answered(running, "provision") == {"changed": []}
+    assert answered(running, "provision", "--nats-url", running.nats_url) == {"changed": []}
+    command = [sys.executable, "-m", "libs.cli", "provision", "--nats-url", running.nats_url]
+    done = subprocess.run(
+        [*command, "--data-dir", "elsewhere"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert "does not allow it" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

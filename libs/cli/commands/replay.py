@@ -42,7 +42,7 @@ def replay(
 
     What is not named stays as it was. Nothing of it is stored.
     """
-    from libs.cli.replay import Changes, as_plain, broker_of, differences, fetch, think_again
+    from libs.cli.replay import Changes, as_plain, broker_with_captures, differences, fetch, think_again
     from libs.cli.side_by_side import facts, print_both, said
 
     changes = Changes(
@@ -55,7 +55,7 @@ def replay(
         repeat_penalty=repeat_penalty,
         seed=seed,
     )
-    capture = fetch(broker_of(data_dir, nats_url), persona, number)
+    capture = fetch(broker_with_captures(data_dir, nats_url), persona, number)
     replayed = think_again(capture, changes, data_dir)
     changed = differences(capture.settings, replayed.settings)
     if as_json:
