@@ -10,6 +10,7 @@ from libs.cli.commands import keys, loop, models, personas, processes, replay, s
 from libs.cli.errors import CliError
 from libs.settings.reader import EX_CONFIG, SettingError
 from libs.supervisor.errors import UpError
+from libs.supervisor.text import plain
 
 
 @click.group()
@@ -41,7 +42,8 @@ def main() -> None:
 
 
 def _end(error: Exception, status: int) -> None:
-    print(f"perpetua: {error}", file=sys.stderr)
+    text = "\n".join(plain(line) for line in str(error).split("\n"))  # it may quote what a persona said
+    print(f"perpetua: {text}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -15,13 +16,15 @@ from libs.cli.errors import CliError
 
 _TIMEOUT_S = 30.0
 _STREAM_TIMEOUT_S = 60.0
+_TOKEN_CURE = "Give it with PERPETUA_API_TOKEN or --token-file"
 
 
 @dataclass(frozen=True)
 class Api:
-    """A gateway at a base URL."""
+    """A gateway at a base URL, and the token to show it."""
 
     base: str
+    token: str | None = field(default=None, repr=False)
 
     def get(self, path: str, **query: object) -> Any:
         """Return the JSON of a GET."""
@@ -64,10 +67,13 @@ class Api:
             return json.loads(response.read())
 
     def _open(self, request: Request, timeout: float) -> HTTPResponse:
+        if self.token is not None:  # not sent on to where a redirect would lead
+            request.add_unredirected_header("Authorization", f"Bearer {self.token}")
         try:
             response: HTTPResponse = urlopen(request, timeout=timeout)
         except HTTPError as error:
-            raise CliError(_detail(error)) from None
+            cure = f". {_TOKEN_CURE}" if error.code == HTTPStatus.UNAUTHORIZED else ""
+            raise CliError(_detail(error) + cure) from None
         except (URLError, TimeoutError, ConnectionError) as error:
             reason = getattr(error, "reason", error)
             raise CliError(

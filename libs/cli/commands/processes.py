@@ -74,7 +74,7 @@ def ps(data_dir: DataDir, nats_url: str | None, as_json: bool) -> None:
     output.print_table(columns, shown, "nothing lives")
     for row in rows:
         if row["summary"] and row["summary"].get("thinks_with"):
-            click.echo(f"{row['instance']} thinks with {row['summary']['thinks_with']}")
+            click.echo(f"{row['instance']} thinks with {plain(row['summary']['thinks_with'])}")
         for trouble in (row["summary"] or {}).get("troubles", ()):
             click.echo(f"{row['instance']} is in trouble: {plain(trouble)}")
     return None

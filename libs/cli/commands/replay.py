@@ -61,7 +61,7 @@ def replay(
     if as_json:
         return output.print_json(as_plain(capture, replayed, changed))
     click.echo(
-        f"thought {number} of {persona} ({capture.phase}), {output.ago(capture.at)} by {capture.thinker}"
+        f"thought {number} of {plain(persona)} ({capture.phase}), {output.ago(capture.at)} by {capture.thinker}"
     )
     for name, (before, after) in changed.items():
         click.echo(f"changed: {name.replace('_', ' ')} {_shown(before)} → {_shown(after)}")
