@@ -6,6 +6,7 @@ import re
 from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -14,7 +15,9 @@ from libs.settings.reader import Reader, SettingError
 
 DEFAULT_GATEWAY_PORT = 4096
 
-READ, CONTROL = "read", "control"
+Scope = Literal["read", "control"]
+READ: Final = "read"
+CONTROL: Final = "control"
 _TOKEN = re.compile(r"(read|control):([A-Za-z0-9._~+/=-]{16,512})")
 _TOKENS_ALLOWED = (
     "`read:TOKEN` and `control:TOKEN`, by comma or line; a token has 16 to 512 letters, digits or `-._~+/=`"
@@ -27,7 +30,7 @@ _MANY = 1_000_000
 class ApiToken(Struct, frozen=True):
     """A token as it is compared: by the SHA-256 of its bytes."""
 
-    scope: str
+    scope: Scope
     """`read` or `control`, which reads too."""
 
     digest: bytes
@@ -146,7 +149,7 @@ def _parsed(key: str, text: str) -> tuple[ApiToken, ...]:
         match = _TOKEN.fullmatch(line)
         if match is None:
             raise SettingError(key, _NOT_SHOWN, _TOKENS_ALLOWED)
-        found.append(ApiToken(match[1], digest(match[2].encode())))
+        found.append(ApiToken(CONTROL if match[1] == CONTROL else READ, digest(match[2].encode())))
     return tuple(found)
 
 

@@ -26,7 +26,9 @@ def plain(text: str) -> str:
 
 
 def plain_json(text: str) -> str:
-    """Return JSON that means the same, with control and format characters in its strings written `\\uXXXX`."""
+    """Return JSON that means the same, control and format characters in its strings written `\\uXXXX`."""
+    if text.isprintable():
+        return text
     return "".join(_escaped(c) if unicodedata.category(c) in _UNSAFE and c != "\n" else c for c in text)
 
 

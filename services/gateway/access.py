@@ -10,7 +10,7 @@ import base64
 import hmac
 from collections.abc import Callable
 
-from libs.settings.gateway import CONTROL, READ, ApiToken, digest
+from libs.settings.gateway import CONTROL, READ, ApiToken, Scope, digest
 
 SESSION_S = 12 * 3600
 """Seconds until a browser must show its token again."""
@@ -31,15 +31,16 @@ class Access:
         """Whether clients must show anything at all."""
         return bool(self._tokens)
 
-    def of_token(self, token: bytes) -> str | None:
+    def of_token(self, token: bytes) -> Scope | None:
         """Return the scope of a token. It is compared with every one, so time tells nothing."""
-        given, found = digest(token), None
+        given = digest(token)
+        found: Scope | None = None
         for known in self._tokens:
             if hmac.compare_digest(known.digest, given):
                 found = _wider(found, known.scope)
         return found
 
-    def of_header(self, authorization: bytes) -> str | None:
+    def of_header(self, authorization: bytes) -> Scope | None:
         """Return the scope of an `Authorization` header."""
         if authorization[: len(_BEARER)].lower() != _BEARER:
             return None
@@ -52,7 +53,7 @@ class Access:
         claim = f"{scope}.{int(self._clock()) + SESSION_S}"
         return f"{claim}.{_signature(digest(token), claim)}"
 
-    def of_session(self, value: str) -> str | None:
+    def of_session(self, value: str) -> Scope | None:
         """Return the scope of a session that has not ended."""
         claim, _, given = value.rpartition(".")
         scope, _, end = claim.partition(".")
@@ -65,15 +66,17 @@ class Access:
             for known in self._tokens
             if known.scope == scope
         ]
-        return scope if any(signed) else None
+        if not any(signed):
+            return None
+        return CONTROL if scope == CONTROL else READ
 
 
-def may(scope: str | None, wanted: str) -> bool:
+def may(scope: Scope | None, wanted: Scope) -> bool:
     """Whether a scope allows what is wanted; who controls may read."""
     return scope == CONTROL or (scope == READ and wanted == READ)
 
 
-def _wider(one: str | None, other: str) -> str:
+def _wider(one: Scope | None, other: Scope) -> Scope:
     return CONTROL if CONTROL in (one, other) else READ
 
 

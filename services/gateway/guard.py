@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import msgspec
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from libs.contracts.refusals import Refusal
 from libs.settings.gateway import CONTROL, READ
+from libs.settings.gateway import Scope as TokenScope
 from services.gateway.access import Access, may
 from services.gateway.hosts import is_from_elsewhere, is_ours
 from services.gateway.problems import (
@@ -56,7 +57,7 @@ HEADERS = (
 )
 
 
-def scope_of(request: Scope) -> Literal["read", "control"] | None:
+def scope_of(request: Scope) -> TokenScope | None:
     """Return what the client of a request may do."""
     return cast("Any", request)["state"][SCOPE]  # type: ignore[no-any-return]
 
@@ -95,7 +96,7 @@ class Guard:
             return await _answer(refusal, armed)
         return await self._app(scope, receive, armed)
 
-    def _check(self, request: dict[str, Any], path: str) -> str | None:
+    def _check(self, request: dict[str, Any], path: str) -> TokenScope | None:
         """Return what the client may do. Raises the refusal of a request that is not to be answered."""
         headers = _Headers(request["headers"])
         client = request.get("client")
@@ -116,7 +117,7 @@ class Guard:
             raise Forbidden
         return scope
 
-    def _scope(self, headers: _Headers) -> str | None:
+    def _scope(self, headers: _Headers) -> TokenScope | None:
         """Return the widest scope of what the client shows; without tokens everybody may do everything."""
         if not self._access.required:
             return CONTROL

@@ -1,7 +1,7 @@
 """By which names the gateway may be called, and whether a page of its own calls it. No I/O.
 
-A page of a stranger can give its own host name the gateway's address (DNS rebinding) and then is of one origin
-with it. So who needs no token must call by a name that no stranger can own.
+A page of a stranger can give its own host name the gateway's address (DNS rebinding), and browsers count both
+as one origin. So who needs no token must call by a name that no stranger can own.
 """
 
 from __future__ import annotations

@@ -60,9 +60,8 @@ def replay(
     changed = differences(capture.settings, replayed.settings)
     if as_json:
         return output.print_json(as_plain(capture, replayed, changed))
-    click.echo(
-        f"thought {number} of {plain(persona)} ({capture.phase}), {output.ago(capture.at)} by {capture.thinker}"
-    )
+    when = f"{output.ago(capture.at)} by {plain(capture.thinker)}"
+    click.echo(f"thought {number} of {plain(persona)} ({capture.phase}), {when}")
     for name, (before, after) in changed.items():
         click.echo(f"changed: {name.replace('_', ' ')} {_shown(before)} → {_shown(after)}")
     if not changed:
