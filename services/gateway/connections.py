@@ -19,6 +19,9 @@ from services.gateway.guard import HEADERS
 from services.gateway.problems import MEDIA_TYPE, Problem
 from services.gateway.rates import client_of
 
+_HEADER_BYTES = 32
+"""What a header costs beyond its bytes, as HTTP/2 counts it: empty ones are not free."""
+
 
 class ConnectionLimits(Struct, frozen=True, kw_only=True):
     """Bounds of one connection, and of all."""
@@ -124,7 +127,7 @@ class Connection(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Count a header; one beyond the bound is not kept."""
-        self._counted += len(name) + len(value)
+        self._counted += len(name) + len(value) + _HEADER_BYTES
         if self._counted <= self._door.limits.head_bytes:
             super().on_header(name, value)
         elif not self._in_head:
@@ -155,7 +158,7 @@ class Connection(HttpToolsProtocol):
         """The client does not keep up with its answer: time it."""
         super().pause_writing()
         if self._stalled is None:
-            self._stalled = self.loop.call_later(self._door.limits.stalled_s, self._give_up)
+            self._watch_writing()
 
     def resume_writing(self) -> None:
         """The client keeps up again."""
@@ -182,9 +185,16 @@ class Connection(HttpToolsProtocol):
     def _slow_body(self) -> None:
         self._refuse(HTTPStatus.REQUEST_TIMEOUT, "the body did not come in time")
 
-    def _give_up(self) -> None:
+    def _watch_writing(self) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        self._stalled = self.loop.call_later(self._door.limits.stalled_s, self._give_up, waiting)
+
+    def _give_up(self, waiting: int) -> None:
+        """Go on waiting for a client that has taken something of what waits for it."""
+        if self.transport.get_write_buffer_size() < waiting:
+            return self._watch_writing()
         self._door.refused("stalled")
-        self.transport.abort()
+        return self.transport.abort()
 
     def _arm(self, seconds: float, then: Callable[[], None]) -> None:
         self._disarm()
