@@ -16,6 +16,8 @@ import pytest
 from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm, swarm
 
+MOVES = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]"
+
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Swarm]:
@@ -111,10 +113,16 @@ def test_watch_ends_quietly_when_its_reader_does(running: Swarm) -> None:
 
 
 def test_text_of_personas_cannot_move_the_terminals_cursor(running: Swarm) -> None:
-    evil = "\x1b[2J\x1b]0;owned\x07\u202eevil"
+    evil = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202eevil"
     answered(running, "personas", "create", *new(evil), "--id", "evil")
-    for command in (["personas", "list"], ["personas", "show", "evil"], ["lineage"], ["ps"]):
-        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202e]", said(running, *command)), command
+    commands = [["personas", "list"], ["personas", "show", "evil"], ["lineage"], ["ps"]]
+    commands += [[*command, "--json"] for command in commands[:3]]
+    for command in commands:
+        assert not re.search(MOVES, said(running, *command)), command
+    assert answered(running, "personas", "show", "evil")["identity"]["name"] == evil
+    refused = running.cli("personas", "show", evil)
+    assert refused.returncode == 1
+    assert not re.search(MOVES, refused.stderr)
 
 
 @pytest.mark.parametrize(

@@ -47,10 +47,11 @@ class Sessions(Controller):
             Session(required=True, scope=scope), cookies=[_cookie(request, access.session(token), SESSION_S)]
         )
 
-    @delete(status_code=204, responses=problems(403), operation_id="sign_out")
-    async def sign_out(self, request: _Request) -> Response[None]:
+    @delete(status_code=200, responses=problems(403), operation_id="sign_out")
+    async def sign_out(self, request: _Request, access: NamedDependency[Access]) -> Response[Session]:
         """Give the session up."""
-        return Response(None, status_code=204, cookies=[_cookie(request, "", 0)])
+        left = None if access.required else scope_of(request.scope)
+        return Response(Session(required=access.required, scope=left), cookies=[_cookie(request, "", 0)])
 
 
 def _cookie(request: _Request, value: str, seconds: int) -> Cookie:
