@@ -10,7 +10,9 @@ from collections.abc import Collection
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-_LOCAL = "localhost"
+_PRIVATE = (".localhost", ".svc", ".cluster.local", ".internal")
+"""Ends of names that nobody can buy: this machine's, a Kubernetes cluster's, a private network's."""
+
 OTHER_SITES = ("cross-site", "same-site")
 """What browsers say of a request that comes from another site's page, or from another port's."""
 
@@ -23,7 +25,7 @@ def is_ours(host: str, names: Collection[str]) -> bool:
     name = _name(host)
     if name is None:
         return False
-    return _is_address(name) or "." not in name or name.endswith(f".{_LOCAL}") or name in names
+    return _is_address(name) or "." not in name or name.endswith(_PRIVATE) or name in names
 
 
 def is_from_elsewhere(fetch_site: str | None, origin: str | None, host: str | None) -> bool:

@@ -33,6 +33,10 @@ _BACKLOG = 2048
 _SEND_BUFFER = 256 * 1024
 """Bytes that the kernel keeps for a client that does not read; left alone it would keep megabytes."""
 
+_FILES_KEPT = 64
+"""Files that are no connections."""
+
+_FILES_MOST = 1 << 20
 _KEEP_ALIVE_S = 75
 _REQUESTS_WITHIN_S = 5
 
@@ -42,7 +46,7 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
     """Serve HTTP; drain by ending the event streams, then finishing the requests under way."""
     bus = process.bus
     settings = process.settings.gateway
-    _raise_open_files()
+    open_files = _raise_open_files()
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what clients do wrong is counted, not logged
     listener = listen(settings)
     peers = Peers(bus, "scheduler")
@@ -50,7 +54,8 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
     await peers.prime()
     refusals = Refusals(process.metrics.registry)
     limits = ConnectionLimits(
-        connections=settings.connections, client_connections=settings.client_connections
+        connections=min(settings.connections, open_files - _FILES_KEPT),
+        client_connections=settings.client_connections,
     )
     door = Door(limits, refusals.count)
     app = make_app(
@@ -124,11 +129,13 @@ def config(app: ASGIApp, door: Door, settings: GatewaySettings) -> uvicorn.Confi
     return made
 
 
-def _raise_open_files() -> None:
-    """Let this process have as many connections open as the system allows it."""
+def _raise_open_files() -> int:
+    """Let this process open as many files as the system allows it, and return how many these are."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    most = _FILES_MOST if hard == resource.RLIM_INFINITY else min(hard, _FILES_MOST)
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return max(soft, most)
 
 
 def listen(settings: GatewaySettings) -> socket.socket:

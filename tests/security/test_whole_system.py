@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -31,7 +32,9 @@ SERVICES = ["registry", "scheduler", "thinker", "compressor", "gateway"]
 @pytest.fixture(scope="module")
 def closed() -> Iterator[Swarm]:
     """A swarm whose gateway asks for tokens."""
-    with swarm(settings={"LOOP_INTERVAL_MS": "100"}, own={"API_TOKENS": TOKENS}) as running:
+    with swarm(
+        settings={"LOOP_INTERVAL_MS": "100"}, own={"API_TOKENS": TOKENS, "MAX_SSE_CLIENTS": "3"}
+    ) as running:
         yield running
 
 
@@ -89,6 +92,24 @@ def test_the_event_stream_is_followed_with_a_token_or_a_session(closed: Swarm) -
     assert closed.http("POST", "/v1/cognition/stop", {}, headers=session).status == 403
     assert closed.http("GET", "/v1/session", headers=session).json["scope"] == "read"
     assert closed.http("POST", "/v1/session", {"token": "wrong-token-0123456789"}).status == 401
+
+
+def test_one_follower_too_many_is_told_so_and_the_others_go_on(closed: Swarm) -> None:
+    url = f"{closed.url}/v1/cognition/stream?after=0"
+    with ExitStack() as held:
+        for _ in range(3):
+            stream = held.enter_context(Stream(url, bearer(READER)))
+            assert stream.head().startswith("HTTP/1.1 200")
+            next(stream.frames())
+        with Stream(url, bearer(READER)) as fourth:
+            assert fourth.head().startswith("HTTP/1.1 503")
+        assert next(stream.frames())
+    eventually_sync(lambda: follows(closed), 15, "room again")
+
+
+def follows(closed: Swarm) -> bool:
+    with Stream(f"{closed.url}/v1/cognition/stream", bearer(READER)) as stream:
+        return stream.head().startswith("HTTP/1.1 200")
 
 
 def test_no_other_process_is_told_the_tokens(closed: Swarm) -> None:

@@ -123,7 +123,7 @@ def test_an_ipv6_network_counts_as_one_client() -> None:
 @pytest.mark.parametrize(
     "host",
     ["127.0.0.1:4096", "127.0.0.1", "[::1]:4096", "localhost:4096", "LOCALHOST", "a.localhost", "10.0.0.7:1",
-     "gateway:4096", "swarm.example.org"],
+     "gateway:4096", "swarm.example.org", "gateway.ns.svc", "gateway.ns.svc.cluster.local:1", "vm.internal"],
 )  # fmt: skip
 def test_addresses_local_names_and_named_ones_are_ours(host: str) -> None:
     assert is_ours(host, ("swarm.example.org",))
