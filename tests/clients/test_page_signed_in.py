@@ -54,7 +54,7 @@ async def test_a_token_is_asked_for_once_and_the_stream_follows(browser: Browser
         await page.find("#start").click()
         await page.says("#state", "Running")
         await page.find("#sign-out").click()
-        await page.until("document.querySelector('#sign-in').open", "the question for a token, again")
+        await page.find("#sign-in[open]").wait_for()
         assert page.strangers == []
 
 
