@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nats
 import pytest
+from nats.aio.client import Client
 
 from libs.contracts.permissions import permissions
 from libs.supervisor.broker import find_server, free_port, is_free
@@ -94,7 +95,7 @@ async def come_in(url: str, folder: Path, public: bool) -> None:
         anybody = await nats.connect(url)
         await anybody.close()
         return
-    stranger, refused = nats.NATS(), asyncio.Event()
+    stranger, refused = Client(), asyncio.Event()
 
     async def note(error: Exception) -> None:
         if "Authorization Violation" in str(error):
