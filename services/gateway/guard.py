@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, cast
 
 import msgspec
@@ -141,12 +140,9 @@ class _Headers:
 
 
 def session_cookies(header: str) -> list[str]:
-    """Return the sessions that a `Cookie` header holds."""
-    try:
-        found = SimpleCookie(header)
-    except CookieError:
-        return []
-    return [found[name].value for name in (SECURE_COOKIE, COOKIE) if name in found]
+    """Return the sessions that a `Cookie` header holds, whatever other servers of this host put there."""
+    pairs = (part.strip().partition("=") for part in header.split(";"))
+    return [value for name, _, value in pairs if name in (SECURE_COOKIE, COOKIE)]
 
 
 def _armed(path: str, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

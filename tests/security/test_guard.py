@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from tests.security.serving import MASTER, READER, TOKENS, served
+from services.gateway.access import Access
+from tests.security.serving import MASTER, READER, TOKENS, served, settings
 
 CARRIED = {
     "x-content-type-options": "nosniff",
@@ -66,6 +69,21 @@ async def test_a_token_in_the_address_is_none() -> None:
     async with served(API_TOKENS=TOKENS) as server:
         for name in ("token", "access_token", "api_key"):
             assert (await server.get(f"/v1/x?{name}={MASTER}")).status == 401
+
+
+async def test_a_session_is_found_among_strange_cookies() -> None:
+    """On one host, all ports share their cookies."""
+    token = MASTER.encode()
+    session = Access(settings(API_TOKENS=TOKENS).tokens, time.time).session(token)
+    async with served(API_TOKENS=TOKENS) as server:
+        for cookies in (
+            f"perpetua_session={session}",
+            f'a={{"b": "c,d"}}; "; =; x; perpetua_session={session}; y=1',
+            f"perpetua_session=forged; __Host-perpetua_session={session}",
+        ):
+            assert (await server.get(method="POST", Cookie=cookies)).status == 200
+        assert (await server.get(Cookie="perpetua_session=forged")).status == 401
+        assert (await server.get(Cookie=f"other={session}")).status == 401
 
 
 async def test_without_tokens_nobody_is_asked() -> None:
