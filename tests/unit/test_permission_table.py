@@ -28,11 +28,9 @@ def matches(pattern: str, subject: str) -> bool:
 
 
 def of_constants() -> set[str]:
-    named = {
-        name: value for name, value in vars(subjects).items() if name.isupper() and isinstance(value, str)
-    }
-    found = {value for value in named.values() if "." in value and value != subjects.REGISTRY}
-    return found - BY_THE_BROKER
+    named = [value for name, value in vars(subjects).items() if name.isupper() and isinstance(value, str)]
+    covered = {subjects.REGISTRY, subjects.DEAD_LETTERS}  # by functions, which say more
+    return {value for value in named if "." in value} - BY_THE_BROKER - covered
 
 
 def of_functions() -> dict[str, str]:
