@@ -16,6 +16,9 @@ from __future__ import annotations
 _WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 _FULL = "maximum"
 
+FORBIDDEN = 403
+DENIED = "the broker does not allow it: is this the service's own key, and the broker's users.conf current?"
+
 
 class BusError(Exception):
     """Something went wrong between this process and the broker."""

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
+from libs.cli.broker import broker_of, connected
 from libs.cli.errors import CliError
 from libs.cli.model_folder import model_folder
 from libs.contracts import streams, subjects
 from libs.contracts.captures import Capture, CapturedSettings, Replayed
+from libs.settings.broker import BrokerSettings
 from libs.settings.cognition import PREFIX
 from libs.supervisor.data_dir import DataDir
 
@@ -48,18 +50,18 @@ class Changes(Struct, frozen=True, kw_only=True):
     seed: int | None = None
 
 
-def broker_of(folder: DataDir, nats_url: str | None) -> str:
+def broker_with_captures(folder: DataDir, nats_url: str | None) -> BrokerSettings:
     """Return the broker that is named, else that of the `up` in the folder. Raises `CliError`."""
-    run = folder.read() if nats_url is None else None
-    if nats_url is None and run is None:
+    broker = broker_of(folder, nats_url)
+    if broker is None:
         raise CliError(
             f"no `perpetua up` runs in {folder.path}, and its broker holds the captures. Start it, name its "
             "folder with --data-dir, or name a broker with --nats-url"
         )
-    return nats_url or (run.nats_url if run is not None else "")
+    return broker
 
 
-def fetch(url: str, persona_id: str, thought_count: int) -> Capture:
+def fetch(broker: BrokerSettings, persona_id: str, thought_count: int) -> Capture:
     """Return a captured thought. Raises `CliError` where it was not captured, saying which were."""
     from libs.runtime.imports import preload
 
@@ -69,29 +71,23 @@ def fetch(url: str, persona_id: str, thought_count: int) -> Capture:
     import structlog
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    return asyncio.run(_fetch(url, persona_id, thought_count))
+    return asyncio.run(_fetch(broker, persona_id, thought_count))
 
 
-async def _fetch(url: str, persona_id: str, thought_count: int) -> Capture:
-    from libs.bus.connection import connect
-    from libs.bus.errors import ApiRefused, BusError
+async def _fetch(broker: BrokerSettings, persona_id: str, thought_count: int) -> Capture:
+    from libs.bus.errors import ApiRefused
     from libs.bus.read import last_of
-    from libs.bus.telemetry import NoTelemetry
 
-    try:
-        async with asyncio.timeout(_BROKER_WITHIN_S), connect(url, "perpetua-replay", NoTelemetry()) as bus:
+    async with connected(broker, "perpetua-replay", _BROKER_WITHIN_S) as bus:
+        try:
             subject = subjects.capture(persona_id, thought_count)
             found = await last_of(bus, streams.CAPTURES, subject)
             if found is not None:
                 return msgspec.json.decode(found.data, type=Capture)
             raise _not_captured(persona_id, thought_count, await _captured(bus, persona_id))
-    except TimeoutError:
-        raise CliError(f"no broker answers at {url} within {_BROKER_WITHIN_S:g} s") from None
-    except ApiRefused as error:
-        cure = " Run `perpetua provision`, or start `perpetua up` anew" if error.not_found else ""
-        raise CliError(f"the broker at {url} holds no captures: {error}.{cure}") from None
-    except BusError as error:
-        raise CliError(str(error)) from None
+        except ApiRefused as error:
+            cure = " Run `perpetua provision`, or start `perpetua up` anew" if error.not_found else ""
+            raise CliError(f"the broker at {broker.url} holds no captures: {error}.{cure}") from None
 
 
 async def _captured(bus: Bus, persona_id: str) -> list[int]:

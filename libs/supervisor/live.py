@@ -14,13 +14,14 @@ from libs.bus.connection import Bus, connect
 from libs.bus.errors import BusError
 from libs.bus.presence import list_present
 from libs.bus.provision import ProvisionError, provision
-from libs.bus.telemetry import NoTelemetry
+from libs.bus.telemetry import LastFault
 from libs.concurrency.tasks import Background
 from libs.contracts import subjects
 from libs.contracts.presence import PresenceRecord
 from libs.contracts.streams import StreamBounds
 from libs.contracts.thoughts import ThoughtEvent
 from libs.runtime import logs
+from libs.settings.broker import BrokerSettings
 from libs.supervisor import broker
 from libs.supervisor.child import Child
 from libs.supervisor.errors import UpError, broker_died
@@ -40,7 +41,7 @@ class Brought:
     """What was brought up."""
 
     gateway_url: str
-    nats_url: str
+    nats: BrokerSettings
     children: list[Child]
     bounds: StreamBounds
     broker_log: Path
@@ -64,20 +65,21 @@ class Live:
                 await provision(bus, self._up.bounds)
             except ProvisionError as error:
                 raise UpError(str(error)) from error
-            self._screen.addresses(self._up.gateway_url, self._up.nats_url)
+            self._screen.addresses(self._up.gateway_url, self._up.nats.url)
             tasks.create_task(self._show_thoughts(bus))
             await self._until_ready(bus)
             await self._watch_broker(bus)
 
     async def _connected(self, stack: AsyncExitStack) -> Bus:
+        faults = LastFault()
         try:
             async with asyncio.timeout(_BROKER_WITHIN_S):
-                connecting = connect(self._up.nats_url, "perpetua-up", NoTelemetry())
+                connecting = connect(self._up.nats, "perpetua-up", faults)
                 return await stack.enter_async_context(connecting)
         except TimeoutError:
-            raise UpError(
-                f"no broker answers at {self._up.nats_url}. Is it running, and reachable from here?"
-            ) from None
+            raise UpError(faults.why(self._up.nats.url)) from None
+        except BusError as error:
+            raise UpError(str(error)) from error
 
     async def _until_broker_dies(self) -> None:
         """Raise where the embedded broker ends again as soon as it is started."""
@@ -111,7 +113,7 @@ class Live:
         while True:
             if bus.connected == away:
                 away = not away
-                self._screen.broker_away(self._up.nats_url) if away else self._screen.broker_back()
+                self._screen.broker_away(self._up.nats.url) if away else self._screen.broker_back()
             await asyncio.sleep(_LIVENESS_LOOK_S)
 
     async def _show_thoughts(self, bus: Bus) -> None:

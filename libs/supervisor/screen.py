@@ -14,7 +14,7 @@ import msgspec
 from libs.contracts import subjects
 from libs.contracts.presence import PresenceRecord
 from libs.contracts.thoughts import ThoughtEvent
-from libs.supervisor.text import brief, event_line, style
+from libs.supervisor.text import brief, event_line, plain_json, style
 
 _LINES_PER_SECOND = 20
 _SHOWN_LEVELS = ("warning", "error", "critical")
@@ -108,7 +108,7 @@ class Screen:
             return
         self._shown += 1
         if self._json:
-            self._print(msgspec.json.encode(event).decode())
+            self._print(plain_json(msgspec.json.encode(event).decode()))
         else:
             self._print(event_line(event, shutil.get_terminal_size((120, 24)).columns))
 

@@ -42,7 +42,7 @@ def replay(
 
     What is not named stays as it was. Nothing of it is stored.
     """
-    from libs.cli.replay import Changes, as_plain, broker_of, differences, fetch, think_again
+    from libs.cli.replay import Changes, as_plain, broker_with_captures, differences, fetch, think_again
     from libs.cli.side_by_side import facts, print_both, said
 
     changes = Changes(
@@ -55,14 +55,13 @@ def replay(
         repeat_penalty=repeat_penalty,
         seed=seed,
     )
-    capture = fetch(broker_of(data_dir, nats_url), persona, number)
+    capture = fetch(broker_with_captures(data_dir, nats_url), persona, number)
     replayed = think_again(capture, changes, data_dir)
     changed = differences(capture.settings, replayed.settings)
     if as_json:
         return output.print_json(as_plain(capture, replayed, changed))
-    click.echo(
-        f"thought {number} of {persona} ({capture.phase}), {output.ago(capture.at)} by {capture.thinker}"
-    )
+    when = f"{output.ago(capture.at)} by {plain(capture.thinker)}"
+    click.echo(f"thought {number} of {plain(persona)} ({capture.phase}), {when}")
     for name, (before, after) in changed.items():
         click.echo(f"changed: {name.replace('_', ' ')} {_shown(before)} → {_shown(after)}")
     if not changed:

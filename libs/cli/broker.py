@@ -1,0 +1,58 @@
+"""The broker that a command talks to, and with which key."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from libs.cli.errors import CliError
+from libs.contracts.permissions import ADMIN
+from libs.settings.broker import BrokerSettings
+from libs.settings.process import process_reader, read_process
+from libs.supervisor.data_dir import DataDir
+from libs.supervisor.keys import seed_file
+
+if TYPE_CHECKING:
+    from libs.bus.connection import Bus
+
+
+def broker_of(folder: DataDir, nats_url: str | None) -> BrokerSettings | None:
+    """Return the broker that is named, else that of the `up` in the folder; None where there is neither.
+
+    The embedded broker of that `up` is shown the key of its folder, any other what the settings say.
+    """
+    run = folder.read()
+    url = nats_url or (run.nats_url if run is not None else None)
+    if url is None:
+        return None
+    own = seed_file(folder.keys, ADMIN)
+    if run is not None and run.embeds(url) and own.is_file():
+        return BrokerSettings(user=ADMIN, url=url, nkey_file=str(own))
+    return msgspec.structs.replace(configured(), url=url)
+
+
+def configured() -> BrokerSettings:
+    """Return what the settings say. Raises `SettingError`."""
+    return read_process(process_reader(os.environ), "cli").nats
+
+
+@asynccontextmanager
+async def connected(broker: BrokerSettings, name: str, within: float) -> AsyncIterator[Bus]:
+    """Connect within so many seconds and yield the bus. Raises `CliError`, also for its errors."""
+    from libs.bus.connection import connect
+    from libs.bus.errors import BusError
+    from libs.bus.telemetry import LastFault
+
+    faults = LastFault()
+    try:
+        async with asyncio.timeout(within), connect(broker, name, faults) as bus:
+            yield bus
+    except TimeoutError:
+        raise CliError(faults.why(broker.url)) from None
+    except BusError as error:
+        raise CliError(str(error)) from None
