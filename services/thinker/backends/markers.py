@@ -22,4 +22,6 @@ _MARKER = re.compile(
 
 def neutral(text: str) -> str:
     """Return text that reads the same and in which no marker stands."""
+    if "<" not in text and "[" not in text:
+        return text
     return _MARKER.sub(lambda found: found[0] + BREAK, text)
