@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 from nats.aio.msg import Msg
 
 from libs.bus.connection import Bus, connect
@@ -19,15 +18,12 @@ from libs.concurrency.tasks import Background
 from libs.contracts import subjects
 from libs.contracts.presence import PresenceRecord
 from libs.contracts.streams import StreamBounds
-from libs.contracts.thoughts import ThoughtEvent
 from libs.runtime import logs
 from libs.settings.broker import BrokerSettings
 from libs.supervisor import broker
 from libs.supervisor.child import Child
 from libs.supervisor.errors import UpError, broker_died
 from libs.supervisor.screen import Screen
-
-_decode = msgspec.json.Decoder(ThoughtEvent).decode
 
 _BROKER_WITHIN_S = 15.0
 _BROKER_LOOK_S = 0.2
@@ -117,10 +113,12 @@ class Live:
             await asyncio.sleep(_LIVENESS_LOOK_S)
 
     async def _show_thoughts(self, bus: Bus) -> None:
-        """Print a line per event as it is stored."""
+        """Print a line per event as it is stored; without a reader the broker need not send them."""
+        if self._screen.quiet:
+            return
 
         async def show(message: Msg) -> None:
-            self._screen.thought(_decode(message.data))
+            self._screen.thought(message.data)
 
         await bus.client.subscribe(subjects.EVENTS, cb=show)
         await asyncio.Event().wait()

@@ -25,6 +25,9 @@ _GOOD_NEWS = frozenset({"endpoint_back", "captures_back"})
 _FIELDS_LEFT_OUT = frozenset({"event", "level", "timestamp", "service", "instance"})
 
 
+_decode = msgspec.json.Decoder(ThoughtEvent).decode
+
+
 class Screen:
     """Prints for people, or one JSON object a line for programs."""
 
@@ -32,7 +35,9 @@ class Screen:
         self, *, as_json: bool, quiet: bool, print_line: Callable[[str], None] | None = None
     ) -> None:
         self._json = as_json
-        self._quiet = quiet
+        self.quiet = quiet
+        """Whether thoughts are left out."""
+
         self._print = print_line or _print
         self._second = 0
         self._shown = 0
@@ -94,10 +99,8 @@ class Screen:
             text = f"{instance}: {record.get('event', '')} {fields}"
             self._say("process", brief(text, 500), "green" if news else "yellow", instance=instance)
 
-    def thought(self, event: ThoughtEvent) -> None:
-        """Show an event; so many lines a second at most."""
-        if self._quiet:
-            return
+    def thought(self, data: bytes) -> None:
+        """Show an event, given its JSON; so many lines a second at most."""
         second = int(time.monotonic())
         if second != self._second:
             if self._hidden:
@@ -107,6 +110,7 @@ class Screen:
             self._hidden += 1
             return
         self._shown += 1
+        event = _decode(data)
         if self._json:
             self._print(plain_json(msgspec.json.encode(event).decode()))
         else:
