@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+import msgspec
 import nats
 import pytest
 from structlog.testing import capture_logs
 
 from libs.bus.connection import Bus, connect
+from libs.bus.endpoints import Gate, Request, listening
 from libs.bus.errors import ApiRefused, PublishRefused
+from libs.bus.loop import MessageLoop
 from libs.bus.read import stream_state
+from libs.bus.telemetry import NoTelemetry
 from libs.contracts.journal import Position
 from libs.contracts.permissions import ADMIN, READER, SERVICES, inbox, permissions
 from libs.contracts.refusals import Unavailable
+from libs.journal.position import watch_position
 from libs.runtime.metrics import ProcessMetrics
 from tests.bus.support import Noted
 from tests.security.support import GuardedBroker
@@ -201,3 +208,69 @@ async def test_a_denied_publish_fails_at_once_with_a_log_line_and_a_count(guarde
     assert counted == 3
     denied = [line["subject"] for line in logs if line.get("kind") == "denied"]
     assert denied == ["j.3", "$js.api.stream.info.journal", "perpetua.grant.3"]
+
+
+async def push(bus: Bus, stream: str, name: str, to: str) -> None:
+    """Have the broker deliver what a stream holds to a subject."""
+    config = {"name": name, "deliver_subject": to, "deliver_policy": "all", "ack_policy": "none"}
+    await bus.api(f"CONSUMER.CREATE.{stream}.{name}", {"stream_name": stream, "config": config})
+
+
+async def test_what_the_broker_delivers_for_somebody_who_may_not_publish_is_left(
+    guarded: GuardedBroker,
+) -> None:
+    """A push consumer goes wherever its maker says; a gateway's own key in `leases` holds what it likes."""
+    forged = b'{"sequence": 999999}'
+    async with guarded.connected("gateway") as (gateway, _), guarded.connected("scheduler") as (bus, noted):
+        async with watch_position(bus) as position, watch_results(bus) as results:
+            await bus.client.flush()
+            await gateway.publish("$KV.leases.gateway.g1", forged)
+            with capture_logs() as logs:
+                await push(gateway, "KV_leases", "one", "perpetua.position")
+                await push(gateway, "KV_leases", "two", RESULT)
+                await eventually(
+                    lambda: (
+                        {line["to"] for line in logs if line["event"] == "misdelivered"}
+                        == {"perpetua.position", RESULT}
+                    ),
+                    what="both left",
+                )
+            assert position.sequence == 0
+            assert results == []
+            async with (
+                guarded.connected("compressor") as (compressor, _),
+                guarded.connected("thinker") as (t, _),
+            ):
+                await compressor.client.publish("perpetua.position", b'{"sequence": 5}')
+                await t.client.publish(RESULT, b'{"sequence": 7}')
+                await eventually(lambda: (position.sequence, results) == (5, [7]), what="those of who may")
+        assert noted.faults == []
+
+
+async def test_the_journal_gets_nothing_that_the_broker_delivers(guarded: GuardedBroker) -> None:
+    """A delivery needs somebody who listens, and nobody may."""
+    async with guarded.connected("gateway") as (gateway, _), guarded.connected(ADMIN) as (admin, _):
+        await gateway.publish("$KV.leases.gateway.g1", b"forged")
+        await push(gateway, "KV_leases", "journal", "j.3")
+        inbox_of_ours = gateway.client.new_inbox()
+        seen = await gateway.client.subscribe(inbox_of_ours)
+        await push(gateway, "KV_leases", "seen", inbox_of_ours)
+        assert (await seen.next_msg(timeout=10)).data == b"forged"
+        info = "CONSUMER.INFO.KV_leases.journal"
+        assert (await admin.api(info))["delivered"]["stream_seq"] == 0
+        assert (await stream_state(admin, "JOURNAL"))["messages"] == 0
+
+
+@asynccontextmanager
+async def watch_results(bus: Bus) -> AsyncIterator[list[int]]:
+    """What comes as results of shard 3, handled as a scheduler does."""
+    came: list[int] = []
+
+    async def take(message: Position, _: Request) -> None:
+        came.append(message.sequence)
+
+    loop: MessageLoop[Position, Request] = MessageLoop(
+        "results", msgspec.json.Decoder(Position).decode, take, NoTelemetry()
+    )
+    async with Gate() as gate, listening(bus, RESULT, loop, gate):
+        yield came
