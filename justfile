@@ -91,6 +91,7 @@ lock: (_install "dev")
     .venv/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/runtime.txt
     .venv/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml --group dev -o requirements/dev.txt
     .venv/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header requirements/build.in -o requirements/build.txt
+    for role in core gateway tools thinker thinker-cuda; do .venv/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header requirements/$role.in -c requirements/runtime.txt -o requirements/$role.txt; done
 
 # Chromium for the browser tests, where it is missing and this user may install it
 _system:

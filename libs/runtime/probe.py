@@ -1,4 +1,4 @@
-"""`python -m libs.runtime.probe [livez|readyz]`: whether the process of this container is well, as exit status.
+"""`python -m libs.runtime.probe [livez|readyz]`: whether this container's process is well, as exit status.
 
 For container health checks, in images without curl. Asks on the process's own metrics port.
 """
