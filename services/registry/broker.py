@@ -1,6 +1,6 @@
 """What the broker holds, as metrics: every stream and the work queue, looked at every few seconds.
 
-Here because the registry is light and there is one of it, or two; where two export the same, take the maximum.
+Here because the registry is light, and there is one of it or two; of two, take the maximum.
 """
 
 from __future__ import annotations
