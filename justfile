@@ -93,9 +93,11 @@ lock: (_install "dev")
     .venv/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header requirements/build.in -o requirements/build.txt
     for role in core gateway tools thinker thinker-cuda; do .venv/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header requirements/$role.in -c requirements/runtime.txt -o requirements/$role.txt; done
 
-# Chromium for the browser tests, where it is missing and this user may install it
+# What tests need of Debian, where it is missing and this user may install it: a browser, Prometheus, podman
 _system:
     @command -v chromium >/dev/null || (test "$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y chromium >/dev/null) || echo "no chromium: the browser test is skipped"
+    @command -v promtool >/dev/null || (test "$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y prometheus >/dev/null) || echo "no prometheus: the tests of monitoring are skipped"
+    @command -v podman >/dev/null || (test "$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y podman buildah runc debootstrap aardvark-dns netavark >/dev/null) || echo "no podman: the container tests are not selected"
 
 # Install what a list of requirements names, unless exactly that is installed
 _install WHAT:
