@@ -85,6 +85,11 @@ bench-growth *ARGS: (_install "dev")
 docs: (_install "dev")
     {{ python }} docs/generate.py
 
+# Draw the dashboards' panels in docs anew, from a real Prometheus on a real swarm
+[group('maintain')]
+plots: (_install "dev") _system
+    {{ python }} docs/plot.py
+
 # Compile the hashed requirements anew after a change of pyproject.toml
 [group('maintain')]
 lock: (_install "dev")
