@@ -19,6 +19,7 @@ from libs.cli.broker import broker_of, configured, connected
 from libs.cli.errors import CliError
 from libs.cli.provision import wanted_bounds
 from libs.contracts import streams
+from libs.contracts.limits import PRESENCE_TTL_S
 from libs.contracts.streams import StreamBounds
 from libs.settings.broker import BrokerSettings
 from libs.supervisor.data_dir import DataDir
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _CONNECT_WITHIN_S = 30.0
 _DESCRIPTION, _ARCHIVE = "backup.json", "stream.tar.s2"
+_LOOK_S = 0.25
 _IN_MEMORY = 8 * 1024 * 1024
 
 
@@ -118,19 +120,29 @@ async def _restore(
 
 
 async def _refuse_while_anybody_works(bus: Bus, done: str) -> None:
-    """A copy of streams that move is none: their sequences belong together."""
+    """A copy of streams that move is none: their sequences belong together.
+
+    Who has just ended is still there for a moment, as is who was killed until its presence ends.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + PRESENCE_TTL_S + 1.0
+    while there := await _present(bus):
+        if clock() > deadline:
+            raise CliError(
+                f"stop the services first: only the broker runs while streams are {done}. "
+                f"There are {', '.join(there)}"
+            )
+        await asyncio.sleep(_LOOK_S)
+
+
+async def _present(bus: Bus) -> list[str]:
     from libs.bus.errors import ApiRefused, NoAnswer
     from libs.bus.presence import list_present
 
     try:
-        there = await list_present(bus)
+        return sorted({record.instance for record in await list_present(bus)})
     except (NoAnswer, ApiRefused):
-        return  # no bucket of leases: nobody can be there
-    if there:
-        names = ", ".join(sorted({record.instance for record in there}))
-        raise CliError(
-            f"stop the services first: only the broker runs while streams are {done}. There are {names}"
-        )
+        return []  # no bucket of leases: nobody can be there
 
 
 async def _existing(bus: Bus) -> list[str]:

@@ -36,6 +36,16 @@ SETTINGS = {
 SERVICES = ("registry", "scheduler", "compressor", "thinker", "gateway")
 
 
+def written() -> list[list[str]]:
+    """The arguments of each `docker compose` in the README's section, as its reader types them."""
+    section = (ROOT / "README.md").read_text().partition("## With Docker")[2].partition("\n## ")[0]
+    block = section.partition("```sh\n")[2].partition("```")[0]
+    return [line.removeprefix("docker compose ").split() for line in block.strip().splitlines()]
+
+
+UP, SCALE, DOWN = written()
+
+
 class System(Compose):
     """The compose file, up."""
 
@@ -87,7 +97,7 @@ class System(Compose):
 def system(images: None) -> Iterator[System]:
     running = System()
     try:
-        running("up", "-d", "--no-build")
+        running(*UP)
         running.until_thinking()
         yield running
     finally:
@@ -164,7 +174,7 @@ async def test_an_allowed_user_sees_thoughts_from_outside_and_a_stranger_is_refu
 
 
 async def test_thinkers_are_scaled_to_three_and_one_may_be_killed(system: System) -> None:
-    system("up", "-d", "--no-build", "--no-recreate", "--scale", "thinker=3", "thinker")
+    system(*SCALE)
 
     async def thinkers() -> set[str]:
         return {record.instance for record in await system.present() if record.service == "thinker"}
@@ -207,9 +217,9 @@ def test_down_and_up_keep_the_personas_and_the_keys(system: System) -> None:
     """Runs last: it ends the containers of the others."""
     before = {p["identity"]["id"]: p["thought_count"] for p in system.get("/v1/swarm/personas")["personas"]}
     seed = system.key("reader").read_bytes()
-    system("down", "-t", "15")
+    system(*DOWN)
     assert not podman("ps", "-aq", "--filter", f"name={system.name}_").strip()
-    system("up", "-d", "--no-build")
+    system(*UP)
     system.until_thinking()
     after = {p["identity"]["id"]: p["thought_count"] for p in system.get("/v1/swarm/personas")["personas"]}
     assert after.keys() == before.keys()

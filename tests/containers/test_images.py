@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 
 SERVICES = [target for target in TARGETS if target != "tools"]
 MOST_MIB = {
-    "registry": 60, "scheduler": 60, "compressor": 60, "tools": 80, "gateway": 150, "thinker": 700,
+    "registry": 32, "scheduler": 32, "compressor": 32, "tools": 50, "gateway": 120, "thinker": 520,
 }  # fmt: skip
 """What a role may add to its base image, in MiB."""
 
