@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if (left_out := config.stash.get(NOT_SELECTED, None)) is not None:
         terminalreporter.write_line(
-            f"NOT RUN: {left_out[0]} container tests, because {left_out[1]}", yellow=True
+            f"NOT RUN: {left_out[0]} tests of tests/containers, because {left_out[1]}", yellow=True
         )
     if config.getoption("--facts"):
         terminalreporter.write_line(facts_report(terminalreporter))

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import shutil
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -27,6 +29,7 @@ from libs.supervisor.data_dir import DataDir
 if TYPE_CHECKING:
     from libs.bus.connection import Bus
 
+STANDARD = Path("-")
 _CONNECT_WITHIN_S = 30.0
 _DESCRIPTION, _ARCHIVE = "backup.json", "stream.tar.s2"
 _LOOK_S = 0.25
@@ -34,8 +37,14 @@ _IN_MEMORY = 8 * 1024 * 1024
 
 
 def backup(folder: DataDir, nats_url: str | None, file: Path) -> dict[str, int]:
-    """Write the file and return how many messages of each stream it holds. Raises `CliError`."""
+    """Write the file and return how many messages of each stream it holds. Raises `CliError`.
+
+    `-` is standard output.
+    """
     broker = _broker(folder, nats_url)
+    if file == STANDARD:
+        with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
+            return asyncio.run(_backup(broker, archive))
     if file.exists():
         raise CliError(f"{file} exists; name a new file, or remove it")
     partial = file.with_name(f"{file.name}.partial")
@@ -54,11 +63,11 @@ def restore(folder: DataDir, nats_url: str | None, file: Path, *, replace: bool)
     """Make the streams again, return how many messages each holds, then provision. Raises `CliError`.
 
     With `replace` streams that exist are deleted first; without it they are an error. Bounds and replicas
-    become those of the settings.
+    become those of the settings. `-` is standard input.
     """
     broker = _broker(folder, nats_url)
     try:
-        with tarfile.open(file, "r") as archive:
+        with _opened(file) as read, tarfile.open(fileobj=read, mode="r") as archive:
             described = _described(archive, file)
             return asyncio.run(_restore(broker, archive, described, wanted_bounds(), replace=replace))
     except (OSError, tarfile.TarError) as error:
@@ -70,6 +79,16 @@ def _broker(folder: DataDir, nats_url: str | None) -> BrokerSettings:
 
     preload()
     return broker_of(folder, nats_url) or configured()
+
+
+def _opened(file: Path) -> IO[bytes]:
+    """Return a file to read anywhere in; standard input is read to its end first."""
+    if file != STANDARD:
+        return file.open("rb")
+    whole = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the caller
+    shutil.copyfileobj(sys.stdin.buffer, whole)
+    whole.seek(0)
+    return whole
 
 
 def _names() -> list[str]:

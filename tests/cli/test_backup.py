@@ -79,11 +79,20 @@ def test_what_is_there_is_replaced_only_when_asked(broker: Broker, tmp_path: Pat
     file = tmp_path / "empty.tar"
     assert perpetua("provision", "--nats-url", broker.url).returncode == 0
     assert perpetua("backup", file, "--nats-url", broker.url).returncode == 0
+    piped = subprocess.run(
+        [sys.executable, "-m", "libs.cli", "backup", "-", "--nats-url", broker.url],
+        capture_output=True, timeout=100, check=True,
+    )  # fmt: skip
+    assert b"saved" in piped.stderr
     refused = perpetua("restore", file, "--nats-url", broker.url)
     assert refused.returncode == 1
     assert "--replace" in refused.stderr
     replaced = perpetua("restore", file, "--nats-url", broker.url, "--replace")
     assert replaced.returncode == 0, replaced.stderr
+    subprocess.run(
+        [sys.executable, "-m", "libs.cli", "restore", "-", "--replace", "--nats-url", broker.url],
+        input=piped.stdout, capture_output=True, timeout=100, check=True,
+    )  # fmt: skip
 
 
 def test_a_file_that_is_no_whole_backup_changes_nothing(broker: Broker, tmp_path: Path) -> None:

@@ -18,10 +18,14 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @options.data_dir
 @options.as_json
 def backup(file: Path, nats_url: str | None, data_dir: DataDir, as_json: bool) -> None:
-    """Save every stream and bucket of a broker in FILE, a tar. Only the broker may run."""
+    """Save every stream and bucket of a broker in FILE, a tar, or `-`. Only the broker may run."""
+    from libs.cli.backup import STANDARD
     from libs.cli.backup import backup as save
 
-    _show(save(data_dir, nats_url, file), f"saved in {file}", as_json)
+    counts = save(data_dir, nats_url, file)
+    if file == STANDARD:
+        return click.echo(f"saved {sum(counts.values())} messages of {len(counts)} streams", err=True)
+    return _show(counts, f"saved in {file}", as_json)
 
 
 @click.command()
@@ -31,7 +35,7 @@ def backup(file: Path, nats_url: str | None, data_dir: DataDir, as_json: bool) -
 @options.data_dir
 @options.as_json
 def restore(file: Path, replace: bool, nats_url: str | None, data_dir: DataDir, as_json: bool) -> None:
-    """Make the streams of FILE again on a broker, with the bounds and replicas of the settings."""
+    """Make the streams of FILE, or `-`, again on a broker, with the bounds and replicas of the settings."""
     from libs.cli.backup import restore as bring_back
 
     _show(bring_back(data_dir, nats_url, file, replace=replace), f"restored from {file}", as_json)
