@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from libs.cli.commands import keys, loop, models, personas, processes, replay, streams
+from libs.cli.commands import backups, keys, loop, models, personas, processes, replay, streams
 from libs.cli.errors import CliError
 from libs.settings.reader import EX_CONFIG, SettingError
 from libs.supervisor.errors import UpError
@@ -19,7 +19,7 @@ def app() -> None:
     """Always-on persona swarms on NATS."""
 
 
-for commands in (processes, keys, models, loop, personas, streams, replay):
+for commands in (processes, backups, keys, models, loop, personas, streams, replay):
     for command in commands.COMMANDS:
         app.add_command(command)
 

@@ -20,16 +20,21 @@ def provision_broker(folder: DataDir, nats_url: str | None) -> list[str]:
     from libs.runtime.imports import preload
 
     preload()
+    broker = broker_of(folder, nats_url) or read_process(process_reader(os.environ), "provision").nats
+    return asyncio.run(_provision(broker, wanted_bounds()))
+
+
+def wanted_bounds() -> StreamBounds:
+    """Return what the settings say about the streams. Raises `SettingError`."""
     cognition = read_cognition(cognition_reader(os.environ))
     process = read_process(process_reader(os.environ), "provision")
-    bounds = StreamBounds(
+    return StreamBounds(
         max_events=cognition.max_events,
         max_snapshots=cognition.max_snapshots,
         max_proposals=process.max_proposals,
         max_captures=process.max_captures,
         replicas=process.replicas,
     )
-    return asyncio.run(_provision(broker_of(folder, nats_url) or process.nats, bounds))
 
 
 async def _provision(broker: BrokerSettings, bounds: StreamBounds) -> list[str]:

@@ -48,6 +48,7 @@ def permissions() -> dict[str, Permissions]:
             "registry",
             publish=[
                 subjects.JOURNAL, _key(streams.PERSONAS), _key(streams.CONTROL), subjects.SCHEDULER_STATUS,
+                *_api("STREAM.INFO", "*"),
                 *_api("STREAM.PURGE", streams.JOURNAL),
                 *_api("STREAM.MSG.GET", streams.JOURNAL, streams.PERSONAS, streams.CONTROL),
                 *_follow(streams.JOURNAL, streams.PERSONAS, streams.LEASES),
@@ -115,7 +116,7 @@ def permissions() -> dict[str, Permissions]:
         ),
         ADMIN: Permissions(
             publish=(
-                f"{_API}>", "$JS.ACK.>", "$JS.FC.>", "$SRV.>", subjects.registry("*"),
+                f"{_API}>", "$JS.ACK.>", "$JS.FC.>", "$JS.SNAPSHOT.>", "$SRV.>", subjects.registry("*"),
                 subjects.SCHEDULER_STATUS, subjects.DEAD_LETTERS, subjects.THINK,
             ),
             subscribe=(

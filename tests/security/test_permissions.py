@@ -41,6 +41,7 @@ STREAM_ADMIN = [
 MAY_PUBLISH = {
     "registry": [
         *JOURNAL, "$KV.personas.p", "$KV.control.loop", "$KV.leases.registry.r1", "_INBOX_gateway.x",
+        "$JS.API.STREAM.INFO.EVENTS",
     ],
     "scheduler": [
         *JOURNAL, "think.3", "$KV.checkpoints.3.head", "$KV.leases.scheduler.s1", "_INBOX_thinker.x",
@@ -51,7 +52,7 @@ MAY_PUBLISH = {
     ],
     "compressor": [EVENTS_IN, "perpetua.in.snapshots.s.p", "$KV.proposals.x", "perpetua.position"],
     "gateway": ["perpetua.registry.create", "perpetua.scheduler.status", "perpetua.counters.3"],
-    ADMIN: ["$JS.API.STREAM.INFO.JOURNAL", "$SRV.PING"],
+    ADMIN: ["$JS.API.STREAM.INFO.JOURNAL", "$SRV.PING", "$JS.SNAPSHOT.ACK.EVENTS.x"],
     READER: ["$JS.API.DIRECT.GET.EVENTS", "$JS.API.STREAM.INFO.EVENTS"],
 }  # fmt: skip
 MAY_NOT_PUBLISH = {
