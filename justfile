@@ -90,16 +90,24 @@ bench-growth *ARGS: (_install "dev")
 docs: (_install "dev")
     {{ python }} docs/generate.py
 
+# Draw the dashboards' panels in docs anew, from a real Prometheus on a real swarm
+[group('maintain')]
+plots: (_install "dev") _system
+    {{ python }} docs/plot.py
+
 # Compile the hashed requirements anew after a change of pyproject.toml
 [group('maintain')]
 lock: (_install "dev")
     .venv/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/runtime.txt
     .venv/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml --group dev -o requirements/dev.txt
     .venv/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header requirements/build.in -o requirements/build.txt
+    for role in core gateway tools thinker thinker-cuda; do .venv/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header requirements/$role.in -c requirements/runtime.txt -o requirements/$role.txt; done
 
-# Chromium for the browser tests, where it is missing and this user may install it
+# What tests need of Debian, where it is missing and this user may install it: a browser, Prometheus, podman
 _system:
     @command -v chromium >/dev/null || (test "$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y chromium >/dev/null) || echo "no chromium: the browser test is skipped"
+    @command -v promtool >/dev/null || (test "$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y prometheus >/dev/null) || echo "no prometheus: the tests of monitoring are skipped"
+    @command -v podman >/dev/null || (test "$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y podman buildah runc debootstrap aardvark-dns netavark >/dev/null) || echo "no podman: the container tests are not selected"
 
 # libfaketime for storms, where it is missing and this user may install it
 _clocks:

@@ -136,7 +136,7 @@ def redelivered(up: Swarm) -> int:
     """How many times a message of the work queue was given out again since the start."""
 
     async def ask() -> ConsumerInfo:
-        client = await nats.connect(up.nats_url)
+        client = await nats.connect(up.nats_url, **up.nats_as("admin"))
         try:
             found: ConsumerInfo = await client.jetstream().consumer_info(streams.THINK, streams.THINKERS)
             return found

@@ -59,7 +59,7 @@ def measure(up: Swarm, clients: int, rate: int, seconds: float) -> dict[str, Any
     deaf = _deaf(up.url)
     assert ours.recv() == "connected"
     watch = Watch(up)
-    published = asyncio.run(_publish(up.nats_url, rate, seconds))
+    published = asyncio.run(_publish(up, rate, seconds))
     used = watch.used()
     ours.send(published)
     seen = ours.recv()
@@ -80,9 +80,9 @@ def measure(up: Swarm, clients: int, rate: int, seconds: float) -> dict[str, Any
     }
 
 
-async def _publish(url: str, rate: int, seconds: float) -> int:
-    """Publish events evenly; return how many."""
-    client = await nats.connect(url)
+async def _publish(up: Swarm, rate: int, seconds: float) -> int:
+    """Publish events evenly, as the compressor's user; return how many."""
+    client = await nats.connect(up.nats_url, **up.nats_as("compressor"))
     jetstream = client.jetstream()
     count, began = int(rate * seconds), time.time()
     for number in range(count):

@@ -26,6 +26,7 @@ from bench.metrics import metric
 from libs.bus.connection import connect
 from libs.bus.telemetry import NoTelemetry
 from libs.contracts.thoughts import EventType
+from tests.support.broker import Broker
 from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm, swarm
 
@@ -73,8 +74,12 @@ def measure(personas: int, interval_ms: int, seconds: float, sync_always: bool =
         "AUTO_START": "false",
     }
     own = {"BROKER_SYNC_ALWAYS": "true"} if sync_always else {}
+    other = Broker()  # the swarm's own lets nobody make streams but its admin, who publishes to none
+    try:
+        alone = uvloop.run(broker_alone(other.url))
+    finally:
+        other.close()
     with swarm("--quiet", settings=settings, own=own) as up:
-        alone = uvloop.run(broker_alone(up.nats_url))
         uvloop.run(create(up.url, personas))
         up.post("/v1/cognition/start")
         return {"broker alone, messages/s": alone} | watch(up, personas, seconds)

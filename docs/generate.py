@@ -10,6 +10,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import msgspec
+import yaml
 
 from libs.contracts import subjects
 from libs.contracts.captures import Capture
@@ -18,6 +19,7 @@ from libs.settings.cognition import cognition_reader, read_cognition
 from libs.settings.process import process_reader, read_process
 from libs.settings.reader import Described
 from tests.conformance.facts import FACTS
+from tests.monitoring.table import ON_FAULT, SERVICES
 
 DOCS = Path(__file__).parent
 
@@ -47,6 +49,15 @@ those of one.
 {rows}"""
 
 
+METRICS_PAGE = """# Metrics
+
+By the names that Prometheus stores. A test scrapes each of them from a running swarm. Those without a mark,
+`perpetua_bus_faults_total` (every service), `perpetua_batch_faults_total` (thinkers) and
+`perpetua_http_refused_total` (gateways), are there once something has gone wrong.
+
+{rows}"""
+
+
 def main() -> int:
     stale = [name for name, text in pages().items() if _read(DOCS / name) != text]
     if "--check" in sys.argv:
@@ -66,6 +77,8 @@ def pages() -> dict[str, str]:
         "facts.md": facts(),
         "asyncapi.json": json.dumps(asyncapi(), indent=1) + "\n",
         "openapi.json": json.dumps(openapi(), indent=1) + "\n",
+        "metrics.md": metrics(),
+        "../deploy/kubernetes/overlays/production/rules.yaml": prometheus_rule(),
     }
 
 
@@ -82,6 +95,37 @@ def facts() -> str:
         for number, fact in FACTS.items()
     )
     return FACTS_PAGE.format(rows=rows)
+
+
+def metrics() -> str:
+    """The table of services and metrics, with the help texts of the code."""
+    names = sorted({name for found in SERVICES.values() for name in found} | ON_FAULT)
+    columns = list(SERVICES)
+    rows = "".join(
+        f"| `{name}` | {' | '.join('×' if name in SERVICES[service] else '' for service in columns)} |\n"
+        for name in names
+    )
+    head = f"| metric | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}\n"
+    return METRICS_PAGE.format(rows=head + rows)
+
+
+def prometheus_rule() -> str:
+    """The rules of deploy/prometheus as the Prometheus Operator takes them."""
+    folder = DOCS.parent / "deploy/prometheus"
+    groups = [
+        group | {"name": f"{group['name']}-{kind}"}
+        for kind in ("recording", "alerts")
+        for group in yaml.safe_load((folder / f"{kind}.yml").read_text())["groups"]
+    ]
+    rule = {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": "perpetua"},
+        "spec": {"groups": groups},
+    }
+    return "# From deploy/prometheus by docs/generate.py.\n" + yaml.safe_dump(
+        rule, sort_keys=False, width=110
+    )
 
 
 def asyncapi() -> dict[str, Any]:

@@ -15,9 +15,11 @@ from libs.bus.connection import Bus, connect  # noqa: E402 - nats-py is to be lo
 from libs.bus.provision import provision  # noqa: E402
 from libs.bus.telemetry import NoTelemetry  # noqa: E402
 from libs.contracts.streams import StreamBounds  # noqa: E402
+from tests.support import containers  # noqa: E402
 from tests.support.broker import Broker  # noqa: E402
 from tests.support.facts import facts_report  # noqa: E402
 
+NOT_SELECTED = pytest.StashKey[tuple[int, str]]()
 STRICT = os.environ.get("PERPETUA_TESTS_STRICT") == "1"
 
 
@@ -41,7 +43,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--facts", action="store_true", help="print how many facts of the specification hold")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Container tests are selected where an engine answers; elsewhere the summary says which were not."""
+    marked = [item for item in items if item.get_closest_marker("containers")]
+    if not marked or (reason := containers.missing()) is None:
+        return
+    items[:] = [item for item in items if item not in marked]
+    config.hook.pytest_deselected(items=marked)
+    config.stash[NOT_SELECTED] = (len(marked), reason)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if (left_out := config.stash.get(NOT_SELECTED, None)) is not None:
+        terminalreporter.write_line(
+            f"NOT RUN: {left_out[0]} tests of tests/containers, because {left_out[1]}", yellow=True
+        )
     if config.getoption("--facts"):
         terminalreporter.write_line(facts_report(terminalreporter))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -13,11 +13,13 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from libs.bus.errors import ApiRefused, BusError, NoAnswer, is_without_leader
+from libs.bus.access import NoTls, client_options
+from libs.bus.errors import DENIED, FORBIDDEN, ApiRefused, BusError, NoAnswer, is_without_leader
 from libs.bus.publisher import Publisher
 from libs.bus.telemetry import BusFault, Telemetry
 from libs.concurrency.waiting import set_within
 from libs.contracts.refusals import RefusalBody, Unavailable, rebuilt
+from libs.settings.broker import BrokerSettings
 
 log = structlog.get_logger("bus")
 
@@ -37,6 +39,7 @@ _OPTIONS: dict[str, Any] = {
 }
 _SAY_EVERY_S = 5.0
 _NO_RESPONDERS_PAUSE_S = 0.1
+_FAULTS_REMEMBERED = 256
 
 
 class Bus:
@@ -53,6 +56,7 @@ class Bus:
 
         self._reconnected: list[Callable[[], None]] = []
         self._connection_lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._denied: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     @property
     def connected(self) -> bool:
@@ -119,18 +123,29 @@ class Bus:
         return self.connected
 
     async def _request(self, subject: str, payload: bytes, seconds: float) -> Msg | None:
-        """Return the answer, or None where the connection was lost before it came. Raises `NoAnswer`."""
+        """Return the answer, or None where the connection was lost before it came.
+
+        Raises `NoAnswer`, or `ApiRefused` where the broker does not let us ask.
+        """
         asking = asyncio.ensure_future(self.client.request(subject, payload, timeout=max(seconds, 0.01)))
         try:
-            either: list[asyncio.Future[Any]] = [asking, self._connection_lost]
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not asking.done():
-                return None
-            return asking.result()
+            await self._settled(subject, asking, self._connection_lost)
+            return asking.result() if asking.done() else None
         except (nats.errors.Error, TimeoutError) as error:
             raise NoAnswer(subject, str(error) or type(error).__name__) from error
         finally:
             asking.cancel()
+
+    async def _settled(
+        self, subject: str, asking: asyncio.Future[Msg], *others: asyncio.Future[None]
+    ) -> None:
+        """Return once one of these is done. Raises `ApiRefused` where the broker does not let us ask."""
+        either: list[asyncio.Future[Any]] = [asking, *others]
+        while not any(future.done() for future in either):
+            denied = self._denied
+            await asyncio.wait([*either, denied], return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done() and denied.done() and denied.result() == subject.lower():
+                raise ApiRefused(subject, FORBIDDEN, 0, DENIED)
 
     async def ask(self, subject: str, request: msgspec.Struct, reply: type[T], *, timeout: float = 2.0) -> T:
         """Ask a peer service and return its reply.
@@ -144,13 +159,19 @@ class Bus:
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 raise Unavailable(f"nobody answers on {subject}")
+            asking = asyncio.ensure_future(self.client.request(subject, payload, timeout=left))
             try:
-                message = await self.client.request(subject, payload, timeout=left)
+                await self._settled(subject, asking)
+                message = asking.result()
                 break
             except nats.errors.NoRespondersError:
                 await asyncio.sleep(_NO_RESPONDERS_PAUSE_S)
+            except ApiRefused as error:
+                raise Unavailable(str(error)) from error
             except (nats.errors.Error, TimeoutError) as error:
                 raise Unavailable(f"no answer on {subject} within {timeout:g} s") from error
+            finally:
+                asking.cancel()
         if message.headers and ERROR_CODE in message.headers:
             raise rebuilt(msgspec.json.decode(message.data, type=RefusalBody))
         return msgspec.json.decode(message.data, type=reply)
@@ -160,6 +181,11 @@ class Bus:
             self._connection_lost.set_result(None)
         self._connection_lost = asyncio.get_running_loop().create_future()
 
+    def _say_denied(self, subject: str) -> None:
+        self.publisher.deny(subject)
+        denied, self._denied = self._denied, asyncio.get_running_loop().create_future()
+        denied.set_result(subject)
+
     def _say_reconnected(self) -> None:
         for callback in list(self._reconnected):
             callback()
@@ -167,76 +193,107 @@ class Bus:
 
 @asynccontextmanager
 async def connect(
-    url: str, name: str, telemetry: Telemetry, *, options: dict[str, Any] | None = None
+    broker: BrokerSettings | str, name: str, telemetry: Telemetry, *, options: dict[str, Any] | None = None
 ) -> AsyncIterator[Bus]:
-    """Connect to the broker, waiting for it as long as it takes, and yield the bus."""
+    """Connect to the broker, waiting for it as long as it takes, and yield the bus.
+
+    Raises `BusError` where the broker is not to be trusted as it is.
+    """
+    settings = broker if isinstance(broker, BrokerSettings) else BrokerSettings(url=broker)
     client = Client()
-    publisher: Publisher | None = None
-    bus: Bus | None = None
-    said = 0.0
-
-    async def on_error(error: Exception) -> None:
-        nonlocal said
-        now = asyncio.get_running_loop().time()
-        fault = BusFault.of(error)
-        telemetry.fault(fault)
-        if fault.kind != "connection":
-            log.warning("bus_fault", kind=fault.kind, subject=fault.subject, error=fault.text)
-        elif now - said > _SAY_EVERY_S:
-            said = now
-            log.warning("waiting_for_broker", url=url, error=fault.text)
-
-    async def on_disconnect() -> None:
-        if publisher is not None and not client.is_closed:
-            publisher.fail_outstanding("the connection was lost")
-            if bus is not None:
-                bus._say_lost()
-            log.warning("broker_away", url=url)
-
-    async def on_reconnect() -> None:
-        log.info("broker_back", url=url)
-        if bus is not None:
-            bus._say_reconnected()
-
-    async def on_closed() -> None:
-        if bus is not None and not bus.lost.done():
-            error = client.last_error
-            bus.lost.set_exception(BusError(f"the connection to the broker was closed: {error or 'by us'}"))
-
-    await _connect(client, url, name, options or {}, on_error, on_disconnect, on_reconnect, on_closed)
+    calls = _Callbacks(client, settings, telemetry)
+    await client.connect(
+        servers=settings.url.split(","),
+        name=name,
+        error_cb=calls.on_error,
+        disconnected_cb=calls.on_disconnect,
+        reconnected_cb=calls.on_reconnect,
+        closed_cb=calls.on_closed,
+        **(_OPTIONS | client_options(settings) | (options or {})),
+    )
     publisher = Publisher(client)
-    await publisher.open()
-    bus = Bus(client, publisher)
-    bus.lost.add_done_callback(lambda future: future.cancelled() or future.exception())
     try:
+        calls.check_tls()
+        await publisher.open()
+        bus = calls.bus = Bus(client, publisher)
+        bus.lost.add_done_callback(lambda future: future.cancelled() or future.exception())
         yield bus
     finally:
-        bus.lost.cancel()
+        if calls.bus is not None:
+            calls.bus.lost.cancel()
         await _close(client, publisher)
 
 
-Callback = Callable[[], Awaitable[None]]
+class _Callbacks:
+    """What the client library tells of the connection, said to the log, to metrics and to the bus."""
 
+    def __init__(self, client: Client, settings: BrokerSettings, telemetry: Telemetry) -> None:
+        self.bus: Bus | None = None
+        self._client = client
+        self._settings = settings
+        self._url = settings.url
+        self._telemetry = telemetry
+        self._said: dict[tuple[str, str], float] = {}
 
-async def _connect(
-    client: Client,
-    url: str,
-    name: str,
-    options: dict[str, Any],
-    on_error: Callable[[Exception], Awaitable[None]],
-    on_disconnect: Callback,
-    on_reconnect: Callback,
-    on_closed: Callback,
-) -> None:
-    await client.connect(
-        servers=url.split(","),
-        name=name,
-        error_cb=on_error,
-        disconnected_cb=on_disconnect,
-        reconnected_cb=on_reconnect,
-        closed_cb=on_closed,
-        **(_OPTIONS | options),
-    )
+    def check_tls(self) -> None:
+        """Raise `NoTls` where TLS is demanded and not spoken: the library goes by what the broker asks."""
+        if self._settings.wants_tls and not self._client._server_info.get("tls_required"):
+            raise NoTls(self._url)
+
+    async def on_error(self, error: Exception) -> None:
+        fault = BusFault.of(error)
+        self._telemetry.fault(fault)
+        if fault.kind == "denied" and self.bus is not None:
+            self.bus._say_denied(fault.subject)
+        if not self._is_news(fault):
+            return
+        if fault.kind == "connection":
+            log.warning("waiting_for_broker", url=self._url, error=fault.text)
+        elif fault.kind == "refused":
+            log.warning(
+                "broker_refuses_us",
+                url=self._url,
+                user=self._settings.user,
+                error=fault.text,
+                cure="give this process its key: PERPETUA_NATS_NKEY_FILE; `perpetua keys` makes them",
+            )
+        else:
+            log.warning("bus_fault", kind=fault.kind, subject=fault.subject, error=fault.text)
+
+    def _is_news(self, fault: BusFault) -> bool:
+        """Whether a fault is to be logged; the same one is so once in five seconds."""
+        now, key = asyncio.get_running_loop().time(), (fault.kind, fault.subject)
+        if now - self._said.get(key, -_SAY_EVERY_S) < _SAY_EVERY_S:
+            return False
+        if len(self._said) >= _FAULTS_REMEMBERED:
+            self._said.clear()
+        self._said[key] = now
+        return True
+
+    async def on_disconnect(self) -> None:
+        if self.bus is not None and not self._client.is_closed:
+            self.bus.publisher.fail_outstanding("the connection was lost")
+            self.bus._say_lost()
+            log.warning("broker_away", url=self._url)
+
+    async def on_reconnect(self) -> None:
+        log.info("broker_back", url=self._url)
+        if self.bus is None:
+            return
+        try:
+            self.check_tls()
+        except NoTls as error:
+            if not self.bus.lost.done():
+                self.bus.lost.set_exception(error)
+        else:
+            self.bus._say_reconnected()
+
+    async def on_closed(self) -> None:
+        if self.bus is not None and not self.bus.lost.done():
+            error = self._client.last_error
+            self.bus.lost.set_exception(
+                BusError(f"the connection to the broker was closed: {error or 'by us'}")
+            )
 
 
 async def _close(client: Client, publisher: Publisher) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import nats.micro
+import structlog
 from nats.aio.msg import Msg
 from nats.micro.request import Request as MicroRequest
 from nats.micro.service import EndpointConfig, GroupConfig, ServiceConfig
@@ -18,6 +19,8 @@ from libs.bus.connection import ERROR_CODE, ERROR_TEXT, Bus
 from libs.bus.loop import Dead, Done, MessageLoop, Outcome, Refused, RetryLater
 from libs.bus.telemetry import Telemetry
 from libs.contracts.refusals import RefusalBody
+
+log = structlog.get_logger("bus")
 
 M = TypeVar("M")
 
@@ -113,10 +116,11 @@ class Gate:
 async def listening(
     bus: Bus, subject: str, loop: MessageLoop[M, Request], gate: Gate, *, queue: str = ""
 ) -> AsyncIterator[None]:
-    """Process what comes on a subject while the context is open."""
+    """Process what comes on a subject, one without wildcards, while the context is open."""
 
     async def receive(message: Msg) -> None:
-        await gate.admit(loop.process(_request(bus, message)))
+        if was_sent_to(subject, message.subject):
+            await gate.admit(loop.process(_request(bus, message)))
 
     subscription = await bus.client.subscribe(subject, queue=queue, cb=receive)
     try:
@@ -146,18 +150,32 @@ async def micro_service(
         for endpoint, (message_type, handle) in endpoints.items():
             decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(message_type)
             loop: RequestLoop[Any] = MessageLoop(f"{group}.{endpoint}", decoder.decode, handle, telemetry)
-            await under.add_endpoint(EndpointConfig(name=endpoint, handler=_receiver(loop, gate)))
+            handler = _receiver(f"{group}.{endpoint}", loop, gate)
+            await under.add_endpoint(EndpointConfig(name=endpoint, handler=handler))
         yield
     finally:
         if not bus.client.is_closed:
             await service.stop()
 
 
-def _receiver(loop: RequestLoop[Any], gate: Gate) -> Callable[[MicroRequest], Awaitable[None]]:
+def _receiver(subject: str, loop: RequestLoop[Any], gate: Gate) -> Callable[[MicroRequest], Awaitable[None]]:
     async def receive(request: MicroRequest) -> None:
-        await gate.admit(loop.process(Request(request.subject, request.data, request.respond)))
+        if was_sent_to(subject, request.subject):
+            await gate.admit(loop.process(Request(request.subject, request.data, request.respond)))
 
     return receive
+
+
+def was_sent_to(subject: str, came_as: str) -> bool:
+    """Whether a message that a subscription got was published on its subject by somebody who may.
+
+    A push consumer delivers stored messages wherever its maker says, whatever that user may publish; but they
+    keep the subject under which they are stored.
+    """
+    if came_as == subject:
+        return True
+    log.warning("misdelivered", subject=came_as, to=subject)
+    return False
 
 
 def _request(bus: Bus, message: Msg) -> Request:

@@ -18,6 +18,9 @@ _FULL = "maximum"
 _WITHOUT_LEADER = frozenset({10008, 10009, 10118})
 _STORE_FAILED = 10077
 
+FORBIDDEN = 403
+DENIED = "the broker does not allow it: is this the service's own key, and the broker's users.conf current?"
+
 
 class BusError(Exception):
     """Something went wrong between this process and the broker."""

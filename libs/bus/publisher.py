@@ -14,7 +14,7 @@ import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from libs.bus.errors import OutcomeUnknown, refused
+from libs.bus.errors import DENIED, FORBIDDEN, OutcomeUnknown, refused
 
 EXPECTED_LAST_SEQUENCE = "Nats-Expected-Last-Sequence"
 EXPECTED_LAST_SUBJECT_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
@@ -122,6 +122,12 @@ class Publisher:
         """Give up on every outstanding ack: the connection that would have brought it is gone."""
         for token, (_, subject, _future) in list(self._waiting.items()):
             self._resolve(token, OutcomeUnknown(subject, reason))
+
+    def deny(self, subject: str) -> None:
+        """Fail what was published to a subject, in small letters, that the broker does not allow us."""
+        for token, (_, published, _future) in list(self._waiting.items()):
+            if published.lower() == subject:
+                self._resolve(token, refused(published, FORBIDDEN, DENIED))
 
     async def _on_ack(self, message: Msg) -> None:
         token = message.subject[self._token_at :]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Protocol
 
 import nats.errors
+
+_DENIED = re.compile(r'permissions violation for (?:publish|subscription) to "([^"]*)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +27,12 @@ class BusFault:
     """The client library reports a fault that no caller sees."""
 
     kind: str
-    """`slow_consumer` (messages were dropped), `denied` (a permission is missing) or `connection`."""
+    """`slow_consumer` (messages were dropped), `denied` (a permission is missing), `refused` (the broker does
+    not know us) or `connection`."""
 
     subject: str
+    """What it is about; of a denied one in small letters, as the client library tells it."""
+
     text: str
 
     @classmethod
@@ -35,8 +41,10 @@ class BusFault:
         text = str(error) or type(error).__name__
         if isinstance(error, nats.errors.SlowConsumerError):
             return cls("slow_consumer", error.subject, text)
-        if "permissions" in text.lower():
-            return cls("denied", "", text)
+        if denied := _DENIED.search(text.lower()):
+            return cls("denied", denied[1], text)
+        if "authorization" in text.lower():
+            return cls("refused", "", text)
         return cls("connection", "", text)
 
 
@@ -58,3 +66,24 @@ class NoTelemetry:
 
     def fault(self, details: BusFault) -> None:
         """Note nothing."""
+
+
+class LastFault(NoTelemetry):
+    """Remembers the last fault, for whoever gives up on the broker and has to say why."""
+
+    def __init__(self) -> None:
+        self.last: BusFault | None = None
+
+    def fault(self, details: BusFault) -> None:
+        """Remember a fault."""
+        self.last = details
+
+    def why(self, url: str) -> str:
+        """Return why there is no connection, with what helps."""
+        if self.last is not None and self.last.kind == "refused":
+            return (
+                f"the broker at {url} refuses us ({self.last.text}). Show it a key that it knows with "
+                "PERPETUA_NATS_NKEY_FILE, or name the folder of its `perpetua up` with --data-dir"
+            )
+        said = f" ({self.last.text})" if self.last is not None else ""
+        return f"no broker answers at {url}{said}. Is it running, and reachable from here?"

@@ -6,10 +6,11 @@ import sys
 
 import click
 
-from libs.cli.commands import deadletters, loop, models, personas, processes, replay, streams
+from libs.cli.commands import backups, deadletters, keys, loop, models, personas, processes, replay, streams
 from libs.cli.errors import CliError
 from libs.settings.reader import EX_CONFIG, SettingError
 from libs.supervisor.errors import UpError
+from libs.supervisor.text import plain
 
 
 @click.group()
@@ -18,7 +19,7 @@ def app() -> None:
     """Always-on persona swarms on NATS."""
 
 
-for commands in (processes, models, loop, personas, streams, replay, deadletters):
+for commands in (processes, backups, keys, models, loop, personas, streams, replay, deadletters):
     for command in commands.COMMANDS:
         app.add_command(command)
 
@@ -41,7 +42,8 @@ def main() -> None:
 
 
 def _end(error: Exception, status: int) -> None:
-    print(f"perpetua: {error}", file=sys.stderr)
+    text = "\n".join(plain(line) for line in str(error).split("\n"))  # it may quote what a persona said
+    print(f"perpetua: {text}", file=sys.stderr)
     sys.exit(status)
 
 

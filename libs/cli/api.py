@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -15,9 +16,7 @@ from libs.cli.errors import CliError
 
 _TIMEOUT_S = 30.0
 _STREAM_TIMEOUT_S = 60.0
-
-
-_UNAVAILABLE = 503
+_TOKEN_CURE = "Give it with PERPETUA_API_TOKEN or --token-file"
 
 
 class GatewayAway(CliError):
@@ -26,9 +25,10 @@ class GatewayAway(CliError):
 
 @dataclass(frozen=True)
 class Api:
-    """A gateway at a base URL."""
+    """A gateway at a base URL, and the token to show it."""
 
     base: str
+    token: str | None = field(default=None, repr=False)
 
     def get(self, path: str, **query: object) -> Any:
         """Return the JSON of a GET."""
@@ -74,11 +74,14 @@ class Api:
                 raise GatewayAway(f"the connection to the gateway broke ({error!r})") from None
 
     def _open(self, request: Request, timeout: float) -> HTTPResponse:
+        if self.token is not None:  # not sent on to where a redirect would lead
+            request.add_unredirected_header("Authorization", f"Bearer {self.token}")
         try:
             response: HTTPResponse = urlopen(request, timeout=timeout)
         except HTTPError as error:
-            kind = GatewayAway if error.code == _UNAVAILABLE else CliError
-            raise kind(_detail(error)) from None
+            cure = f". {_TOKEN_CURE}" if error.code == HTTPStatus.UNAUTHORIZED else ""
+            kind = GatewayAway if error.code == HTTPStatus.SERVICE_UNAVAILABLE else CliError
+            raise kind(_detail(error) + cure) from None
         except (URLError, TimeoutError, ConnectionError) as error:
             reason = getattr(error, "reason", error)
             raise GatewayAway(

@@ -1,22 +1,69 @@
-"""Which broker a command means."""
+"""The broker that a command talks to, and with which key."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+
 from libs.cli.errors import CliError
+from libs.contracts.permissions import ADMIN
+from libs.settings.broker import BrokerSettings
+from libs.settings.process import process_reader, read_process
 from libs.supervisor.data_dir import DataDir
+from libs.supervisor.keys import seed_file
+
+if TYPE_CHECKING:
+    from libs.bus.connection import Bus
 
 
-def broker_of(folder: DataDir, nats_url: str | None, holds: str) -> str:
-    """Return the broker that is named, else that of the `up` in the folder, which `holds` what is wanted.
+def broker_of(folder: DataDir, nats_url: str | None) -> BrokerSettings | None:
+    """Return the broker that is named, else that of the `up` in the folder; None where there is neither.
 
-    Raises `CliError` where neither is there.
+    The embedded broker of that `up` is shown the key of its folder, any other what the settings say.
     """
-    if nats_url is not None:
-        return nats_url
     run = folder.read()
-    if run is None:
+    url = nats_url or (run.nats_url if run is not None else None)
+    if url is None:
+        return None
+    own = seed_file(folder.keys, ADMIN)
+    if run is not None and run.embeds(url) and own.is_file():
+        return BrokerSettings(user=ADMIN, url=url, nkey_file=str(own))
+    return msgspec.structs.replace(configured(), url=url)
+
+
+def broker_holding(folder: DataDir, nats_url: str | None, what: str) -> BrokerSettings:
+    """Return the broker that is named, else that of the `up` in the folder. Raises `CliError`."""
+    broker = broker_of(folder, nats_url)
+    if broker is None:
         raise CliError(
-            f"no `perpetua up` runs in {folder.path}, and its broker holds {holds}. Start it, name its "
+            f"no `perpetua up` runs in {folder.path}, and its broker holds {what}. Start it, name its "
             "folder with --data-dir, or name a broker with --nats-url"
         )
-    return run.nats_url
+    return broker
+
+
+def configured() -> BrokerSettings:
+    """Return what the settings say. Raises `SettingError`."""
+    return read_process(process_reader(os.environ), "cli").nats
+
+
+@asynccontextmanager
+async def connected(broker: BrokerSettings, name: str, within: float) -> AsyncIterator[Bus]:
+    """Connect within so many seconds and yield the bus. Raises `CliError`, also for its errors."""
+    from libs.bus.connection import connect
+    from libs.bus.errors import BusError
+    from libs.bus.telemetry import LastFault
+
+    faults = LastFault()
+    try:
+        async with asyncio.timeout(within), connect(broker, name, faults) as bus:
+            yield bus
+    except TimeoutError:
+        raise CliError(faults.why(broker.url)) from None
+    except BusError as error:
+        raise CliError(str(error)) from None

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 from msgspec import Struct
 
+from libs.cli.broker import connected
 from libs.cli.errors import CliError
 from libs.contracts import streams
 from libs.contracts.captures import Replayed
 from libs.contracts.work import Chunk, DeadLetter, WorkItem
+from libs.settings.broker import BrokerSettings
 
 if TYPE_CHECKING:
     from libs.bus.connection import Bus
@@ -61,12 +63,12 @@ class Kept(Struct, frozen=True, kw_only=True):
         return plain
 
 
-def letters(url: str) -> list[Kept]:
+def letters(broker: BrokerSettings) -> list[Kept]:
     """Return every dead letter that is kept, oldest first. Raises `CliError`."""
-    return _with_bus(url, _letters)
+    return _with_bus(broker, _letters)
 
 
-def letter(url: str, number: int) -> Kept:
+def letter(broker: BrokerSettings, number: int) -> Kept:
     """Return one dead letter. Raises `CliError` where there is none of that number."""
 
     async def find(bus: Bus) -> Kept:
@@ -80,10 +82,10 @@ def letter(url: str, number: int) -> Kept:
             )
         return kept
 
-    return _with_bus(url, find)
+    return _with_bus(broker, find)
 
 
-def deliver_again(url: str, kept: Kept) -> None:
+def deliver_again(broker: BrokerSettings, kept: Kept) -> None:
     """Publish what was set aside where it came from, and forget the letter. Raises `CliError`."""
     if not kept.letter.subject.startswith("think."):
         raise CliError(
@@ -97,7 +99,7 @@ def deliver_again(url: str, kept: Kept) -> None:
         await bus.publish(kept.letter.subject, kept.letter.body)
         await purge_message(bus, streams.DEAD_LETTERS, kept.number)
 
-    _with_bus(url, deliver)
+    _with_bus(broker, deliver)
 
 
 def think_again(item: WorkItem) -> Replayed:
@@ -154,7 +156,7 @@ async def _letters(bus: Bus) -> list[Kept]:
     return found
 
 
-def _with_bus(url: str, work: Callable[[Bus], Awaitable[T]]) -> T:
+def _with_bus(broker: BrokerSettings, work: Callable[[Bus], Awaitable[T]]) -> T:
     from libs.runtime.imports import preload
 
     preload()
@@ -163,18 +165,9 @@ def _with_bus(url: str, work: Callable[[Bus], Awaitable[T]]) -> T:
     import structlog
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    return asyncio.run(_asked(url, work))
+    return asyncio.run(_asked(broker, work))
 
 
-async def _asked(url: str, work: Callable[[Bus], Awaitable[T]]) -> T:
-    from libs.bus.connection import connect
-    from libs.bus.errors import BusError
-    from libs.bus.telemetry import NoTelemetry
-
-    try:
-        async with asyncio.timeout(_BROKER_WITHIN_S), connect(url, "perpetua-letters", NoTelemetry()) as bus:
-            return await work(bus)
-    except TimeoutError:
-        raise CliError(f"no broker answers at {url} within {_BROKER_WITHIN_S:g} s") from None
-    except BusError as error:
-        raise CliError(str(error)) from None
+async def _asked(broker: BrokerSettings, work: Callable[[Bus], Awaitable[T]]) -> T:
+    async with connected(broker, "perpetua-letters", _BROKER_WITHIN_S) as bus:
+        return await work(bus)

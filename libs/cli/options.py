@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from libs.cli.api import Api
-from libs.settings.process import DEFAULT_GATEWAY_PORT, process_reader, read_process
+from libs.settings.gateway import DEFAULT_GATEWAY_PORT
+from libs.settings.process import process_reader, read_process
 from libs.supervisor.data_dir import DataDir
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,7 +34,21 @@ def gateway(command: F) -> F:
         context.ensure_object(dict)["gateway"] = url
         return url
 
+    def token_chosen(context: click.Context, _: click.Parameter, file: Path | None) -> Path | None:
+        if file is not None:
+            context.ensure_object(dict)["token"] = file.read_text().strip()
+        return file
+
     command = as_json(command)
+    command = click.option(
+        "--token-file",
+        metavar="FILE",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        is_eager=True,
+        expose_value=False,
+        callback=token_chosen,
+        help="File with the token to show the gateway; else PERPETUA_API_TOKEN.",
+    )(command)
     command = click.option(
         "--data-dir",
         "api",
@@ -62,8 +77,10 @@ def folder(chosen: Path | None) -> DataDir:
 
 def _api(context: click.Context, _: click.Parameter, chosen: Path | None) -> Api:
     """Return the gateway that is named, else that of the `up` in the data folder, else the default one."""
-    named = context.ensure_object(dict).get("gateway")
-    if named is not None:
-        return Api(str(named))
+    said = context.ensure_object(dict)
+    token = said.get("token") or os.environ.get("PERPETUA_API_TOKEN", "").strip() or None
+    if said.get("gateway") is not None:
+        return Api(str(said["gateway"]), token)
     run = folder(chosen).read()
-    return Api(run.gateway_url if run is not None else f"http://127.0.0.1:{DEFAULT_GATEWAY_PORT}")
+    base = run.gateway_url if run is not None else f"http://127.0.0.1:{DEFAULT_GATEWAY_PORT}"
+    return Api(base, token)

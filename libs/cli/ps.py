@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from libs.cli.broker import broker_of
 from libs.cli.errors import CliError
 from libs.contracts.presence import PresenceRecord
+from libs.settings.broker import BrokerSettings
 from libs.supervisor.data_dir import ChildRecord, DataDir, RunRecord
 
 ORDER = ("registry", "scheduler", "thinker", "compressor", "gateway", "nats")
@@ -26,9 +28,12 @@ def processes(folder: DataDir, nats_url: str | None) -> list[dict[str, Any]]:
             f"no `perpetua up` runs in {folder.path}. Start one, name its folder with --data-dir, or name a "
             "broker with --nats-url"
         )
-    url = nats_url or (run.nats_url if run is not None else "")
-    said = {(record.service, record.instance): record for record in asyncio.run(_present(url))}
-    rows = _supervised(run, said, url) if run is not None else [_row(record) for record in said.values()]
+    broker = broker_of(folder, nats_url)
+    assert broker is not None
+    said = {(record.service, record.instance): record for record in asyncio.run(_present(broker))}
+    rows = (
+        _supervised(run, said, broker.url) if run is not None else [_row(record) for record in said.values()]
+    )
     return sorted(rows, key=lambda row: (ORDER.index(row["service"]), row["instance"]))
 
 
@@ -99,8 +104,11 @@ def _listens(url: str) -> bool:
         return False
 
 
-async def _present(url: str) -> list[PresenceRecord]:
-    """Return what processes say of themselves; nothing while the broker does not answer."""
+async def _present(broker: BrokerSettings) -> list[PresenceRecord]:
+    """Return what processes say of themselves; nothing while the broker does not answer.
+
+    Raises `CliError` where the broker refuses us.
+    """
     from libs.runtime.imports import preload
 
     preload()
@@ -108,16 +116,19 @@ async def _present(url: str) -> list[PresenceRecord]:
 
     import structlog
 
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    if not _listens(broker.url):
+        return []
     from libs.bus.connection import connect
     from libs.bus.errors import BusError
     from libs.bus.presence import list_present
-    from libs.bus.telemetry import NoTelemetry
+    from libs.bus.telemetry import LastFault
 
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    if not _listens(url):
-        return []
+    faults = LastFault()
     try:
-        async with asyncio.timeout(_ANSWER_WITHIN_S), connect(url, "perpetua-ps", NoTelemetry()) as bus:
+        async with asyncio.timeout(_ANSWER_WITHIN_S), connect(broker, "perpetua-ps", faults) as bus:
             return await list_present(bus)
     except (TimeoutError, BusError):
+        if faults.last is not None and faults.last.kind in ("refused", "denied"):
+            raise CliError(faults.why(broker.url)) from None
         return []

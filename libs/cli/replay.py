@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
+from libs.cli.broker import connected
 from libs.cli.errors import CliError
 from libs.cli.model_folder import model_folder
 from libs.contracts import streams, subjects
 from libs.contracts.captures import Capture, CapturedSettings, Replayed
+from libs.settings.broker import BrokerSettings
 from libs.settings.cognition import PREFIX
 from libs.supervisor.data_dir import DataDir
 
@@ -48,7 +50,7 @@ class Changes(Struct, frozen=True, kw_only=True):
     seed: int | None = None
 
 
-def fetch(url: str, persona_id: str, thought_count: int) -> Capture:
+def fetch(broker: BrokerSettings, persona_id: str, thought_count: int) -> Capture:
     """Return a captured thought. Raises `CliError` where it was not captured, saying which were."""
     from libs.runtime.imports import preload
 
@@ -58,29 +60,23 @@ def fetch(url: str, persona_id: str, thought_count: int) -> Capture:
     import structlog
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    return asyncio.run(_fetch(url, persona_id, thought_count))
+    return asyncio.run(_fetch(broker, persona_id, thought_count))
 
 
-async def _fetch(url: str, persona_id: str, thought_count: int) -> Capture:
-    from libs.bus.connection import connect
-    from libs.bus.errors import ApiRefused, BusError
+async def _fetch(broker: BrokerSettings, persona_id: str, thought_count: int) -> Capture:
+    from libs.bus.errors import ApiRefused
     from libs.bus.read import last_of
-    from libs.bus.telemetry import NoTelemetry
 
-    try:
-        async with asyncio.timeout(_BROKER_WITHIN_S), connect(url, "perpetua-replay", NoTelemetry()) as bus:
+    async with connected(broker, "perpetua-replay", _BROKER_WITHIN_S) as bus:
+        try:
             subject = subjects.capture(persona_id, thought_count)
             found = await last_of(bus, streams.CAPTURES, subject)
             if found is not None:
                 return msgspec.json.decode(found.data, type=Capture)
             raise _not_captured(persona_id, thought_count, await _captured(bus, persona_id))
-    except TimeoutError:
-        raise CliError(f"no broker answers at {url} within {_BROKER_WITHIN_S:g} s") from None
-    except ApiRefused as error:
-        cure = " Run `perpetua provision`, or start `perpetua up` anew" if error.not_found else ""
-        raise CliError(f"the broker at {url} holds no captures: {error}.{cure}") from None
-    except BusError as error:
-        raise CliError(str(error)) from None
+        except ApiRefused as error:
+            cure = " Run `perpetua provision`, or start `perpetua up` anew" if error.not_found else ""
+            raise CliError(f"the broker at {broker.url} holds no captures: {error}.{cure}") from None
 
 
 async def _captured(bus: Bus, persona_id: str) -> list[int]:

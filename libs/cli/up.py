@@ -42,7 +42,7 @@ def up(
     screen = Screen(as_json=as_json, quiet=quiet)
     options = UpOptions(
         data_dir=folder.path,
-        gateway_port=process.gateway_port if gateway_port is None else gateway_port,
+        gateway_port=process.gateway.port if gateway_port is None else gateway_port,
         nats_port=4222 if nats_port is None else nats_port,
         nats_url=nats_url or os.environ.get("PERPETUA_NATS_URL") or None,
         thinkers=thinkers,
@@ -56,6 +56,8 @@ def up(
             max_captures=process.max_captures,
             replicas=process.replicas,
         ),
+        gateway_scheme=process.gateway.scheme,
+        access=process.nats,
         env=_model_settings(model, folder, as_json),
     )
     _run(Up(options, screen).run())

@@ -13,7 +13,7 @@ import msgspec
 from libs.cli.api import Api
 from libs.cli.errors import CliError
 from libs.contracts.thoughts import ThoughtEvent
-from libs.supervisor.text import event_line, style
+from libs.supervisor.text import event_line, plain, plain_json, style
 
 _decode = msgspec.json.Decoder(ThoughtEvent).decode
 
@@ -42,12 +42,12 @@ def _show(
     name: str, identifier: int | None, data: str, wanted: Callable[[ThoughtEvent], bool], as_json: bool
 ) -> None:
     if name == "lag":
-        return print(json.dumps({"lag": data}) if as_json else style(data, "yellow"), flush=True)
+        return print(json.dumps({"lag": data}) if as_json else style(plain(data), "yellow"), flush=True)
     event = _decode(data.encode())
     if not wanted(event):
         return None
     if as_json:
-        line = json.dumps({"sequence": identifier, **json.loads(data)}, ensure_ascii=False)
+        line = plain_json(json.dumps({"sequence": identifier, **json.loads(data)}, ensure_ascii=False))
     else:
         line = event_line(event, shutil.get_terminal_size((120, 24)).columns)
     return print(line, flush=True)

@@ -10,6 +10,7 @@ import msgspec
 from nats.aio.msg import Msg
 
 from libs.bus.connection import Bus
+from libs.bus.endpoints import was_sent_to
 from libs.contracts import subjects
 from libs.contracts.journal import Position
 
@@ -53,7 +54,8 @@ async def watch_position(bus: Bus) -> AsyncIterator[PublicPosition]:
 
     async def receive(message: Msg) -> None:
         with suppress(msgspec.DecodeError):  # a stranger's
-            position.advance(_decode(message.data).sequence)
+            if was_sent_to(subjects.POSITION, message.subject):
+                position.advance(_decode(message.data).sequence)
 
     subscription = await bus.client.subscribe(subjects.POSITION, cb=receive)
     try:

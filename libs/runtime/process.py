@@ -206,7 +206,7 @@ async def _serve(
         async with Background() as tasks:
             tasks.create_task(_beat(health), name="beat")
             name = f"perpetua-{settings.instance}"
-            async with connect(settings.nats_url, name, metrics) as bus:
+            async with connect(settings.nats, name, metrics) as bus:
                 await wait_until_provisioned(bus)
                 process = Process(
                     service,

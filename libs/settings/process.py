@@ -1,4 +1,4 @@
-"""Settings of a process as such: where the broker is, its name, its logs, its ports. Prefix `PERPETUA_`."""
+"""Settings of a process as such: its name, its logs, its bounds. Prefix `PERPETUA_`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from libs.settings.reader import Reader, SettingError
+from libs.contracts.permissions import ADMIN, SERVICES
+from libs.settings.broker import BrokerSettings, read_broker
+from libs.settings.gateway import GatewaySettings, read_gateway
+from libs.settings.reader import Reader
 
 PREFIX = "PERPETUA_"
-DEFAULT_GATEWAY_PORT = 4096
-DEFAULT_NATS_PORT = 4222
 
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _PORT_MOST = 65535
 _LEVELS = {name: name for name in ("debug", "info", "warning", "error")}
 _CAPTURES = {name: name for name in ("off", "failures", "sample", "all")}
@@ -26,7 +26,7 @@ _FORMATS = {name: name for name in ("auto", "console", "json")}
 class ProcessSettings(Struct, frozen=True, kw_only=True):
     """What every process needs to run."""
 
-    nats_url: str
+    nats: BrokerSettings
     instance: str
     log_format: str
     """`console`, `json`, or `auto`: console on a terminal."""
@@ -49,9 +49,7 @@ class ProcessSettings(Struct, frozen=True, kw_only=True):
     """`off`, `failures`, `sample` or `all`."""
 
     max_captures: int
-    gateway_host: str
-    gateway_port: int
-    trusted_network: bool
+    gateway: GatewaySettings
 
 
 def process_reader(env: Mapping[str, str]) -> Reader:
@@ -61,8 +59,8 @@ def process_reader(env: Mapping[str, str]) -> Reader:
 
 def read_process(read: Reader, service: str) -> ProcessSettings:
     """Read and validate. Raises `SettingError` for the first value that is not allowed."""
-    settings = ProcessSettings(
-        nats_url=read.text("NATS_URL", f"nats://127.0.0.1:{DEFAULT_NATS_PORT}", "the broker") or "",
+    return ProcessSettings(
+        nats=read_broker(read, service if service in SERVICES else ADMIN),
         instance=read.text("INSTANCE", None, "name of this process, unique in its service")
         or f"{service}-{socket.gethostname()}-{secrets.token_hex(2)}",
         log_format=read.choice("LOG_FORMAT", "auto", _FORMATS, "console on a terminal, else JSON"),
@@ -81,29 +79,11 @@ def read_process(read: Reader, service: str) -> ProcessSettings:
             "thoughts kept for `perpetua replay`; `sample`: at most 20 a second of a thinker",
         ),
         max_captures=read.integer("MAX_CAPTURES", 2000, "captured thoughts kept", least=1, most=2**31),
-        gateway_host=read.text("GATEWAY_HOST", "127.0.0.1", "address the gateway listens on") or "",
-        gateway_port=read.integer(
-            "GATEWAY_PORT", DEFAULT_GATEWAY_PORT, "the gateway's port", most=_PORT_MOST
-        ),
-        trusted_network=read.boolean(
-            "TRUSTED_NETWORK", False, "true: the gateway may listen beyond loopback, unauthenticated"
-        ),
+        gateway=read_gateway(read, listens=service in ("gateway", "up")),
     )
-    _refuse_open_gateway(settings)
-    return settings
 
 
 def _data_dir(read: Reader) -> Path:
     default = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "perpetua"
     chosen = read.text("DATA_DIR", None, "folder of `perpetua up`: streams, models, logs")
     return Path(chosen).expanduser() if chosen else default
-
-
-def _refuse_open_gateway(settings: ProcessSettings) -> None:
-    if settings.gateway_host in _LOOPBACK or settings.trusted_network:
-        return
-    raise SettingError(
-        f"{PREFIX}GATEWAY_HOST",
-        settings.gateway_host,
-        "a loopback address, or PERPETUA_TRUSTED_NETWORK=true where only trusted clients reach it",
-    )

@@ -49,9 +49,15 @@ class Reader:
         self.described: list[Described] = []
         self._known: set[str] = set()
 
-    def text(self, name: str, default: str | None, doc: str, *, alias: str | None = None) -> str | None:
+    def key(self, name: str) -> str:
+        """Return the whole name of a setting."""
+        return f"{self._prefix}{name}"
+
+    def text(
+        self, name: str, default: str | None, doc: str, *, alias: str | None = None, allowed: str = "text"
+    ) -> str | None:
         """Return a text, stripped."""
-        self._describe(name, default, "text", doc)
+        self._describe(name, default, allowed, doc)
         return self._raw(name, alias)[1] or default
 
     def boolean(self, name: str, default: bool, doc: str) -> bool:

@@ -25,8 +25,10 @@ def find_server() -> str:
     return found
 
 
-def write_config(folder: Path, streams: Path, log: Path, host: str, port: int) -> Path:
-    """Write the server's configuration and return its path.
+def write_config(
+    folder: Path, streams: Path, log: Path, host: str, port: int, *, authorization: str = ""
+) -> Path:
+    """Write the server's configuration and return its path. Without `authorization` anybody may do anything.
 
     `js_ack_fc_v2` is switched off: nats-py's read loop does not know that format of acknowledgements.
     """
@@ -41,6 +43,7 @@ def write_config(folder: Path, streams: Path, log: Path, host: str, port: int) -
         f"logfile_size_limit: {_LOG_BYTES}\n"
         "logfile_max_num: 2\n"
         f"jetstream {{ store_dir: {json.dumps(str(streams))} }}\n"
+        f"{authorization}"
     )
     return config
 

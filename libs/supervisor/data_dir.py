@@ -50,6 +50,10 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     gateway_url: str
     children: list[ChildRecord]
 
+    def embeds(self, nats_url: str) -> bool:
+        """Whether this is the address of a broker that belongs to the run."""
+        return nats_url == self.nats_url and any(child.service == "nats" for child in self.children)
+
 
 _decode = msgspec.json.Decoder(RunRecord).decode
 
@@ -62,6 +66,7 @@ class DataDir:
         self.logs = path / "logs"
         self.streams = path / "nats"
         self.models = path / "models"
+        self.keys = path / "keys"
         self._run_file = path / "up.json"
         self._lock_file = path / "up.lock"
 
@@ -69,7 +74,8 @@ class DataDir:
     def claimed(self) -> Iterator[None]:
         """Be the only `up` in the folder while the context is open. Raises `UpError`."""
         try:
-            for folder in (self.path, self.logs, self.streams, self.models):
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)  # thoughts and keys are its owner's
+            for folder in (self.logs, self.streams, self.models):
                 folder.mkdir(parents=True, exist_ok=True)
             lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             (self.path / ".writable").write_text("")

@@ -7,27 +7,24 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 from nats.aio.msg import Msg
 
 from libs.bus.connection import Bus, connect
 from libs.bus.errors import BusError
 from libs.bus.presence import list_present
 from libs.bus.provision import ProvisionError, provision
-from libs.bus.telemetry import NoTelemetry
+from libs.bus.telemetry import LastFault
 from libs.concurrency.tasks import Background
 from libs.contracts import subjects
 from libs.contracts.presence import PresenceRecord
 from libs.contracts.streams import StreamBounds
-from libs.contracts.thoughts import ThoughtEvent
 from libs.runtime import logs
+from libs.settings.broker import BrokerSettings
 from libs.supervisor import broker
 from libs.supervisor.child import Child
 from libs.supervisor.disk import Disk
 from libs.supervisor.errors import UpError, broker_died
 from libs.supervisor.screen import Screen
-
-_decode = msgspec.json.Decoder(ThoughtEvent).decode
 
 _BROKER_WITHIN_S = 15.0
 _BROKER_LOOK_S = 0.2
@@ -42,7 +39,7 @@ class Brought:
     """What was brought up."""
 
     gateway_url: str
-    nats_url: str
+    nats: BrokerSettings
     children: list[Child]
     bounds: StreamBounds
     streams: Path
@@ -67,21 +64,22 @@ class Live:
                 await provision(bus, self._up.bounds)
             except ProvisionError as error:
                 raise UpError(str(error)) from error
-            self._screen.addresses(self._up.gateway_url, self._up.nats_url)
+            self._screen.addresses(self._up.gateway_url, self._up.nats.url)
             tasks.create_task(self._show_thoughts(bus))
             tasks.create_task(self._watch_disk())
             await self._until_ready(bus)
             await self._watch_broker(bus)
 
     async def _connected(self, stack: AsyncExitStack) -> Bus:
+        faults = LastFault()
         try:
             async with asyncio.timeout(_BROKER_WITHIN_S):
-                connecting = connect(self._up.nats_url, "perpetua-up", NoTelemetry())
+                connecting = connect(self._up.nats, "perpetua-up", faults)
                 return await stack.enter_async_context(connecting)
         except TimeoutError:
-            raise UpError(
-                f"no broker answers at {self._up.nats_url}. Is it running, and reachable from here?"
-            ) from None
+            raise UpError(faults.why(self._up.nats.url)) from None
+        except BusError as error:
+            raise UpError(str(error)) from error
 
     async def _until_broker_dies(self) -> None:
         """Raise where the embedded broker ends again as soon as it is started."""
@@ -115,7 +113,7 @@ class Live:
         while True:
             if bus.connected == away:
                 away = not away
-                self._screen.broker_away(self._up.nats_url) if away else self._screen.broker_back()
+                self._screen.broker_away(self._up.nats.url) if away else self._screen.broker_back()
             await asyncio.sleep(_LIVENESS_LOOK_S)
 
     async def _watch_disk(self) -> None:
@@ -137,10 +135,12 @@ class Live:
                 nats.restart()
 
     async def _show_thoughts(self, bus: Bus) -> None:
-        """Print a line per event as it is stored."""
+        """Print a line per event as it is stored; without a reader the broker need not send them."""
+        if self._screen.quiet:
+            return
 
         async def show(message: Msg) -> None:
-            self._screen.thought(_decode(message.data))
+            self._screen.thought(message.data)
 
         await bus.client.subscribe(subjects.EVENTS, cb=show)
         await asyncio.Event().wait()

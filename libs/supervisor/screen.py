@@ -14,7 +14,7 @@ import msgspec
 from libs.contracts import subjects
 from libs.contracts.presence import PresenceRecord
 from libs.contracts.thoughts import ThoughtEvent
-from libs.supervisor.text import brief, event_line, style
+from libs.supervisor.text import brief, event_line, plain_json, style
 
 _LINES_PER_SECOND = 20
 _SHOWN_LEVELS = ("warning", "error", "critical")
@@ -25,6 +25,9 @@ _GOOD_NEWS = frozenset({"endpoint_back", "captures_back"})
 _FIELDS_LEFT_OUT = frozenset({"event", "level", "timestamp", "service", "instance"})
 
 
+_decode = msgspec.json.Decoder(ThoughtEvent).decode
+
+
 class Screen:
     """Prints for people, or one JSON object a line for programs."""
 
@@ -32,7 +35,9 @@ class Screen:
         self, *, as_json: bool, quiet: bool, print_line: Callable[[str], None] | None = None
     ) -> None:
         self._json = as_json
-        self._quiet = quiet
+        self.quiet = quiet
+        """Whether thoughts are left out."""
+
         self._print = print_line or _print
         self._second = 0
         self._shown = 0
@@ -106,10 +111,8 @@ class Screen:
             text = f"{instance}: {record.get('event', '')} {fields}"
             self._say("process", brief(text, 500), "green" if news else "yellow", instance=instance)
 
-    def thought(self, event: ThoughtEvent) -> None:
-        """Show an event; so many lines a second at most."""
-        if self._quiet:
-            return
+    def thought(self, data: bytes) -> None:
+        """Show an event, given its JSON; so many lines a second at most."""
         second = int(time.monotonic())
         if second != self._second:
             if self._hidden:
@@ -119,8 +122,9 @@ class Screen:
             self._hidden += 1
             return
         self._shown += 1
+        event = _decode(data)
         if self._json:
-            self._print(msgspec.json.encode(event).decode())
+            self._print(plain_json(msgspec.json.encode(event).decode()))
         else:
             self._print(event_line(event, shutil.get_terminal_size((120, 24)).columns))
 

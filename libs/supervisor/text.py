@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import unicodedata
@@ -22,6 +23,17 @@ def style(text: str, kind: str) -> str:
 def plain(text: str) -> str:
     """Return text on one line, with control and format characters shown as `·`."""
     return "".join(" " if c in "\n\t" else "·" if unicodedata.category(c) in _UNSAFE else c for c in text)
+
+
+def plain_json(text: str) -> str:
+    """Return JSON that means the same, control and format characters in its strings written `\\uXXXX`."""
+    if text.isprintable():
+        return text
+    return "".join(_escaped(c) if unicodedata.category(c) in _UNSAFE and c != "\n" else c for c in text)
+
+
+def _escaped(character: str) -> str:
+    return json.dumps(character)[1:-1]
 
 
 _UNSAFE = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})

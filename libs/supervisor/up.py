@@ -12,12 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+import msgspec
+
 from libs.concurrency.tasks import Background
+from libs.contracts.permissions import ADMIN
 from libs.contracts.streams import StreamBounds
+from libs.settings.broker import BrokerSettings
 from libs.supervisor import broker
 from libs.supervisor.child import Child
 from libs.supervisor.data_dir import DataDir, RunRecord
 from libs.supervisor.errors import port_taken
+from libs.supervisor.keys import authorization, make_seeds, seed_file
 from libs.supervisor.screen import Screen
 
 HOST = "127.0.0.1"
@@ -38,6 +43,10 @@ class UpOptions:
     registries: int
     compressors: int
     bounds: StreamBounds
+    gateway_scheme: str
+    access: BrokerSettings
+    """How to reach a broker of one's own; the embedded one has its own keys."""
+
     env: dict[str, str] = field(default_factory=dict)
     """Settings for the services beyond this process's own environment."""
 
@@ -52,6 +61,22 @@ ALLOCATOR = MappingProxyType(
 )
 """glibc is to keep what a model frees from one step to the next: a batch of 32 takes a little over half the
 time on a CPU. It reads these when a process starts; what the environment says already goes first."""
+
+EMBEDDED_BROKER = MappingProxyType(
+    dict.fromkeys(
+        (
+            "PERPETUA_NATS_CREDS_FILE",
+            "PERPETUA_NATS_TLS_CA",
+            "PERPETUA_NATS_TLS_CERT",
+            "PERPETUA_NATS_TLS_KEY",
+        ),
+        "",
+    )
+)
+"""What is meant for a broker of one's own does not count for the embedded one; empty is absent."""
+
+GATEWAY_SECRETS = MappingProxyType({"PERPETUA_API_TOKENS": "", "PERPETUA_API_TOKENS_FILE": ""})
+"""No other service is told the gateway's tokens."""
 
 STOP_ORDER = ("gateway", "thinker", "scheduler", "registry", "compressor", "nats")
 """Thinkers settle with a scheduler, everybody's events are published last, and all need the broker."""
@@ -68,12 +93,13 @@ class Up:
         self._gateway_port = options.gateway_port or broker.free_port(HOST)
         self._nats_port = options.nats_port or broker.free_port(HOST)
         self._nats_url = options.nats_url or f"nats://{HOST}:{self._nats_port}"
+        self._embedded = options.nats_url is None
         self._children: list[Child] = []
 
     @property
     def gateway_url(self) -> str:
         """Where the gateway listens."""
-        return f"http://{HOST}:{self._gateway_port}"
+        return f"{self._options.gateway_scheme}://{HOST}:{self._gateway_port}"
 
     async def run(self) -> None:
         """Bring everything up and stay until SIGINT or SIGTERM. Raises `UpError` where that cannot be."""
@@ -95,7 +121,7 @@ class Up:
                         task.cancel()
                     await asyncio.gather(running, stopped, return_exceptions=True)
                     self._screen.stopping()
-            self._screen.stopped(self._data.path if self._options.nats_url is None else None)
+            self._screen.stopped(self._data.path if self._embedded else None)
 
     async def _show(self) -> None:
         """Make the streams and show what happens, with modules that load while the services load theirs."""
@@ -106,7 +132,7 @@ class Up:
 
         brought = Brought(
             self.gateway_url,
-            self._nats_url,
+            self._access(),
             self._children,
             self._options.bounds,
             self._data.streams,
@@ -138,12 +164,23 @@ class Up:
         }
         names = [f"{service}-{n}" for service, count in counts.items() for n in range(1, count + 1)]
         children = [self._service(name) for name in names]
-        return [self._broker(), *children] if self._options.nats_url is None else children
+        return [self._broker(), *children] if self._embedded else children
 
     def _broker(self) -> Child:
         log = self._data.logs / "nats.log"
-        config = broker.write_config(self._data.path, self._data.streams, log, HOST, self._nats_port)
+        users = authorization(make_seeds(self._data.keys), public_events=True)
+        config = broker.write_config(
+            self._data.path, self._data.streams, log, HOST, self._nats_port, authorization=users
+        )
         return self._child("nats", "nats-1", [broker.find_server(), "-c", str(config)], {})
+
+    def _access(self) -> BrokerSettings:
+        """Return how this process itself reaches the broker."""
+        if self._embedded:
+            return BrokerSettings(
+                user=ADMIN, url=self._nats_url, nkey_file=str(seed_file(self._data.keys, ADMIN))
+            )
+        return msgspec.structs.replace(self._options.access, url=self._nats_url)
 
     def _service(self, instance: str) -> Child:
         service = instance.rpartition("-")[0]
@@ -155,6 +192,10 @@ class Up:
             "PERPETUA_GATEWAY_PORT": str(self._gateway_port),
             "PERPETUA_METRICS_PORT": "0",
         }
+        if self._embedded:
+            env |= EMBEDDED_BROKER | {"PERPETUA_NATS_NKEY_FILE": str(seed_file(self._data.keys, service))}
+        if service != "gateway":
+            env |= GATEWAY_SECRETS
         defaults = ALLOCATOR if service == "thinker" else {}
         return self._child(service, instance, [sys.executable, "-m", f"services.{service}"], env, defaults)
 
@@ -189,5 +230,5 @@ class Up:
     def _check_ports(self) -> None:
         if not broker.is_free(HOST, self._gateway_port):
             raise port_taken("gateway", self._gateway_port, "--gateway-port")
-        if self._options.nats_url is None and not broker.is_free(HOST, self._nats_port):
+        if self._embedded and not broker.is_free(HOST, self._nats_port):
             raise port_taken("broker", self._nats_port, "--nats-port")

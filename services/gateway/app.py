@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, cast
 
 from litestar import Litestar, Router
 from litestar.di import Provide
@@ -13,27 +15,43 @@ from prometheus_client import CollectorRegistry
 from libs.bus.connection import Bus
 from libs.contracts.limits import BODY_BYTES
 from libs.runtime.health import Health
+from libs.settings.gateway import GatewaySettings
+from services.gateway.access import Access
 from services.gateway.document import document
 from services.gateway.feed import Feed
+from services.gateway.guard import Guard
 from services.gateway.openapi import ASSETS, openapi, swagger_assets
 from services.gateway.paths import raw_paths
 from services.gateway.peers import Swarm
 from services.gateway.problems import HANDLERS
+from services.gateway.rates import Rates
 from services.gateway.routes import health as health_routes
 from services.gateway.routes import page
 from services.gateway.routes.cognition import Cognition
 from services.gateway.routes.common import check_request
+from services.gateway.routes.session import Sessions
 from services.gateway.routes.swarm import SwarmRoutes
 
-_PARTS = ("bus", "swarm", "feed", "health", "registry")
+_PARTS = ("bus", "swarm", "feed", "health", "registry", "access")
 
 
 def make_app(
-    *, bus: Bus, swarm: Swarm, feed: Feed, health: Health, registry: CollectorRegistry, version: str
+    *,
+    bus: Bus,
+    swarm: Swarm,
+    feed: Feed,
+    health: Health,
+    registry: CollectorRegistry,
+    settings: GatewaySettings,
+    refused: Callable[[str], None],
+    version: str,
 ) -> ASGIApp:
-    """Return the application over its parts."""
-    parts = dict(zip(_PARTS, (bus, swarm, feed, health, registry), strict=True))
-    return raw_paths(_litestar(parts, version))
+    """Return the application over its parts. `refused` is told the reason of each refusal of the guard."""
+    access = Access(settings.tokens, time.time)
+    parts = dict(zip(_PARTS, (bus, swarm, feed, health, registry, access), strict=True))
+    rates = Rates(settings.requests_per_s, time.monotonic)
+    guarded = Guard(cast("ASGIApp", _litestar(parts, version)), access, rates, settings.names, refused)
+    return raw_paths(cast("ASGIApp", guarded))
 
 
 def published(version: str) -> dict[str, Any]:
@@ -44,7 +62,7 @@ def published(version: str) -> dict[str, Any]:
 def _litestar(parts: dict[str, Any], version: str) -> Litestar:
     return Litestar(
         route_handlers=[
-            Router("/", route_handlers=[Cognition, SwarmRoutes], before_request=check_request),
+            Router("/", route_handlers=[Cognition, SwarmRoutes, Sessions], before_request=check_request),
             health_routes.livez,
             health_routes.readyz,
             health_routes.metrics,

@@ -13,8 +13,9 @@ import msgspec
 from litestar import Litestar
 from msgspec import Struct, inspect
 
-from libs.contracts import control, personas, thoughts
+from libs.contracts import control, personas, session, thoughts
 from libs.contracts.limits import Identifier
+from services.gateway.guard import COOKIE, SECURE_COOKIE, SESSION_PATH
 from services.gateway.problems import MEDIA_TYPE, Problem
 
 _REF = "#/components/schemas/{name}"
@@ -30,10 +31,27 @@ _STRUCTS = (
     personas.ReapPersonaRequest,
     personas.ReapPersonaResponse,
     personas.SpawnPersonaRequest,
+    session.Session,
+    session.SignIn,
     thoughts.EventPage,
     thoughts.SnapshotPage,
     Problem,
 )
+
+_SCHEMES = {
+    "token": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "PERPETUA_API_TOKENS; GET takes the scope `read`, everything else `control`",
+    },
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": COOKIE,
+        "description": f"What a browser gets for a token at `{SESSION_PATH}`; over TLS `{SECURE_COOKIE}`",
+    },
+}
+"""None is asked for where the gateway has no tokens."""
 
 
 def document(app: Litestar) -> dict[str, Any]:
@@ -47,7 +65,12 @@ def corrected(written: dict[str, Any]) -> dict[str, Any]:
     for item in paths.values():
         for method, operation in item.items():
             item[method] = _operation(operation)
-    return written | {"paths": paths, "components": {"schemas": schemas()}}
+    components = {"schemas": schemas(), "securitySchemes": _SCHEMES}
+    return written | {
+        "paths": paths,
+        "components": components,
+        "security": [{}, {"token": []}, {"session": []}],
+    }
 
 
 def schemas() -> dict[str, Any]:

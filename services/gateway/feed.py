@@ -26,6 +26,7 @@ from libs.bus.telemetry import Telemetry
 from libs.concurrency.tasks import Background
 from libs.concurrency.waiting import set_within
 from libs.contracts import streams
+from libs.contracts.refusals import Unavailable
 from libs.contracts.thoughts import EventType
 from services.gateway.event_log import read_after
 
@@ -44,6 +45,7 @@ _WAKE_AT_MOST_S = 0.1
 One client gets each event at once. For 500, each event by itself would take several processors.
 """
 
+_CLIENTS = 1000
 _RING_FRAMES = 4096
 _RING_BYTES = 8 * 1024 * 1024
 _TAKEN_AT_ONCE = 256
@@ -78,11 +80,14 @@ def comment(text: str) -> bytes:
 class Feed:
     """The newest frames, and whoever waits for the next one."""
 
-    def __init__(self, bus: Bus, telemetry: Telemetry, linger: float = LINGER_S) -> None:
+    def __init__(
+        self, bus: Bus, telemetry: Telemetry, linger: float = LINGER_S, *, most_clients: int = _CLIENTS
+    ) -> None:
         self.last = 0
         """Sequence of the newest event known; the stream has newer ones while it is not followed."""
 
         self.clients = 0
+        self._most_clients = most_clients
         self._bus = bus
         self._loop = MessageLoop("feed", bytes, self._take, telemetry)
         self._linger = linger
@@ -127,6 +132,11 @@ class Feed:
         """End every client's stream; each resumes at another gateway, or here after a restart."""
         self._closing = True
         self._wake()
+
+    def check_room(self) -> None:
+        """Raise `Unavailable` where as many clients follow as may."""
+        if self.clients >= self._most_clients:
+            raise Unavailable(f"{self._most_clients} clients follow the event stream already")
 
     async def frames(self, after: int) -> AsyncGenerator[bytes]:
         """Yield what follows a sequence, as it comes, until the feed is closed."""

@@ -23,6 +23,8 @@ log = structlog.get_logger("gateway")
 
 MEDIA_TYPE = "application/problem+json"
 
+_HOST_SHOWN = 100
+
 ID_RULE = "an id of 1 to 128 characters without control characters, and not `.` or `..`"
 
 
@@ -45,10 +47,64 @@ class CrossSite(Refusal):
         super().__init__("a page of another site may not control this swarm")
 
 
+class Misdirected(Refusal):
+    """The request calls the gateway by a name that anybody could own."""
+
+    status = 421
+    title = "Misdirected request"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"this gateway is not {host[:_HOST_SHOWN]}: call it by its address or as localhost, or add the "
+            "name to PERPETUA_GATEWAY_NAMES"
+        )
+
+
+class Unauthorized(Refusal):
+    """The request shows no token that the gateway knows."""
+
+    status = 401
+    title = "Unauthorized"
+
+    def __init__(self) -> None:
+        super().__init__("show a token of this gateway: `Authorization: Bearer TOKEN`")
+
+
+class Forbidden(Refusal):
+    """The token may not do this."""
+
+    status = 403
+    title = "Forbidden"
+
+    def __init__(self) -> None:
+        super().__init__("this token may only read; it takes one with the scope control")
+
+
+class TooManyRequests(Refusal):
+    """The client makes more requests than one may."""
+
+    status = 429
+    title = "Too many requests"
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"too many requests from this address; come again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+def written(refusal: Refusal) -> tuple[Problem, dict[str, str]]:
+    """Return a refusal as a problem document and its headers."""
+    headers = {"Content-Type": MEDIA_TYPE}
+    if isinstance(refusal, Unavailable | TooManyRequests):
+        headers["Retry-After"] = str(refusal.retry_after)
+    if isinstance(refusal, Unauthorized):
+        headers["WWW-Authenticate"] = 'Bearer realm="perpetua"'
+    return Problem(title=refusal.title, status=refusal.status, detail=refusal.detail), headers
+
+
 def respond(refusal: Refusal) -> Response[bytes]:
     """Return a refusal as a problem document."""
-    problem = Problem(title=refusal.title, status=refusal.status, detail=refusal.detail)
-    headers = {"Retry-After": str(refusal.retry_after)} if isinstance(refusal, Unavailable) else {}
+    problem, headers = written(refusal)
+    del headers["Content-Type"]
     return Response(
         msgspec.json.encode(problem), status_code=refusal.status, media_type=MEDIA_TYPE, headers=headers
     )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import resource
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
@@ -17,9 +20,11 @@ from libs.bus.presence import Peers
 from libs.concurrency.tasks import Background
 from libs.contracts.presence import BootSummary
 from libs.runtime.process import ConfigurationError, Process, own_version, versions
-from libs.settings.process import ProcessSettings
+from libs.settings.gateway import GatewaySettings
 from services.gateway.app import make_app
+from services.gateway.connections import ConnectionLimits, Door, http_of
 from services.gateway.feed import Feed
+from services.gateway.metrics import Refusals
 from services.gateway.peers import Swarm
 
 log = structlog.get_logger("gateway")
@@ -28,6 +33,10 @@ _BACKLOG = 2048
 _SEND_BUFFER = 256 * 1024
 """Bytes that the kernel keeps for a client that does not read; left alone it would keep megabytes."""
 
+_FILES_KEPT = 64
+"""Files that are no connections."""
+
+_FILES_MOST = 1 << 20
 _KEEP_ALIVE_S = 75
 _REQUESTS_WITHIN_S = 5
 
@@ -36,22 +45,36 @@ _REQUESTS_WITHIN_S = 5
 async def lifespan(process: Process) -> AsyncIterator[None]:
     """Serve HTTP; drain by ending the event streams, then finishing the requests under way."""
     bus = process.bus
-    listener = listen(process.settings)
+    settings = process.settings.gateway
+    open_files = _raise_open_files()
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what clients do wrong is counted, not logged
+    listener = listen(settings)
     peers = Peers(bus, "scheduler")
-    feed = Feed(bus, process.metrics)
+    feed = Feed(bus, process.metrics, most_clients=settings.sse_clients)
     await peers.prime()
+    refusals = Refusals(process.metrics.registry)
+    limits = ConnectionLimits(
+        connections=min(settings.connections, open_files - _FILES_KEPT),
+        client_connections=settings.client_connections,
+    )
+    door = Door(limits, refusals.count)
     app = make_app(
         bus=bus,
         swarm=Swarm(bus, peers),
         feed=feed,
         health=process.health,
         registry=process.metrics.registry,
+        settings=settings,
+        refused=refusals.count,
         version=own_version(),
     )
     Gauge(
         "perpetua_sse_clients", "Clients that follow the event stream.", registry=process.metrics.registry
     ).set_function(lambda: feed.clients)
-    server = Server(config(app))
+    Gauge(
+        "perpetua_http_connections", "Connections to the gateway.", registry=process.metrics.registry
+    ).set_function(lambda: door.inside)
+    server = Server(config(app, door, settings))
     async with Background() as tasks:
         tasks.create_task(peers.run(), name="peers")
         tasks.create_task(feed.run(), name="feed")
@@ -80,25 +103,44 @@ class Server(uvicorn.Server):
             await asyncio.sleep(0.005)
 
 
-def config(app: ASGIApp) -> uvicorn.Config:
-    """Return how the server runs."""
-    return uvicorn.Config(
+def config(app: ASGIApp, door: Door, settings: GatewaySettings) -> uvicorn.Config:
+    """Return how the server runs. Raises `ConfigurationError` for a certificate that cannot be used."""
+    made = uvicorn.Config(
         cast("Any", app),
         loop="none",
-        http="httptools",
+        http=http_of(door),
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_REQUESTS_WITHIN_S,
     )
+    try:
+        made.load()
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigurationError(
+            f"the gateway cannot use its certificate: {error}; see PERPETUA_GATEWAY_TLS_CERT and …_TLS_KEY"
+        ) from error
+    return made
 
 
-def listen(settings: ProcessSettings) -> socket.socket:
+def _raise_open_files() -> int:
+    """Let this process open as many files as the system allows it, and return how many these are."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _FILES_MOST if hard == resource.RLIM_INFINITY else min(hard, _FILES_MOST)
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return max(soft, most)
+
+
+def listen(settings: GatewaySettings) -> socket.socket:
     """Return a listening socket. Raises `ConfigurationError` where the port is taken."""
-    host, port = settings.gateway_host, settings.gateway_port
+    host, port = settings.host, settings.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

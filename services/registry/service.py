@@ -22,6 +22,7 @@ from libs.journal.tail import Tail
 from libs.roster.load import follow, load
 from libs.roster.state import Roster
 from libs.runtime.process import Process, own_version, versions
+from services.registry.broker import BrokerMetrics, watch_broker
 from services.registry.buckets import Buckets
 from services.registry.committer import Committer
 from services.registry.handlers import Handlers
@@ -56,6 +57,7 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
             "buckets": buckets.run(tail),
             "announce": reaper.run(),
             "finish-stops": runner.run(),
+            "broker-metrics": watch_broker(bus, BrokerMetrics(process.metrics.registry)),
         }.items():
             tasks.create_task(work, name=name)
         _measure(process, roster, tail)

@@ -14,6 +14,8 @@ from libs.bus.connection import connect
 from libs.bus.schedulers import ask_schedulers
 from libs.bus.telemetry import NoTelemetry
 from libs.contracts.limits import SHARDS
+from libs.settings.broker import BrokerSettings
+from libs.supervisor.keys import seed_file
 from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm, swarm
 
@@ -42,7 +44,9 @@ def shards(running: Swarm) -> dict[str, int]:
     """How many shards each scheduler that answers owns."""
 
     async def ask() -> dict[str, int]:
-        async with connect(running.nats_url, "test", NoTelemetry()) as bus:
+        seed = str(seed_file(running.data / "keys", "gateway"))
+        asker = BrokerSettings(user="gateway", url=running.nats_url, nkey_file=seed)
+        async with connect(asker, "test", NoTelemetry()) as bus:
             return {one.instance: one.shards for one in await ask_schedulers(bus, expected=2)}
 
     return asyncio.run(ask())

@@ -16,6 +16,8 @@ import pytest
 from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm, swarm
 
+MOVES = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]"
+
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Swarm]:
@@ -111,10 +113,16 @@ def test_watch_ends_quietly_when_its_reader_does(running: Swarm) -> None:
 
 
 def test_text_of_personas_cannot_move_the_terminals_cursor(running: Swarm) -> None:
-    evil = "\x1b[2J\x1b]0;owned\x07\u202eevil"
+    evil = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202eevil"
     answered(running, "personas", "create", *new(evil), "--id", "evil")
-    for command in (["personas", "list"], ["personas", "show", "evil"], ["lineage"], ["ps"]):
-        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202e]", said(running, *command)), command
+    commands = [["personas", "list"], ["personas", "show", "evil"], ["lineage"], ["ps"]]
+    commands += [[*command, "--json"] for command in commands[:3]]
+    for command in commands:
+        assert not re.search(MOVES, said(running, *command)), command
+    assert answered(running, "personas", "show", "evil")["identity"]["name"] == evil
+    refused = running.cli("personas", "show", evil)
+    assert refused.returncode == 1
+    assert not re.search(MOVES, refused.stderr)
 
 
 @pytest.mark.parametrize(
@@ -140,6 +148,13 @@ def test_errors_are_one_line_with_the_cure(running: Swarm, arguments: list[str],
 
 
 def test_provision_is_safe_to_repeat(running: Swarm) -> None:
-    command = [sys.executable, "-m", "libs.cli", "provision", "--nats-url", running.nats_url, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-    assert json.loads(done.stdout) == {"changed": []}
+    """With the key of the data folder, also where the broker is named; without it the broker refuses."""
+    assert answered(running, "provision") == {"changed": []}
+    assert answered(running, "provision", "--nats-url", running.nats_url) == {"changed": []}
+    command = [sys.executable, "-m", "libs.cli", "provision", "--nats-url", running.nats_url]
+    done = subprocess.run(
+        [*command, "--data-dir", "elsewhere"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert "does not allow it" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -44,7 +44,7 @@ async def count(page: Watched, selector: str) -> int:
 
 async def another_stream_full(swarm: Swarm) -> None:
     """Return once the stream holds nothing of what it holds now."""
-    client = await nats.connect(swarm.nats_url)
+    client = await nats.connect(swarm.nats_url, **swarm.nats_as("reader"))
     try:
         events = client.jetstream()
         last = (await events.stream_info("EVENTS")).state.last_seq

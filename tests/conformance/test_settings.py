@@ -59,8 +59,21 @@ OWN = {
     "GATEWAY_PORT": "http",
     "GATEWAY_HOST": "0.0.0.0",
     "TRUSTED_NETWORK": "perhaps",
+    "NATS_NKEY_FILE": "/nowhere",
+    "NATS_CREDS_FILE": "/nowhere",
+    "NATS_TLS_CA": "/nowhere",
+    "NATS_TLS_CERT": "/nowhere",
+    "NATS_TLS_KEY": "/nowhere",
+    "GATEWAY_TLS_CERT": "/nowhere",
+    "GATEWAY_TLS_KEY": "/nowhere",
+    "API_TOKENS_FILE": "/nowhere",
+    "CLIENT_REQUESTS_PER_S": "-1",
+    "MAX_CONNECTIONS": "0",
+    "CLIENT_CONNECTIONS": "few",
+    "MAX_SSE_CLIENTS": "0",
 }
-OWN_FREE_TEXT = {"NATS_URL", "INSTANCE", "METRICS_HOST", "DATA_DIR"}
+OWN_SECRET = {"API_TOKENS": "control:tooshort"}
+OWN_FREE_TEXT = {"NATS_URL", "INSTANCE", "METRICS_HOST", "DATA_DIR", "GATEWAY_NAMES"}
 
 
 def run(module: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -98,6 +111,14 @@ def test_a_bad_value_of_our_own_settings_does_so_too(name: str) -> None:
 
 
 @pytest.mark.fact("1.2")
+@pytest.mark.parametrize("name", OWN_SECRET)
+def test_a_bad_secret_does_so_without_being_shown(name: str) -> None:
+    done = run("services.gateway", **{f"PERPETUA_{name}": OWN_SECRET[name]})
+    one_line(done, f"PERPETUA_{name}", "(not shown)")
+    assert "tooshort" not in done.stderr + done.stdout
+
+
+@pytest.mark.fact("1.2")
 @pytest.mark.parametrize("service", ["registry", "scheduler", "thinker", "compressor", "gateway"])
 def test_every_service_and_up_itself_check_before_they_start(service: str) -> None:
     key = "CODETETHER_COGNITION_MAX_EVENTS"
@@ -114,7 +135,7 @@ def test_no_setting_is_left_out_of_these_tests() -> None:
     names = {d.name.removeprefix("CODETETHER_COGNITION_") for d in cognition.described}
     assert names == BAD.keys() | FREE_TEXT
     own = {d.name.removeprefix("PERPETUA_") for d in process.described}
-    assert own == OWN.keys() | OWN_FREE_TEXT
+    assert own == OWN.keys() | OWN_SECRET.keys() | OWN_FREE_TEXT
 
 
 @pytest.mark.fact("1.2")

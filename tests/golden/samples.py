@@ -12,7 +12,18 @@ from typing import Any
 
 import msgspec
 
-from libs.contracts import captures, control, journal, personas, presence, refusals, registry, thoughts, work
+from libs.contracts import (
+    captures,
+    control,
+    journal,
+    personas,
+    presence,
+    refusals,
+    registry,
+    session,
+    thoughts,
+    work,
+)
 from libs.contracts.personas import PersonaStatus
 from libs.contracts.registry import LoopPhase
 from libs.contracts.thoughts import EventType, Phase, ProposalRisk, ProposalStatus, Source
@@ -299,6 +310,8 @@ SAMPLES: list[msgspec.Struct] = [
         settings=CAPTURED_SETTINGS,
         answer=CAPTURED_ANSWER,
     ),
+    session.SignIn(token="control-token-123"),
+    session.Session(required=True, scope="control"),
     captures.Replayed(settings=CAPTURED_SETTINGS, answer=CAPTURED_ANSWER),
     work.CountersReply(counters=[COUNTERS, work.Counters(0, None)]),
 ]

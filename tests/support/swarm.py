@@ -17,7 +17,9 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from libs.contracts.permissions import inbox
 from libs.supervisor.broker import free_port
+from libs.supervisor.keys import seed_file
 from tests.support.eventually import eventually_sync
 
 HOST = "127.0.0.1"
@@ -143,6 +145,10 @@ class Swarm:
         return subprocess.run(
             command, capture_output=True, text=True, timeout=60, env=os.environ | self.settings, check=False
         )
+
+    def nats_as(self, user: str) -> dict[str, Any]:
+        """Return what nats-py must be told to be one of the users of `perpetua keys`."""
+        return {"nkeys_seed": str(seed_file(self.data / "keys", user)), "inbox_prefix": inbox(user)}
 
     def ps(self) -> list[dict[str, Any]]:
         """Return the living processes."""

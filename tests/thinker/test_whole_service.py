@@ -35,7 +35,7 @@ async def test_thoughts_of_a_mixed_batch_are_those_of_one_prompt_at_a_time(tiny:
             running.post("/v1/swarm/personas", body | {"charter": sentence(number + 1, number)})
         running.post("/v1/cognition/start")
         eventually_sync(lambda: status_of(running) >= PERSONAS, 60, "a thought of everybody")
-        stream = await raw_events(running.nats_url, 2 * PERSONAS)
+        stream = await raw_events(running, 2 * PERSONAS)
         batches = metric(running, "perpetua_batch_rows_count")
         environment = environment_of(running.pid("thinker"))
     spawned = {event["persona_id"]: raw for raw, event in stream if event["event_type"] == "persona_spawned"}
@@ -129,10 +129,10 @@ def test_a_setting_that_the_named_backend_cannot_honour_stops_the_thinker_with_o
         assert "thinker" not in {row["service"] for row in running.ps()}
 
 
-async def raw_events(url: str, least: int) -> list[tuple[bytes, dict[str, Any]]]:
+async def raw_events(running: Swarm, least: int) -> list[tuple[bytes, dict[str, Any]]]:
     """Every event of the stream in its final bytes, and decoded."""
     found: list[tuple[bytes, dict[str, Any]]] = []
-    client = await nats.connect(url)
+    client = await nats.connect(running.nats_url, **running.nats_as("admin"))
     try:
         subscription = await client.jetstream().subscribe(
             "perpetua.events.>", stream=streams.EVENTS, ordered_consumer=True

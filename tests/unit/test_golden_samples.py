@@ -10,10 +10,11 @@ import pytest
 from msgspec import Struct
 
 import libs.contracts
+from libs.contracts.permissions import Permissions
 from libs.contracts.streams import StreamBounds, StreamSpec
 from tests.golden.samples import SAMPLES, WIRE, file_of, shown
 
-NOT_SENT = {StreamBounds, StreamSpec}
+NOT_SENT = {Permissions, StreamBounds, StreamSpec}
 
 
 def name_of(sample: Struct) -> str:

@@ -10,19 +10,19 @@ from libs.settings.process import PREFIX, ProcessSettings, process_reader, read_
 from libs.settings.reader import SettingError
 
 
-def read(**env: str) -> ProcessSettings:
-    return read_process(process_reader({PREFIX + name: value for name, value in env.items()}), "registry")
+def read(service: str = "registry", **env: str) -> ProcessSettings:
+    return read_process(process_reader({PREFIX + name: value for name, value in env.items()}), service)
 
 
 def test_the_defaults_are_for_one_machine() -> None:
     settings = read()
-    assert settings.nats_url == "nats://127.0.0.1:4222"
-    assert (settings.gateway_host, settings.gateway_port) == ("127.0.0.1", 4096)
+    assert settings.nats.url == "nats://127.0.0.1:4222"
+    assert (settings.gateway.host, settings.gateway.port) == ("127.0.0.1", 4096)
     assert (settings.metrics_host, settings.metrics_port) == ("127.0.0.1", 0)
     assert (settings.replicas, settings.max_proposals) == (1, 10_000)
     assert (settings.capture, settings.max_captures) == ("sample", 2000)
     assert (settings.log_format, settings.log_level) == ("auto", "info")
-    assert (settings.drain_ms, settings.restarts, settings.trusted_network) == (8000, 0, False)
+    assert (settings.drain_ms, settings.restarts, settings.gateway.trusted_network) == (8000, 0, False)
 
 
 def test_an_instance_has_a_name_of_its_own_unless_it_is_given_one() -> None:
@@ -34,15 +34,15 @@ def test_an_instance_has_a_name_of_its_own_unless_it_is_given_one() -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "example.org"])
 def test_an_open_gateway_must_be_on_a_trusted_network(host: str) -> None:
     with pytest.raises(SettingError) as raised:
-        read(GATEWAY_HOST=host)
+        read("gateway", GATEWAY_HOST=host)
     assert str(raised.value).startswith(f"PERPETUA_GATEWAY_HOST={host!r} is not allowed: expected ")
     assert "PERPETUA_TRUSTED_NETWORK=true" in str(raised.value)
-    assert read(GATEWAY_HOST=host, TRUSTED_NETWORK="yes").gateway_host == host
+    assert read("gateway", GATEWAY_HOST=host, TRUSTED_NETWORK="yes").gateway.host == host
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
 def test_a_gateway_on_loopback_needs_nothing(host: str) -> None:
-    assert read(GATEWAY_HOST=host).gateway_host == host
+    assert read("gateway", GATEWAY_HOST=host).gateway.host == host
 
 
 def test_the_data_folder_is_the_user_s_unless_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

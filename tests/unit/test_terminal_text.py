@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import unicodedata
 from typing import Any
@@ -72,6 +73,19 @@ def test_an_event_s_line_says_who_thought_what() -> None:
         "spawned: n, r, depth 2"
     )
     assert text.event_line(event("persona_reaped", reason="why")).endswith("reaped: why")
+
+
+@given(ANY)
+@example(HOSTILE)
+def test_json_for_programs_is_safe_on_a_terminal_and_means_the_same(said: str) -> None:
+    shown = text.plain_json(json.dumps({said: [said]}, indent=2, ensure_ascii=False))
+    assert is_safe(shown.replace("\n", ""))
+    assert json.loads(shown) == {said: [said]}
+
+
+def test_json_keeps_what_people_read() -> None:
+    assert text.plain_json('{"a": "Größe, 日本, 😀"}') == '{"a": "Größe, 日本, 😀"}'
+    assert text.plain_json('{"a": "\x9b31m\u202e"}') == '{"a": "\\u009b31m\\u202e"}'
 
 
 def test_a_long_thought_is_cut_to_the_width() -> None:

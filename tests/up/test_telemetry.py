@@ -47,7 +47,7 @@ MATRIX = {
         "perpetua_events_published", "perpetua_snapshots_published", "perpetua_proposals_stored",
         "perpetua_published_journal_sequence", "perpetua_publishing",
     },
-    "gateway": {"perpetua_sse_clients"},
+    "gateway": {"perpetua_sse_clients", "perpetua_http_connections", "perpetua_http_refused"},
 }  # fmt: skip
 
 

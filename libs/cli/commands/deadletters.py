@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from libs.cli import options, output
-from libs.cli.broker import broker_of
+from libs.cli.broker import broker_holding
 from libs.supervisor.data_dir import DataDir
 from libs.supervisor.text import plain
 
@@ -31,7 +31,7 @@ def list_command(data_dir: DataDir, nats_url: str | None, as_json: bool) -> None
     """Show the dead letters that are kept, the oldest first."""
     from libs.cli.deadletters import letters
 
-    found = letters(broker_of(data_dir, nats_url, _HELD))
+    found = letters(broker_holding(data_dir, nats_url, _HELD))
     if as_json:
         return output.print_json([kept.plain() for kept in found])
     rows = [
@@ -58,7 +58,7 @@ def show(number: int, data_dir: DataDir, nats_url: str | None, as_json: bool) ->
     """Show dead letter N with what it holds."""
     from libs.cli.deadletters import body_of, letter
 
-    kept = letter(broker_of(data_dir, nats_url, _HELD), number)
+    kept = letter(broker_holding(data_dir, nats_url, _HELD), number)
     if as_json:
         return output.print_json(kept.plain())
     click.echo(f"dead letter {number}, {output.ago(kept.letter.at)}, from {plain(kept.letter.subject)}")
@@ -85,11 +85,11 @@ def retry(number: int, data_dir: DataDir, nats_url: str | None, as_json: bool) -
     """
     from libs.cli.deadletters import deliver_again, letter
 
-    url = broker_of(data_dir, nats_url, _HELD)
-    kept = letter(url, number)
+    broker = broker_holding(data_dir, nats_url, _HELD)
+    kept = letter(broker, number)
     if kept.chunk is not None:
         return _think(kept, as_json)
-    deliver_again(url, kept)
+    deliver_again(broker, kept)
     if as_json:
         return output.print_json({"number": number, "delivered": kept.letter.subject})
     return click.echo(f"delivered to {plain(kept.letter.subject)} once more")

@@ -88,20 +88,21 @@ def ps(data_dir: DataDir, nats_url: str | None, as_json: bool) -> None:
     output.print_table(columns, shown, "nothing lives")
     for row in rows:
         if row["summary"] and row["summary"].get("thinks_with"):
-            click.echo(f"{row['instance']} thinks with {row['summary']['thinks_with']}")
+            click.echo(f"{row['instance']} thinks with {plain(row['summary']['thinks_with'])}")
         for trouble in (row["summary"] or {}).get("troubles", ()):
             click.echo(f"{row['instance']} is in trouble: {plain(trouble)}")
     return None
 
 
 @click.command()
+@options.data_dir
 @options.nats_url
 @options.as_json
-def provision(nats_url: str | None, as_json: bool) -> None:
+def provision(data_dir: DataDir, nats_url: str | None, as_json: bool) -> None:
     """Make or update the streams on a broker of yours: an admin step, safe to repeat."""
     from libs.cli.provision import provision_broker
 
-    changed = provision_broker(nats_url)
+    changed = provision_broker(data_dir, nats_url)
     if as_json:
         return output.print_json({"changed": changed})
     return click.echo(f"provisioned: {', '.join(changed) or 'everything was there already'}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from libs.cli import options, output
-from libs.cli.broker import broker_of
+from libs.cli.broker import broker_holding
 from libs.supervisor.data_dir import DataDir
 from libs.supervisor.text import plain
 
@@ -56,14 +56,13 @@ def replay(
         repeat_penalty=repeat_penalty,
         seed=seed,
     )
-    capture = fetch(broker_of(data_dir, nats_url, "the captures"), persona, number)
+    capture = fetch(broker_holding(data_dir, nats_url, "the captures"), persona, number)
     replayed = think_again(capture, changes, data_dir)
     changed = differences(capture.settings, replayed.settings)
     if as_json:
         return output.print_json(as_plain(capture, replayed, changed))
-    click.echo(
-        f"thought {number} of {persona} ({capture.phase}), {output.ago(capture.at)} by {capture.thinker}"
-    )
+    when = f"{output.ago(capture.at)} by {plain(capture.thinker)}"
+    click.echo(f"thought {number} of {plain(persona)} ({capture.phase}), {when}")
     for name, (before, after) in changed.items():
         click.echo(f"changed: {name.replace('_', ' ')} {_shown(before)} → {_shown(after)}")
     if not changed:

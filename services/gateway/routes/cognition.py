@@ -81,6 +81,7 @@ class Cognition(Controller):
         after: StreamAfter = None,
     ) -> Stream:
         """Follow the event stream. `Last-Event-ID`, or `after`, resumes behind that event."""
+        feed.check_room()
         there = await event_log.held(bus, streams.EVENTS)
         begin, remark = beginning(after if last_event_id is None else last_event_id, there)
         return Stream(event_stream(feed, begin, remark), media_type="text/event-stream", headers=_SSE_HEADERS)

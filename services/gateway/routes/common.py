@@ -8,24 +8,28 @@ from litestar import Request, Response
 from litestar.openapi.datastructures import ResponseSpec
 
 from services.gateway.bodies import UnsupportedMediaType, check_body, is_json
-from services.gateway.problems import MEDIA_TYPE, CrossSite, Problem
-
-_OTHER_SITES = ("cross-site", "same-site")
-"""What browsers say of a request that comes from another site's page, or from another port's."""
+from services.gateway.problems import MEDIA_TYPE, Problem
 
 _DESCRIPTIONS = {
     400: "The request contradicts its schema or a bound",
-    403: "A page of another site has sent it",
+    401: "It shows no token, where the gateway asks for one",
+    403: "The token may not do this, or a page of another site has sent it",
     404: "There is nothing of that id",
     409: "The request contradicts what is",
     413: "The body is larger than 1 MiB",
     415: "The body is not said to be JSON",
+    421: "It calls the gateway by a name that is not its own",
+    429: "The client makes too many requests",
     503: "A peer service does not answer; try again",
 }
 
 
+_ALWAYS = (401, 421, 429)
+"""What the guard answers before a route is looked for."""
+
+
 def problems(*statuses: int) -> dict[int, ResponseSpec]:
-    """Return the problem documents that a route may answer with."""
+    """Return the problem documents that a route may answer with, beyond those of every route."""
     return {
         status: ResponseSpec(
             data_container=Problem,
@@ -33,12 +37,12 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
             media_type=MEDIA_TYPE,
             generate_examples=False,
         )
-        for status in statuses
+        for status in sorted({*statuses, *_ALWAYS})
     }
 
 
 async def check_request(request: Request[Any, Any, Any]) -> Response[None] | None:
-    """Refuse what another site's page sends from a browser, and bodies that do not fit [5.2]."""
+    """Refuse bodies that do not fit [5.2]."""
     if request.method == "OPTIONS":
         return _methods(request)
     if request.method == "POST":
@@ -53,8 +57,6 @@ def _methods(request: Request[Any, Any, Any]) -> Response[None]:
 
 
 async def _check_post(request: Request[Any, Any, Any]) -> None:
-    if request.headers.get("sec-fetch-site") in _OTHER_SITES:
-        raise CrossSite
     body, content_type = await request.body(), request.headers.get("content-type", "")
     if not body and not content_type:  # an empty body needs no content type
         return

@@ -29,9 +29,4 @@ def html() -> bytes:
 @get("/", include_in_schema=False, cache_control=FRESH)
 async def show(html: NamedDependency[bytes]) -> Response[bytes]:
     """Show the swarm."""
-    headers = {
-        "Content-Security-Policy": POLICY,
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-    }
-    return Response(html, media_type=MediaType.HTML, headers=headers)
+    return Response(html, media_type=MediaType.HTML, headers={"Content-Security-Policy": POLICY})

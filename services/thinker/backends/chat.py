@@ -13,13 +13,10 @@ from msgspec import Struct
 
 from libs.runtime.process import ConfigurationError
 from libs.settings.cognition import PREFIX
+from services.thinker.backends.markers import BREAK
 from services.thinker.prompt import Prompt
 
 log = structlog.get_logger("chat")
-
-_BREAK = "\u200b"
-"""A zero-width space, put into the text of special tokens that stand in what people wrote."""
-
 
 _COUNTED = 4096
 """Texts whose size in tokens is remembered: seven of a context's eight lines were in the last one too."""
@@ -125,7 +122,7 @@ class ChatTokenizer:
         """Return text in which no special token of the model stands: persona text is data."""
         for token in self._special:
             if token in text:
-                text = text.replace(token, token[:1] + _BREAK + token[1:])
+                text = text.replace(token, token[:1] + BREAK + token[1:])
         return text
 
     def _check_template(self) -> bool:

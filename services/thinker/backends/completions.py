@@ -10,6 +10,7 @@ from msgspec import Struct
 from libs.contracts.thoughts import Usage
 from libs.settings.cognition import ThinkerSettings
 from services.thinker.backends.faults import of_garbage
+from services.thinker.backends.markers import neutral
 from services.thinker.prompt import Prompt
 
 _encode = msgspec.json.Encoder().encode
@@ -67,7 +68,7 @@ def request(settings: ThinkerSettings, prompt: Prompt) -> bytes:
         "model": settings.model,
         "messages": [
             {"role": "system", "content": prompt.system},
-            {"role": "user", "content": prompt.user},
+            {"role": "user", "content": neutral(prompt.user)},
         ],
         "temperature": settings.temperature,
         "max_tokens": settings.max_tokens,

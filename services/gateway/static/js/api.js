@@ -20,7 +20,12 @@ export const post = (path, body) => request("POST", path, body ?? {});
 // An id as one segment of a path.
 export const segment = encodeURIComponent;
 
-async function request(method, path, body) {
+let unauthorized = () => {};
+
+// What to do when the gateway does not know us any more.
+export const onUnauthorized = (callback) => (unauthorized = callback);
+
+export async function request(method, path, body) {
   const options = { method, headers: { Accept: "application/json" }, cache: "no-store" };
   if (body !== undefined) {
     options.headers["Content-Type"] = "application/json";
@@ -34,6 +39,7 @@ async function request(method, path, body) {
   }
   learnSkew(response);
   const answer = await response.json().catch(() => null);
+  if (response.status === 401 && path !== "/v1/session") unauthorized();
   if (!response.ok)
     throw new Problem(response.status, answer?.detail ?? `the gateway answered ${response.status}`);
   return answer;

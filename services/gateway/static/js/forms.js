@@ -18,7 +18,7 @@ export class Forms {
     this._reaped = reaped;
     this._target = null;
     for (const dialog of document.querySelectorAll("dialog")) {
-      dialog.querySelector("[data-close]").addEventListener("click", () => dialog.close());
+      dialog.querySelector("[data-close]")?.addEventListener("click", () => dialog.close());
     }
     byId("create").addEventListener("click", () => this.create());
     submit("persona-form", (fields) => this._create(fields));

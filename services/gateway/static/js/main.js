@@ -10,6 +10,7 @@ import { Notices, silence, thinking } from "./notices.js";
 import { Persona } from "./persona.js";
 import { Plot } from "./plot.js";
 import { Rate, isThought, summary } from "./rate.js";
+import { signedIn } from "./session.js";
 import { Snapshot } from "./snapshot.js";
 import { Stream } from "./stream.js";
 import { rateText } from "./text.js";
@@ -149,11 +150,23 @@ async function begin() {
   }
 }
 
+// Nothing is asked of the gateway before it is known whether we may.
+async function begun() {
+  for (;;) {
+    try {
+      return await signedIn();
+    } catch {
+      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+    }
+  }
+}
+
 window.addEventListener("hashchange", () => choose(chosen()));
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && chosen() !== null && document.querySelector("dialog[open]") === null)
     choose(null);
 });
+await begun();
 loop.watch();
 lineage.refresh();
 setInterval(everySecond, SECOND_MS);

@@ -1,0 +1,157 @@
+"""The keys of NATS users: made once, kept in a folder, and what a broker must know of them.
+
+The folder holds `<user>.nk`, a seed each, for its owner's eyes alone; `users.conf`, which a broker's
+configuration includes; and `nats.conf`, such a configuration.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from msgspec import Struct
+
+from libs.contracts.permissions import ANONYMOUS, ANYBODY, Permissions, permissions
+from libs.supervisor.errors import UpError, not_writable
+
+_SEED_BYTES = 32
+_RESPONSES_FOR = "2m"
+_SUFFIX = ".nk"
+
+NATS_CONF = """# A broker for Perpetua, written once by `perpetua keys`: change it as you like.
+port: 4222
+server_name: perpetua
+max_payload: 8MB
+feature_flags { js_ack_fc_v2: false }
+jetstream { store_dir: "/data" }
+include "users.conf"
+"""
+
+
+class KeyFile(Struct, frozen=True, kw_only=True):
+    """A file of the folder, and what has become of it."""
+
+    file: str
+    status: str
+    """`created`, `kept` or `updated`; of an updated one the former stands beside it as `.old`."""
+
+    user: str | None = None
+    public: str | None = None
+    """The user's public key, for files of seeds."""
+
+
+def seed_file(folder: Path, user: str) -> Path:
+    """Return where a user's seed is."""
+    return folder / f"{user}{_SUFFIX}"
+
+
+def make_keys(folder: Path, *, public_events: bool = False) -> list[KeyFile]:
+    """Make what is missing in the folder and say what is there. Raises `UpError`.
+
+    With `public_events` a broker that includes `users.conf` lets who shows no key read public events.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        seeds = [_seed(folder, user) for user in permissions()]
+        known = {found.user: found.public for found in seeds if found.user and found.public}
+        users = _current(folder / "users.conf", authorization(known, public_events=public_events))
+        return [*seeds, users, _once(folder / "nats.conf", NATS_CONF, 0o644)]
+    except OSError as error:
+        raise not_writable(folder, error) from error
+
+
+def make_seeds(folder: Path) -> dict[str, str]:
+    """Make the seeds that are missing and return each user's public key. Raises `UpError`."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = [_seed(folder, user) for user in permissions()]
+    except OSError as error:
+        raise not_writable(folder, error) from error
+    return {key.user: key.public for key in found if key.user and key.public}
+
+
+def authorization(public: dict[str, str], *, public_events: bool) -> str:
+    """Return the part of a broker's configuration that says who may do what.
+
+    `public` holds the public key of each user. The anonymous user has no password that would matter: whoever
+    shows nothing is this user.
+    """
+    lines = [_user(f"nkey: {public[user]}", user, granted) for user, granted in permissions().items()]
+    if public_events:
+        lines.append(_user(f'user: {ANONYMOUS}, password: ""', ANONYMOUS, ANYBODY))
+    first = f"no_auth_user: {ANONYMOUS}\n" if public_events else ""
+    return f"{first}authorization {{\n  users: [\n{''.join(lines)}  ]\n}}\n"
+
+
+def _user(who: str, name: str, granted: Permissions) -> str:
+    publish = f"allow: {_list(granted.publish)}" if granted.publish else 'deny: ">"'
+    responses = (
+        f"      allow_responses: {{ max: {granted.responses}, ttl: {json.dumps(_RESPONSES_FOR)} }}\n"
+        if granted.responses
+        else ""
+    )
+    return (
+        f"    # {name}\n"
+        f"    {{ {who}, permissions: {{\n"
+        f"      publish: {{ {publish} }}\n"
+        f"      subscribe: {{ allow: {_list(granted.subscribe)} }}\n"
+        f"{responses}"
+        "    } }\n"
+    )
+
+
+def _list(subjects: Iterable[str]) -> str:
+    return f"[{', '.join(json.dumps(subject) for subject in subjects)}]"
+
+
+def _seed(folder: Path, user: str) -> KeyFile:
+    import nkeys  # loads libsodium: not before it is needed
+
+    path = seed_file(folder, user)
+    try:
+        seed, status = path.read_bytes().strip(), "kept"
+    except FileNotFoundError:
+        seed, status = nkeys.encode_seed(os.urandom(_SEED_BYTES), prefix=nkeys.PREFIX_BYTE_USER), "created"
+        _write_new(path, seed + b"\n", 0o600)
+    try:
+        public = nkeys.from_seed(bytearray(seed)).public_key.decode()
+    except (nkeys.NkeysError, ValueError) as error:
+        raise UpError(
+            f"{path} holds no seed of an NATS user ({error!r}). Remove it and run `perpetua keys` again for "
+            "a new one; brokers then need the new users.conf"
+        ) from None
+    return KeyFile(file=path.name, status=status, user=user, public=public)
+
+
+def _once(path: Path, text: str, mode: int) -> KeyFile:
+    """Write a file unless it is there, whatever it holds."""
+    if path.exists():
+        return KeyFile(file=path.name, status="kept")
+    _write_new(path, text.encode(), mode)
+    return KeyFile(file=path.name, status="created")
+
+
+def _current(path: Path, text: str) -> KeyFile:
+    """Bring a file up to date; the former stays beside it."""
+    with suppress(FileNotFoundError):
+        if path.read_text() == text:
+            return KeyFile(file=path.name, status="kept")
+        path.replace(path.with_suffix(path.suffix + ".old"))
+        _write_new(path, text.encode(), 0o644)
+        return KeyFile(file=path.name, status="updated")
+    return _once(path, text, 0o644)
+
+
+def _write_new(path: Path, data: bytes, mode: int) -> None:
+    """Write a file that is not there yet, in one step. Raises `FileExistsError`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.link(temporary, path)  # unlike a rename it replaces nothing
+    finally:
+        temporary.unlink()

@@ -1,0 +1,81 @@
+"""The page where the gateway asks for a token, in a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.async_api import Browser
+
+from tests.clients.browsing import Watched, opened
+from tests.support.endpoint import endpoint
+from tests.support.swarm import Swarm, swarm
+
+READER, MASTER = "read-token-0123456789", "control-token-0123456789"
+SCRIPT = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+
+
+@pytest.fixture(scope="module")
+def closed() -> Iterator[Swarm]:
+    """A swarm that asks for tokens, and whose model answers in HTML."""
+    with (
+        endpoint(lambda _: f"{SCRIPT} \x1b[31mred\x1b[0m <|im_end|> seen.") as model,
+        swarm(
+            "--quiet",
+            settings={"LOOP_INTERVAL_MS": "200", "THINKER_BASE_URL": model.base_url},
+            own={"API_TOKENS": f"read:{READER},control:{MASTER}"},
+        ) as up,
+    ):
+        yield up
+
+
+async def sign_in(page: Watched, token: str) -> None:
+    await page.find("#sign-in-form [name='token']").fill(token)
+    await page.find("#sign-in-form [type='submit']").click()
+
+
+async def test_a_token_is_asked_for_once_and_the_stream_follows(browser: Browser, closed: Swarm) -> None:
+    """A wrong one is said to be; the right one is nowhere a script, an address or a store could show it."""
+    async with opened(browser, closed) as page:
+        await sign_in(page, "wrong-token-0123456789")
+        await page.says("#sign-in-form .error", "does not know this token")
+        await sign_in(page, MASTER)
+        await page.says("#state", "Running")
+        await page.until("document.querySelectorAll('#list .event').length >= 3", "rows")
+        await page.page.reload()
+        await page.says("#state", "Running")
+        kept = (
+            "document.cookie + location.href + JSON.stringify(localStorage) + JSON.stringify(sessionStorage)"
+        )
+        assert MASTER not in await page.page.evaluate(kept)
+        assert "perpetua" not in await page.page.evaluate("document.cookie")
+        await page.find("#stop").click()
+        await page.says("#state", "Stopped")
+        await page.find("#start").click()
+        await page.says("#state", "Running")
+        await page.find("#sign-out").click()
+        await page.find("#sign-in[open]").wait_for()
+        assert page.strangers == []
+
+
+async def test_who_may_only_read_is_shown_nothing_to_control(browser: Browser, closed: Swarm) -> None:
+    async with opened(browser, closed) as page:
+        await sign_in(page, READER)
+        await page.until("document.querySelectorAll('#list .event').length >= 3", "rows")
+        await page.until("document.body.dataset.scope === 'read'", "the scope")
+        assert await page.page.evaluate("document.querySelector('#stop').offsetParent") is None
+        assert await page.page.evaluate("document.querySelector('#create').offsetParent") is None
+        status = await page.page.evaluate(
+            "fetch('/v1/cognition/stop', {method: 'POST'}).then((r) => r.status)"
+        )
+        assert status == 403
+
+
+async def test_what_a_model_says_is_shown_as_text_and_never_obeyed(browser: Browser, closed: Swarm) -> None:
+    async with opened(browser, closed) as page:
+        await sign_in(page, MASTER)
+        await page.says("#list", "<script>document.title='owned'</script>", within=30)
+        await page.says("#list", "\\x1b[31mred")
+        assert await page.page.title() == "Perpetua"
+        assert await page.page.evaluate("document.querySelectorAll('img').length") == 1, "only the logo"
+        assert page.strangers == []

@@ -1,0 +1,43 @@
+"""Which service exports which metric, by the names that Prometheus stores. docs/operations.md shows it."""
+
+from __future__ import annotations
+
+EVERY = (
+    "perpetua_process_info", "perpetua_ready", "process_cpu_seconds_total", "process_resident_memory_bytes",
+    "process_start_time_seconds",
+)  # fmt: skip
+"""Every service exports these."""
+
+HANDLES = ("perpetua_messages_handled_total", "perpetua_message_handling_seconds_bucket")
+
+SERVICES = {
+    "registry": (
+        *EVERY, *HANDLES, "perpetua_personas", "perpetua_registry_journal_records", "perpetua_stream_answers",
+        "perpetua_stream_messages", "perpetua_stream_messages_limit", "perpetua_stream_bytes",
+        "perpetua_stream_oldest_age_seconds", "perpetua_work_pending", "perpetua_work_unacknowledged",
+    ),
+    "scheduler": (
+        *EVERY, *HANDLES, "perpetua_tick_lag_seconds_bucket", "perpetua_queue_wait_seconds_bucket",
+        "perpetua_ticks_skipped_total", "perpetua_thoughts_stored_total", "perpetua_thoughts_stale_total",
+        "perpetua_thoughts_withdrawn_total", "perpetua_chunks_dead_total",
+        "perpetua_tick_to_stored_seconds_bucket", "perpetua_shards_owned", "perpetua_thoughts_in_flight",
+        "perpetua_shard_takeovers_total", "perpetua_shards_fenced_total",
+    ),
+    "thinker": (
+        *EVERY, *HANDLES, "perpetua_inference_seconds_bucket", "perpetua_settle_seconds_bucket",
+        "perpetua_thoughts_total", "perpetua_thought_failures_total", "perpetua_tokens_total",
+        "perpetua_context_dropped_total", "perpetua_charters_trimmed_total", "perpetua_batch_rows_bucket",
+        "perpetua_batch_fill_ratio_bucket", "perpetua_batch_wait_seconds_bucket",
+        "perpetua_batch_inference_seconds_bucket", "perpetua_thoughts_in_hand", "perpetua_captures_total",
+        "perpetua_endpoint_requests_total", "perpetua_endpoint_circuit",
+        "perpetua_endpoint_circuit_opened_total",
+    ),
+    "compressor": (
+        *EVERY, *HANDLES, "perpetua_events_published_total", "perpetua_snapshots_published_total",
+        "perpetua_proposals_stored_total", "perpetua_published_journal_sequence", "perpetua_publishing",
+    ),
+    "gateway": (*EVERY, *HANDLES, "perpetua_sse_clients", "perpetua_http_connections"),
+}  # fmt: skip
+
+ON_FAULT = {"perpetua_bus_faults_total", "perpetua_batch_faults_total", "perpetua_http_refused_total"}
+"""Series that exist only once something has gone wrong."""

@@ -1,0 +1,97 @@
+"""A real Prometheus scrapes a real swarm: every metric of the table, every dashboard's query, an alert."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.monitoring.table import SERVICES
+from tests.support.eventually import eventually_sync
+from tests.support.prometheus import Prometheus
+from tests.support.swarm import Swarm, swarm
+
+pytestmark = pytest.mark.timeout(300)
+
+DASHBOARDS = Path(__file__).parent.parent.parent / "deploy/grafana/dashboards"
+SETTINGS = {"LOOP_INTERVAL_MS": "300", "THINKER_MAX_TOKENS": "8"}
+
+
+def ports(running: Swarm) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for row in running.ps():
+        found.setdefault(row["service"], []).append(row["metrics_port"])
+    return found
+
+
+@pytest.fixture(scope="module")
+def scraped() -> Iterator[tuple[Swarm, Prometheus]]:
+    with swarm("--model", "tiny", settings=SETTINGS) as running:
+        prometheus = Prometheus(ports(running))
+        try:
+            eventually_sync(lambda: prometheus.targets_up() == SERVICES.keys(), 60, "every service scraped")
+            yield running, prometheus
+        finally:
+            prometheus.close()
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_metric_of_the_table_is_there(scraped: tuple[Swarm, Prometheus], service: str) -> None:
+    _, prometheus = scraped
+
+    def missing() -> set[str]:
+        return set(SERVICES[service]) - prometheus.names(service)
+
+    eventually_sync(lambda: not missing(), 60, f"all of {service}: lacking {missing()}")
+
+
+def queries() -> list[tuple[str, str]]:
+    return [
+        (f"{path.stem}: {panel['title']}", target["expr"].replace("$instance", ".*"))
+        for path in sorted(DASHBOARDS.glob("*.json"))
+        for panel in json.loads(path.read_text())["panels"]
+        for target in panel["targets"]
+    ]
+
+
+def test_every_query_of_the_dashboards_returns_data(scraped: tuple[Swarm, Prometheus]) -> None:
+    _, prometheus = scraped
+
+    def without() -> list[str]:
+        return [title for title, expression in queries() if not has_data(prometheus, expression)]
+
+    eventually_sync(lambda: not without(), 120, "data in every panel")
+    assert without() == []
+
+
+def has_data(prometheus: Prometheus, expression: str) -> bool:
+    return any(math.isfinite(float(series["value"][1])) for series in prometheus.query(expression))
+
+
+def test_the_values_are_those_of_the_swarm(scraped: tuple[Swarm, Prometheus]) -> None:
+    running, prometheus = scraped
+    assert float(prometheus.query("sum(perpetua_shards_owned)")[0]["value"][1]) == 64
+    active = prometheus.query('max(perpetua_personas{status="active"})')[0]["value"][1]
+    assert int(active) == running.get("/v1/cognition/status")["active_persona_count"]
+    held = 'max(perpetua_stream_messages{stream="EVENTS"})'
+    eventually_sync(lambda: int(prometheus.query(held)[0]["value"][1]) > 3, 30, "events counted")
+
+
+def test_a_thinker_that_stands_still_is_an_alarm(scraped: tuple[Swarm, Prometheus]) -> None:
+    """Runs last. Its process is stopped and goes on afterwards."""
+    running, prometheus = scraped
+    quiet = {"PerpetuaTargetDown", "PerpetuaNoThinker", "PerpetuaNoRegistry", "PerpetuaNoPublisher"}
+    eventually_sync(lambda: not prometheus.firing() & quiet, 30, "no alarm")
+    pid = running.pid("thinker")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wanted = {"PerpetuaTargetDown", "PerpetuaNoThinker"}
+        eventually_sync(lambda: wanted <= prometheus.firing(), 60, "the alarm")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    eventually_sync(lambda: not prometheus.firing() & wanted, 60, "the end of the alarm")

@@ -1,0 +1,108 @@
+"""`perpetua keys`: made once, kept, listed, never overwritten."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nats
+import pytest
+from nats.aio.client import Client
+
+from libs.contracts.permissions import permissions
+from libs.supervisor.broker import find_server, free_port, is_free
+from tests.support.broker import HOST
+from tests.support.eventually import eventually_sync
+
+
+def keys(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "libs.cli", "keys", "--out", str(folder), *more]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def listed(folder: Path, *more: str) -> dict[str, str]:
+    done = keys(folder, "--json", *more)
+    assert done.returncode == 0, done.stderr
+    return {entry["file"]: entry["status"] for entry in json.loads(done.stdout)["files"]}
+
+
+def test_each_user_gets_a_seed_that_only_its_owner_reads(tmp_path: Path) -> None:
+    folder = tmp_path / "keys"
+    created = listed(folder)
+    assert created.keys() == {f"{user}.nk" for user in permissions()} | {"users.conf", "nats.conf"}
+    assert set(created.values()) == {"created"}
+    assert folder.stat().st_mode & 0o777 == 0o700
+    seeds = {path.read_text() for path in folder.glob("*.nk")}
+    assert len(seeds) == len(permissions())
+    assert all(seed.startswith("SU") for seed in seeds)
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in folder.glob("*.nk"))
+    assert not [seed for seed in seeds if seed.strip() in (folder / "users.conf").read_text()]
+
+
+def test_again_it_keeps_what_is_there_and_makes_what_is_missing(tmp_path: Path) -> None:
+    listed(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert set(listed(tmp_path).values()) == {"kept"}
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    (tmp_path / "thinker.nk").unlink()
+    (tmp_path / "nats.conf").write_text("# mine\n")
+    again = listed(tmp_path)
+    assert (again["thinker.nk"], again["users.conf"], again["nats.conf"]) == ("created", "updated", "kept")
+    assert (tmp_path / "users.conf.old").read_bytes() == before["users.conf"]
+    assert (tmp_path / "nats.conf").read_text() == "# mine\n"
+    assert (tmp_path / "gateway.nk").read_bytes() == before["gateway.nk"]
+
+
+def test_people_see_a_table_and_no_seed(tmp_path: Path) -> None:
+    shown = keys(tmp_path).stdout
+    assert "gateway.nk" in shown
+    assert "PERPETUA_NATS_NKEY_FILE" in shown
+    assert "SU" not in shown.replace("USER", "")
+
+
+def test_a_file_that_is_no_seed_gets_a_clear_word(tmp_path: Path) -> None:
+    (tmp_path / "gateway.nk").write_text("nonsense")
+    done = keys(tmp_path)
+    assert done.returncode == 1
+    assert "gateway.nk holds no seed" in done.stderr
+    assert (tmp_path / "gateway.nk").read_text() == "nonsense"
+
+
+@pytest.mark.parametrize("public", [True, False])
+def test_a_broker_starts_with_what_it_wrote(tmp_path: Path, public: bool) -> None:
+    """The whole `nats.conf`, but for where it listens and stores."""
+    listed(tmp_path, *(["--public-events"] if public else []))
+    port, config = free_port(HOST), tmp_path / "nats.conf"
+    here = config.read_text().replace("port: 4222", f'port: {port}\nhost: "{HOST}"')
+    config.write_text(here.replace('"/data"', f'"{tmp_path}/js"'))
+    command = [find_server(), "-c", str(config)]
+    broker = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        eventually_sync(lambda: not is_free(HOST, port), what="the broker's port")
+        asyncio.run(come_in(f"nats://{HOST}:{port}", tmp_path, public))
+    finally:
+        broker.terminate()
+        broker.wait(10)
+
+
+async def come_in(url: str, folder: Path, public: bool) -> None:
+    reader = await nats.connect(url, nkeys_seed=str(folder / "reader.nk"))
+    await reader.close()
+    if public:
+        anybody = await nats.connect(url)
+        await anybody.close()
+        return
+    stranger, refused = Client(), asyncio.Event()
+
+    async def note(error: Exception) -> None:
+        if "Authorization Violation" in str(error):
+            refused.set()
+
+    coming = asyncio.create_task(stranger.connect(url, error_cb=note))
+    await asyncio.wait_for(refused.wait(), 20)
+    coming.cancel()
+    await asyncio.gather(coming, return_exceptions=True)
+    await stranger.close()
