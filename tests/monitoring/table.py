@@ -36,7 +36,7 @@ SERVICES = {
         *EVERY, *HANDLES, "perpetua_events_published_total", "perpetua_snapshots_published_total",
         "perpetua_proposals_stored_total", "perpetua_published_journal_sequence", "perpetua_publishing",
     ),
-    "gateway": (*EVERY, *HANDLES, "perpetua_sse_clients", "perpetua_http_connections"),
+    "gateway": (*EVERY, "perpetua_sse_clients", "perpetua_http_connections"),
 }  # fmt: skip
 
 ON_FAULT = {"perpetua_bus_faults_total", "perpetua_batch_faults_total", "perpetua_http_refused_total"}
