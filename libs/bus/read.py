@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,10 @@ from libs.bus.errors import ApiRefused, NoAnswer
 _BATCH_TIMEOUT_S = 5.0
 _END_OF_BATCH = "204"
 _NOT_FOUND = "404"
+_ANY = "*.>"
+_PIECE_MESSAGES = 500
+_PIECE_BYTES = 256 * 1024
+_BEHIND_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,25 @@ async def batch(bus: Bus, stream: str, request: dict[str, Any]) -> list[Stored]:
     finally:
         if not bus.client.is_closed:
             await subscription.unsubscribe()
+
+
+async def all_held(bus: Bus, stream: str) -> AsyncIterator[Stored]:
+    """Yield what a stream holds, in order, up to the last message that its leader holds when asked.
+
+    It comes in small pieces: acknowledgements, which share the connection, would wait behind large ones,
+    until this process took the broker for dead, and others took this process for dead.
+    """
+    end = await last_of(bus, stream, _ANY)
+    at = 0
+    while end is not None and at < end.sequence:
+        request = {"seq": at + 1, "batch": _PIECE_MESSAGES, "max_bytes": _PIECE_BYTES}
+        found = await batch(bus, stream, request)
+        for stored in found:
+            at = stored.sequence
+            yield stored
+        if not found:  # a replica that is behind, or everything was evicted
+            await asyncio.sleep(_BEHIND_S)
+            end = await last_of(bus, stream, _ANY)
 
 
 async def _get(bus: Bus, stream: str, body: dict[str, Any]) -> Stored | None:

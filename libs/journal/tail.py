@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from libs.bus.connection import Bus
-from libs.bus.errors import BusError, NoAnswer, OutcomeUnknown, SubjectFull, WrongLastSequence
+from libs.bus.errors import ApiRefused, BusError, NoAnswer, OutcomeUnknown, SubjectFull, WrongLastSequence
 from libs.bus.patience import Patience, until_answered
 from libs.bus.publisher import expecting
 from libs.bus.read import Stored, last_of, next_of
@@ -167,7 +167,8 @@ class Tail:
             return 0
         try:
             await self._bus.api(f"STREAM.PURGE.{streams.JOURNAL}", {"filter": self.subject, "seq": keep})
-        except NoAnswer:
+        except (NoAnswer, ApiRefused) as error:  # a full disk, too: there will be another time
+            log.warning("not_trimmed", subject=self.subject, error=str(error))
             return 0
         while self._held and self._held[0] < keep:
             self._held.popleft()

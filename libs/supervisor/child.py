@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -70,6 +70,10 @@ class Child:
 
     async def keep(self) -> None:
         """Run the process, again and again, until it is stopped or misconfigured."""
+        with closing(self._log):
+            await self._keep()
+
+    async def _keep(self) -> None:
         back_off = _FIRST_BACK_OFF_S
         while not self._stopping:
             lived = await self._run_once()

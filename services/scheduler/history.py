@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from libs.bus.connection import Bus
-from libs.bus.follow import StreamMessage, read_to_end
-from libs.bus.loop import MessageLoop
-from libs.bus.telemetry import Telemetry
+from libs.bus.read import all_held
 from libs.cognition.context import SHARED_TYPES, Recent, context_line
 from libs.contracts import streams
 from libs.contracts.journal import RegistryEvent, RegistryRecord
@@ -45,7 +43,7 @@ class History:
             self.shared.add(place, context_line(event))
 
 
-async def read_history(bus: Bus, registry: Tail, telemetry: Telemetry) -> History:
+async def read_history(bus: Bus, registry: Tail) -> History:
     """Read the event stream, then the registry's events that are not in it yet.
 
     `registry` is a fresh tail of `j.registry`: it is only read. A shard's own thoughts that are not public
@@ -53,14 +51,12 @@ async def read_history(bus: Bus, registry: Tail, telemetry: Telemetry) -> Histor
     """
     history = History()
 
-    async def take(data: bytes, message: StreamMessage) -> None:
-        if PLACE not in message.headers:
-            return  # a stranger's
-        history.public = parse_place(message.headers[PLACE])
-        owner = _decode_owner(data)
-        history.add(history.public, owner.persona_id, owner.event_type, data)
-
-    await read_to_end(bus, streams.EVENTS, MessageLoop("read-history", bytes, take, telemetry))
+    async for stored in all_held(bus, streams.EVENTS):
+        if PLACE not in stored.headers:
+            continue  # a stranger's
+        history.public = parse_place(stored.headers[PLACE])
+        owner = _decode_owner(stored.data)
+        history.add(history.public, owner.persona_id, owner.event_type, stored.data)
     for stored in await registry.peek():
         for index, event in enumerate(_events_of(stored.data), start=1):
             place = (stored.sequence, index)

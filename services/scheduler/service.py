@@ -125,7 +125,7 @@ class Scheduler:
         """Read the history; the registry's newest records are folded before a shard is taken over."""
         await self.registry.sync()
         fresh = Tail(self.bus, subjects.JOURNAL_REGISTRY, lambda sequence, data: None)
-        yield await read_history(self.bus, fresh, self.process.metrics)
+        yield await read_history(self.bus, fresh)
 
     async def _halt(self, owner: ShardOwner, run: int) -> None:
         try:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from libs.bus.connection import Bus
 from libs.bus.errors import ApiRefused, NoAnswer
-from libs.bus.read import batch, last_of, message_at, next_of, stream_state
+from libs.bus.read import all_held, batch, last_of, message_at, next_of, stream_state
 from libs.contracts import subjects
 from libs.contracts.tokens import decode
-from tests.bus.support import held
+from tests.bus.support import held, running
 from tests.support.broker import Broker
 
 
@@ -116,3 +118,33 @@ async def test_the_longest_ids_fit_every_subject(bus: Bus) -> None:
     persona = await last_of(bus, "KV_personas", subjects.persona_key(longest))
     assert persona is not None
     assert persona.data == b"p"
+
+
+async def test_all_that_is_held_comes_in_order_and_holds_nothing_else_up(bus: Bus) -> None:
+    """Found by a storm: a scheduler that read 40 000 events lost its presence and shards, and began again."""
+    data = b"x" * 2000
+    sent = [
+        await bus.publisher.send("perpetua.in.events.s.p.t", data, {"P": f"{n}.1"}) for n in range(1, 2001)
+    ]
+    await asyncio.gather(*sent)
+    slowest = 0.0
+
+    async def renew() -> None:
+        nonlocal slowest
+        clock = asyncio.get_running_loop().time
+        while True:
+            began = clock()
+            await bus.publish("perpetua.captures.p.1", b"renewed")
+            slowest = max(slowest, clock() - began)
+
+    async with running(renew()):
+        found = [stored.sequence async for stored in all_held(bus, "EVENTS")]
+    assert found == list(range(1, 2001))
+    assert 0 < slowest < 1.0
+
+
+async def test_nothing_is_held_by_an_empty_stream(bus: Bus) -> None:
+    assert [stored async for stored in all_held(bus, "EVENTS")] == []
+    await bus.publish("perpetua.in.events.s.p.t", b"x", {"P": "1.1"})
+    await bus.api("STREAM.PURGE.EVENTS")
+    assert [stored async for stored in all_held(bus, "EVENTS")] == []

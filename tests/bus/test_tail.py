@@ -292,3 +292,14 @@ async def test_what_is_no_record_is_passed_over_and_written_behind(bus: Bus) -> 
     again = Tail(bus, "j.1", fold)
     assert await again.catch_up() == 3
     assert folded == [1, 2, 1, 2]
+
+
+async def test_a_journal_that_cannot_be_trimmed_now_is_trimmed_another_time(bus: Bus) -> None:
+    """Found by a storm: a full disk refused it, and the registry ended."""
+    config = (await bus.api("STREAM.INFO.JOURNAL"))["config"]
+    tail = Writer(bus)
+    for data in (b"a", b"b", b"c"):
+        await tail.append(data)
+    await bus.api("STREAM.UPDATE.JOURNAL", config | {"deny_purge": True})
+    assert (await tail.trim(2), tail.held) == (0, 3)
+    assert await stored(bus) == [b"a", b"b", b"c"]
