@@ -60,6 +60,16 @@ bench-startup *ARGS: (_install "dev")
 bench-thinker *ARGS: (_install "dev")
     {{ python }} -m bench.thinker {{ ARGS }}
 
+# Thoughts a second without a model, every event durable; --sync-always flushes each write
+[group('measure')]
+bench-throughput *ARGS: (_install "dev")
+    {{ python }} -m bench.throughput {{ ARGS }}
+
+# From a tick's being due to its event at a NATS subscriber
+[group('measure')]
+bench-latency *ARGS: (_install "dev")
+    {{ python }} -m bench.latency {{ ARGS }}
+
 # Thoughts a second with an endpoint of 50 ms, through the whole system, against one after another
 [group('measure')]
 bench-endpoint *ARGS: (_install "dev")

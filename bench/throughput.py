@@ -73,7 +73,7 @@ def measure(personas: int, interval_ms: int, seconds: float, sync_always: bool =
         "MAX_EVENTS": "100000",
         "AUTO_START": "false",
     }
-    own = {"BROKER_SYNC_ALWAYS": "true"} if sync_always else {}
+    own = {"SYNC_ALWAYS": "true"} if sync_always else {}
     other = Broker()  # the swarm's own lets nobody make streams but its admin, who publishes to none
     try:
         alone = uvloop.run(broker_alone(other.url))

@@ -29,7 +29,7 @@ def main() -> None:
     settings = {"LOOP_INTERVAL_MS": "1000", "THINKER_MAX_TOKENS": "16"}
     with swarm("--model", "tiny", settings=settings) as running:
         ports: dict[str, list[int]] = {}
-        for row in running.ps():
+        for row in (row for row in running.ps() if row["metrics_port"]):
             ports.setdefault(row["service"], []).append(row["metrics_port"])
         prometheus = Prometheus(ports)
         try:

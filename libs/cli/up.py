@@ -56,6 +56,7 @@ def up(
             max_captures=process.max_captures,
             replicas=process.replicas,
         ),
+        sync_always=process.sync_always,
         gateway_scheme=process.gateway.scheme,
         access=process.nats,
         env=_model_settings(model, folder, as_json),

@@ -26,7 +26,14 @@ def find_server() -> str:
 
 
 def write_config(
-    folder: Path, streams: Path, log: Path, host: str, port: int, *, authorization: str = ""
+    folder: Path,
+    streams: Path,
+    log: Path,
+    host: str,
+    port: int,
+    *,
+    authorization: str = "",
+    sync_always: bool = False,
 ) -> Path:
     """Write the server's configuration and return its path. Without `authorization` anybody may do anything.
 
@@ -42,7 +49,7 @@ def write_config(
         f"log_file: {json.dumps(str(log))}\n"
         f"logfile_size_limit: {_LOG_BYTES}\n"
         "logfile_max_num: 2\n"
-        f"jetstream {{ store_dir: {json.dumps(str(streams))} }}\n"
+        f"jetstream {{ store_dir: {json.dumps(str(streams))}{', sync_interval: always' * sync_always} }}\n"
         f"{authorization}"
     )
     return config

@@ -43,6 +43,7 @@ class UpOptions:
     registries: int
     compressors: int
     bounds: StreamBounds
+    sync_always: bool
     gateway_scheme: str
     access: BrokerSettings
     """How to reach a broker of one's own; the embedded one has its own keys."""
@@ -170,7 +171,13 @@ class Up:
         log = self._data.logs / "nats.log"
         users = authorization(make_seeds(self._data.keys), public_events=True)
         config = broker.write_config(
-            self._data.path, self._data.streams, log, HOST, self._nats_port, authorization=users
+            self._data.path,
+            self._data.streams,
+            log,
+            HOST,
+            self._nats_port,
+            authorization=users,
+            sync_always=self._options.sync_always,
         )
         return self._child("nats", "nats-1", [broker.find_server(), "-c", str(config)], {})
 

@@ -53,6 +53,7 @@ OWN = {
     "DRAIN_MS": "soon",
     "RESTARTS": "-1",
     "REPLICAS": "0",
+    "SYNC_ALWAYS": "sometimes",
     "MAX_PROPOSALS": "0",
     "CAPTURE": "some",
     "MAX_CAPTURES": "0",

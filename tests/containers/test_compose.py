@@ -217,6 +217,7 @@ def test_down_and_up_keep_the_personas_and_the_keys(system: System) -> None:
     """Runs last: it ends the containers of the others."""
     before = {p["identity"]["id"]: p["thought_count"] for p in system.get("/v1/swarm/personas")["personas"]}
     seed = system.key("reader").read_bytes()
+    system.end_scaled()
     system(*DOWN)
     assert not podman("ps", "-aq", "--filter", f"name={system.name}_").strip()
     system(*UP)

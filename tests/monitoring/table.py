@@ -21,7 +21,7 @@ SERVICES = {
         "perpetua_ticks_skipped_total", "perpetua_thoughts_stored_total", "perpetua_thoughts_stale_total",
         "perpetua_thoughts_withdrawn_total", "perpetua_chunks_dead_total",
         "perpetua_tick_to_stored_seconds_bucket", "perpetua_shards_owned", "perpetua_thoughts_in_flight",
-        "perpetua_shard_takeovers_total", "perpetua_shards_fenced_total",
+        "perpetua_shard_takeovers_total", "perpetua_shards_fenced_total", "perpetua_thoughts_behind_seconds",
     ),
     "thinker": (
         *EVERY, *HANDLES, "perpetua_inference_seconds_bucket", "perpetua_settle_seconds_bucket",
@@ -36,7 +36,7 @@ SERVICES = {
         *EVERY, *HANDLES, "perpetua_events_published_total", "perpetua_snapshots_published_total",
         "perpetua_proposals_stored_total", "perpetua_published_journal_sequence", "perpetua_publishing",
     ),
-    "gateway": (*EVERY, *HANDLES, "perpetua_sse_clients", "perpetua_http_connections"),
+    "gateway": (*EVERY, "perpetua_sse_clients", "perpetua_http_connections"),
 }  # fmt: skip
 
 ON_FAULT = {"perpetua_bus_faults_total", "perpetua_batch_faults_total", "perpetua_http_refused_total"}

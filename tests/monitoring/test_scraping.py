@@ -25,7 +25,8 @@ SETTINGS = {"LOOP_INTERVAL_MS": "300", "THINKER_MAX_TOKENS": "8"}
 def ports(running: Swarm) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for row in running.ps():
-        found.setdefault(row["service"], []).append(row["metrics_port"])
+        if row["metrics_port"]:  # the broker has none
+            found.setdefault(row["service"], []).append(row["metrics_port"])
     return found
 
 

@@ -18,13 +18,19 @@ HOST = "127.0.0.1"
 class Broker:
     """Starts at once; can be killed, paused and started again on the same port and store."""
 
-    def __init__(self, authorization: str = "", scheme: str = "nats") -> None:
+    def __init__(self, authorization: str = "", scheme: str = "nats", *, sync_always: bool = False) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="perpetua-broker-"))
         self.port = free_port(HOST)
         self.url = f"{scheme}://{HOST}:{self.port}"
         self.log = self.folder / "nats.log"
         self._config = write_config(
-            self.folder, self.folder / "store", self.log, HOST, self.port, authorization=authorization
+            self.folder,
+            self.folder / "store",
+            self.log,
+            HOST,
+            self.port,
+            authorization=authorization,
+            sync_always=sync_always,
         )
         self._process: subprocess.Popen[bytes] | None = None
         self.start()

@@ -182,7 +182,14 @@ class Compose:
     def logs(self, service: str, number: int = 1) -> str:
         return podman("logs", self.container(service, number))
 
+    def end_scaled(self) -> None:
+        """End what was scaled up: podman-compose's `down`, unlike Docker's, sees the first of each only."""
+        found = podman("ps", "-a", "--filter", f"name={self.name}_", "--format", "{{.Names}}").split()
+        if scaled := [name for name in found if not name.endswith("_1")]:
+            podman("rm", "-f", "-t", "15", *scaled)
+
     def close(self) -> None:
+        self.end_scaled()
         self("down", "-v", "-t", "5")
 
 
