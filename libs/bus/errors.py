@@ -13,6 +13,8 @@ BusError
 
 from __future__ import annotations
 
+import msgspec
+
 _WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 _FULL = "maximum"
 _WITHOUT_LEADER = frozenset({10008, 10009, 10118})
@@ -20,6 +22,9 @@ _STORE_FAILED = 10077
 
 FORBIDDEN = 403
 DENIED = "the broker does not allow it: is this the service's own key, and the broker's users.conf current?"
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
+"""What decoding a message raises that is not what it should be."""
 
 
 class BusError(Exception):

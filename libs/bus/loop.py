@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-import msgspec
 import structlog
 
+from libs.bus.errors import UNREADABLE
 from libs.bus.telemetry import MessageHandled, Telemetry
 from libs.contracts.refusals import Refusal
 
@@ -115,7 +115,7 @@ class MessageLoop(Generic[M, D]):
     async def _outcome(self, delivery: D) -> Outcome:
         try:
             message = self._decode(delivery.data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             log.warning("undecodable", loop=self.name, subject=delivery.subject, error=str(error))
             return Dead(f"undecodable: {error}")
         try:

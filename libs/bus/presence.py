@@ -16,6 +16,7 @@ import structlog
 
 from libs.bus.connection import Bus
 from libs.bus.errors import (
+    UNREADABLE,
     BusError,
     InstanceTaken,
     OutcomeUnknown,
@@ -208,6 +209,6 @@ def _read(data: bytes) -> PresenceRecord | None:
     """Return what a key says; nothing where it is deleted, or not written by a process of ours."""
     try:
         return _decode(data) if data else None
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         log.warning("presence_not_read", error=str(error))
         return None

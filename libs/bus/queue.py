@@ -27,6 +27,7 @@ M = TypeVar("M")
 
 _EXPIRES_S = 15.0
 _SECOND = 1_000_000_000
+_LETTER_BYTES = 1024 * 1024
 
 
 class Work:
@@ -151,7 +152,13 @@ WorkLoop = MessageLoop[M, Work]
 
 
 async def bury(bus: Bus, stream: str, subject: str, body: bytes, reason: str, deliveries: int) -> None:
-    """Keep a copy of a stream's message that is given up, for people to read. Raises `BusError`."""
+    """Keep a copy of a stream's message that is given up, for people to read. Raises `BusError`.
+
+    Of a body that no letter has room for the beginning is kept.
+    """
+    if len(body) > _LETTER_BYTES:
+        reason = f"{reason} ({len(body)} bytes, of which the first {_LETTER_BYTES} are here)"
+        body = body[:_LETTER_BYTES]
     letter = DeadLetter(
         subject=subject, reason=reason, deliveries=deliveries, at=datetime.now(UTC), body=body
     )

@@ -9,6 +9,7 @@ import msgspec
 from nats.aio.msg import Msg
 
 from libs.bus.connection import Bus
+from libs.bus.errors import UNREADABLE
 from libs.contracts import subjects
 from libs.contracts.work import SchedulerStatus
 
@@ -40,7 +41,7 @@ async def ask_schedulers(bus: Bus, *, expected: int = 1) -> list[SchedulerStatus
                 message = await arrived.get()
             if (message.headers or {}).get("Status") is not None:
                 break
-            with suppress(msgspec.DecodeError):  # nobody of ours
+            with suppress(*UNREADABLE):  # nobody of ours
                 answers.append(_decode(message.data))
     except TimeoutError:
         return answers

@@ -11,6 +11,7 @@ from nats.aio.msg import Msg
 
 from libs.bus.connection import Bus
 from libs.bus.endpoints import was_sent_to
+from libs.bus.errors import UNREADABLE
 from libs.contracts import subjects
 from libs.contracts.journal import Position
 
@@ -53,7 +54,7 @@ async def watch_position(bus: Bus) -> AsyncIterator[PublicPosition]:
     position = PublicPosition()
 
     async def receive(message: Msg) -> None:
-        with suppress(msgspec.DecodeError):  # a stranger's
+        with suppress(*UNREADABLE):  # a stranger's
             if was_sent_to(subjects.POSITION, message.subject):
                 position.advance(_decode(message.data).sequence)
 

@@ -10,11 +10,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-import msgspec
 import structlog
 
 from libs.bus.connection import Bus
-from libs.bus.errors import ApiRefused, BusError, NoAnswer, OutcomeUnknown, SubjectFull, WrongLastSequence
+from libs.bus.errors import (
+    UNREADABLE,
+    ApiRefused,
+    BusError,
+    NoAnswer,
+    OutcomeUnknown,
+    SubjectFull,
+    WrongLastSequence,
+)
 from libs.bus.patience import Patience, until_answered
 from libs.bus.publisher import expecting
 from libs.bus.read import Stored, last_of, next_of
@@ -94,7 +101,7 @@ class Tail:
             return False
         try:
             self._fold(sequence, data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             log.error("not_a_record", subject=self.subject, sequence=sequence, error=str(error))
         self.sequence = sequence
         self._held.append(sequence)

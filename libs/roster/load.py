@@ -6,6 +6,7 @@ import msgspec
 import structlog
 
 from libs.bus.connection import Bus
+from libs.bus.errors import UNREADABLE
 from libs.bus.follow import Follower, StreamMessage, read_to_end
 from libs.bus.loop import MessageLoop
 from libs.bus.patience import until_answered
@@ -50,7 +51,7 @@ async def _restore(bus: Bus, roster: Roster, telemetry: Telemetry) -> dict[str, 
         revisions[subjects.LOOP_KEY] = stored.sequence
         try:
             roster.restore_loop(_decode_loop(stored.data))
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             log.error("loop_not_read", subject=subjects.LOOP_KEY, error=str(error))
     return revisions
 

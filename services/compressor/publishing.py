@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from libs.bus.connection import Bus
-from libs.bus.errors import ApiRefused, BusError, NoAnswer, OutcomeUnknown
+from libs.bus.errors import UNREADABLE, ApiRefused, BusError, NoAnswer, OutcomeUnknown, StreamRewound
 from libs.bus.follow import Follower, StreamMessage
 from libs.bus.loop import MessageLoop
 from libs.bus.queue import bury
@@ -47,8 +47,9 @@ class AnotherJournal(BusError):
 
     def __init__(self, sequence: int) -> None:
         super().__init__(
-            f"record {sequence} of the journal is not the one whose event was published last: the broker "
-            "lost the journal's end, and the event stream is ahead of it; restore both from one backup"
+            f"record {sequence} of the journal is not the one that was published last, or is not there: the "
+            "broker lost the journal's end, and the public streams are ahead of it; restore all from one "
+            "backup"
         )
 
 
@@ -107,7 +108,7 @@ class Publishing:
     def _note_end(self, group: ExceptionGroup[BusError]) -> float:
         """Say why a session ended, and return how many seconds to wait before the next one."""
         errors = list(leaves(group))
-        hopeless = any(isinstance(error, AnotherJournal | PlaceLost) for error in errors)
+        hopeless = any(isinstance(error, AnotherJournal | PlaceLost | StreamRewound) for error in errors)
         note = log.error if hopeless else log.info
         note("publishing_begins_anew", reason="; ".join(str(error) for error in errors))
         return _HOPELESS_S if hopeless else _RETRY_S
@@ -135,11 +136,15 @@ class Publishing:
 
         A broker that has lost the journal's tail, and not the events', gives its sequences out anew.
         """
+        end = int((await stream_state(self._bus, streams.JOURNAL))["last_seq"])
+        furthest = max(target.place for target in self._targets)[0]
+        if end < furthest:
+            raise AnotherJournal(furthest)
         place, event = self._events.place, self._events.last
         stored = await message_at(self._bus, streams.JOURNAL, place[0]) if place > (0, 0) else None
         if stored is None or event is None:  # trimmed, as records are that are public
             return
-        with suppress(msgspec.DecodeError, UnicodeDecodeError):
+        with suppress(*UNREADABLE):
             for one in publications(_decode(stored.data), stored.sequence):
                 if (one.stream, one.place, bytes(one.data)) == (streams.EVENTS, place, event.data):
                     return
@@ -148,9 +153,10 @@ class Publishing:
     async def _take(self, data: bytes, message: StreamMessage) -> None:
         try:
             record = _decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            wanted = publications(record, message.sequence)
+        except UNREADABLE as error:
             return await self._set_aside(message, f"no record of the journal: {error}")
-        return await self._publish(record, message)
+        return await self._publish(record, wanted, message)
 
     async def _set_aside(self, message: StreamMessage, reason: str) -> None:
         """Keep a copy of what a stranger put into the journal, once, and go on."""
@@ -164,12 +170,11 @@ class Publishing:
         else:
             self._set_aside_through = message.sequence
 
-    async def _publish(self, record: PublicRecord, message: StreamMessage) -> None:
+    async def _publish(self, record: PublicRecord, wanted: list[Publication], message: StreamMessage) -> None:
         try:
             await self._check_number(record, message.subject, message.sequence)
         except (NoAnswer, ApiRefused, Superseded) as error:
             return _fail(self._failed, error)
-        wanted = publications(record, message.sequence)
         self._progress.begin(message.sequence, len(self._targets) + 1)
         try:
             for target in self._targets:

@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 
 from libs.bus.connection import Bus
+from libs.bus.errors import UNREADABLE
 from libs.bus.queue import purge_message
 from libs.bus.read import next_of
 from libs.contracts import streams, subjects
@@ -31,7 +32,7 @@ async def adopt(bus: Bus, owner: ShardOwner, run: int | None) -> int:
         sequence = found.sequence
         try:
             chunk = _decode(found.data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             continue  # the thinker that gets it buries it
         if chunk.run != run or not any(owner.wants(item) for item in chunk.items):
             await purge_message(bus, streams.THINK, sequence)

@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from libs.bus.connection import Bus
-from libs.bus.errors import BusError, NoAnswer, WrongLastSequence
+from libs.bus.errors import UNREADABLE, BusError, NoAnswer, WrongLastSequence
 from libs.bus.publisher import expecting
 from libs.bus.read import last_of
 from libs.contracts import streams, subjects
@@ -139,5 +139,5 @@ class Checkpoints:
 def _decoded(decode: Callable[[bytes], T], data: bytes, subject: str) -> T:
     try:
         return decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise CheckpointUnreadable(subject, error) from error

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from libs.bus.connection import Bus
+from libs.bus.errors import UNREADABLE
 from libs.bus.read import all_held
 from libs.cognition.context import SHARED_TYPES, Recent, context_line
 from libs.contracts import streams
@@ -68,5 +69,5 @@ async def read_history(bus: Bus, registry: Tail) -> History:
 def _events_of(data: bytes) -> list[RegistryEvent]:
     try:
         return _decode_record(data).events
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return []

@@ -171,5 +171,6 @@ def test_it_outlasts_a_registry_that_is_killed_and_nobody_is_there_twice(
     found = json.loads(out)
     assert importing.returncode == 0, found
     assert found["created"] + found["existing"] == len(rows)
-    assert running.get("/v1/swarm/personas?swarm_id=storm&limit=1")["total"] == len(rows)
+    listed = "/v1/swarm/personas?swarm_id=storm&limit=1"
+    eventually_sync(lambda: running.get(listed)["total"] == len(rows), 30, "everybody being there")
     assert counts(imported(running, file)) == (0, len(rows), 0)
