@@ -21,6 +21,12 @@ up *ARGS: install
 test *ARGS: lint _system _clocks
     {{ python }} -m pytest {{ ARGS }}
 
+# Images and the compose file, really built and run; installs podman from Debian, takes root and minutes
+[group('check')]
+containers *ARGS: (_install "dev")
+    @command -v podman >/dev/null || (apt-get -qq update && apt-get -qq install -y podman buildah runc debootstrap aardvark-dns netavark >/dev/null)
+    {{ python }} -m pytest tests/containers {{ ARGS }}
+
 # The quick part: no swarm is brought up
 [group('check')]
 unit *ARGS: (_install "dev")
@@ -113,11 +119,10 @@ lock: (_install "dev")
     .venv/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header requirements/build.in -o requirements/build.txt
     for role in core gateway tools thinker thinker-cuda; do .venv/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header requirements/$role.in -c requirements/runtime.txt -o requirements/$role.txt; done
 
-# What tests need of Debian, where it is missing and this user may install it: a browser, Prometheus, podman
+# What tests need of Debian, where it is missing and this user may install it: a browser, Prometheus
 _system:
     @command -v chromium >/dev/null || (test "$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y chromium >/dev/null) || echo "no chromium: the browser test is skipped"
     @command -v promtool >/dev/null || (test "$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y prometheus >/dev/null) || echo "no prometheus: the tests of monitoring are skipped"
-    @command -v podman >/dev/null || (test "$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y podman buildah runc debootstrap aardvark-dns netavark >/dev/null) || echo "no podman: the container tests are not selected"
 
 # libfaketime for storms, where it is missing and this user may install it
 _clocks:

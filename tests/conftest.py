@@ -15,11 +15,13 @@ from libs.bus.connection import Bus, connect  # noqa: E402 - nats-py is to be lo
 from libs.bus.provision import provision  # noqa: E402
 from libs.bus.telemetry import NoTelemetry  # noqa: E402
 from libs.contracts.streams import StreamBounds  # noqa: E402
+from tests.chaos.brokers import no_small_disk  # noqa: E402
 from tests.support import containers  # noqa: E402
 from tests.support.broker import Broker  # noqa: E402
 from tests.support.facts import facts_report  # noqa: E402
 
-NOT_SELECTED = pytest.StashKey[tuple[int, str]]()
+NOT_SELECTED = pytest.StashKey[list[str]]()
+NEEDS = {"containers": containers.missing, "small_disk": no_small_disk}
 STRICT = os.environ.get("PERPETUA_TESTS_STRICT") == "1"
 
 
@@ -44,20 +46,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Container tests are selected where an engine answers; elsewhere the summary says which were not."""
-    marked = [item for item in items if item.get_closest_marker("containers")]
-    if not marked or (reason := containers.missing()) is None:
-        return
-    items[:] = [item for item in items if item not in marked]
-    config.hook.pytest_deselected(items=marked)
-    config.stash[NOT_SELECTED] = (len(marked), reason)
+    """Tests that need more than a process may have are selected where it is; the summary names the others."""
+    config.stash[NOT_SELECTED] = []
+    for marker, missing in NEEDS.items():
+        marked = [item for item in items if item.get_closest_marker(marker)]
+        if not marked or (reason := missing()) is None:
+            continue
+        items[:] = [item for item in items if item not in marked]
+        config.hook.pytest_deselected(items=marked)
+        config.stash[NOT_SELECTED].append(f"{len(marked)} tests marked `{marker}`, because {reason}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if (left_out := config.stash.get(NOT_SELECTED, None)) is not None:
-        terminalreporter.write_line(
-            f"NOT RUN: {left_out[0]} tests of tests/containers, because {left_out[1]}", yellow=True
-        )
+    for left_out in config.stash.get(NOT_SELECTED, []):
+        terminalreporter.write_line(f"NOT RUN: {left_out}", yellow=True)
     if config.getoption("--facts"):
         terminalreporter.write_line(facts_report(terminalreporter))
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -146,6 +147,17 @@ def mounted(folder: Path, mib: int) -> bool:
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
     except FileNotFoundError:
         return False
+
+
+def no_small_disk() -> str | None:
+    """Return why no small disk can be mounted here; None where it can."""
+    folder = Path(tempfile.mkdtemp(prefix="perpetua-disk-"))
+    can = mounted(folder, 1)
+    if can:
+        unmounted(folder)
+    else:
+        folder.rmdir()
+    return None if can else "mounting one takes root, and a kernel that lets it"
 
 
 def unmounted(folder: Path) -> None:

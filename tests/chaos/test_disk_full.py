@@ -20,8 +20,7 @@ MIB = 1 << 20
 @pytest.fixture
 def small_disk() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="perpetua-disk-"))
-    if not mounted(folder, 256):
-        pytest.skip("mounting a small disk takes root")
+    assert mounted(folder, 256)
     try:
         yield folder
     finally:
@@ -29,6 +28,7 @@ def small_disk() -> Iterator[Path]:
 
 
 @pytest.mark.fact("3.3")
+@pytest.mark.small_disk
 @pytest.mark.timeout(180)
 def test_a_full_disk_stops_everything_until_there_is_room_and_costs_nothing(small_disk: Path) -> None:
     running = Swarm(settings=SETTINGS, data=small_disk / "data")
