@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from libs.cli.broker import broker_of, configured, connected
 from libs.cli.errors import CliError
-from libs.cli.provision import log_to_standard_error, wanted_bounds
+from libs.cli.provision import quiet, wanted_bounds
 from libs.contracts import streams
 from libs.contracts.limits import PRESENCE_TTL_S
 from libs.contracts.streams import StreamBounds
@@ -78,7 +78,7 @@ def _broker(folder: DataDir, nats_url: str | None) -> BrokerSettings:
     from libs.runtime.imports import preload
 
     preload()
-    log_to_standard_error("backup")
+    quiet("backup")
     return broker_of(folder, nats_url) or configured()
 
 

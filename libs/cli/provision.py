@@ -20,16 +20,16 @@ def provision_broker(folder: DataDir, nats_url: str | None) -> list[str]:
     from libs.runtime.imports import preload
 
     preload()
-    log_to_standard_error("provision")
+    quiet("provision")
     broker = broker_of(folder, nats_url) or read_process(process_reader(os.environ), "provision").nats
     return asyncio.run(_provision(broker, wanted_bounds()))
 
 
-def log_to_standard_error(command: str) -> None:
-    """Keep what the bus logs out of what the command prints."""
+def quiet(command: str) -> None:
+    """Log errors alone, to standard error: what a command has to say it prints."""
     from libs.runtime import logs
 
-    logs.configure(log_format="auto", level="info", service=command, instance=command)
+    logs.configure(log_format="auto", level="error", service=command, instance=command)
 
 
 def wanted_bounds() -> StreamBounds:
