@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import shutil
 import socket
 import sys
@@ -14,6 +15,7 @@ from libs.supervisor.errors import no_broker
 
 _LOG_BYTES = 5 * 1024 * 1024
 _LOOK_S = 0.02
+_PORTS = (15_000, 32_000)
 
 
 def find_server() -> str:
@@ -67,10 +69,11 @@ def is_free(host: str, port: int) -> bool:
 
 
 def free_port(host: str) -> int:
-    """Return a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """Return a port that is free now, below those that systems give out, so that nobody gets it meanwhile."""
+    while True:
+        port = random.randrange(*_PORTS)
+        if is_free(host, port):
+            return port
 
 
 async def until_listening(host: str, port: int) -> None:

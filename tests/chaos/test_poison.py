@@ -146,7 +146,16 @@ SUBJECTS = [
 PUBLIC = ["perpetua.in.events.s.p1.thought_generated", "perpetua.in.snapshots.s.p1"]
 """Where only the compressor publishes: whoever else does may push events out of their place."""
 
-GARBAGE = [b"", b"garbage", b"\xff\xfe\x00", b'{"service": "\xff"}', b"[]", b"null", b'{"id": 7', b"0" * 5000]
+GARBAGE = [
+    b"",
+    b"garbage",
+    b"\xff\xfe\x00",
+    b'{"service": "\xff", "reason": "\xff"}',
+    b"[]",
+    b"null",
+    b'{"id": 7',
+    b"0" * 5000,
+]
 
 
 async def publish_garbage(url: str, to: list[str]) -> None:
