@@ -147,15 +147,9 @@ PUBLIC = ["perpetua.in.events.s.p1.thought_generated", "perpetua.in.snapshots.s.
 """Where only the compressor publishes: whoever else does may push events out of their place."""
 
 GARBAGE = [
-    b"",
-    b"garbage",
-    b"\xff\xfe\x00",
-    b'{"service": "\xff", "reason": "\xff"}',
-    b"[]",
-    b"null",
-    b'{"id": 7',
+    b"", b"garbage", b"\xff\xfe\x00", b'{"service": "\xff", "reason": "\xff"}', b"[]", b"null", b'{"id": 7',
     b"0" * 5000,
-]
+]  # fmt: skip
 
 
 async def publish_garbage(url: str, to: list[str]) -> None:
