@@ -125,8 +125,8 @@ class LostWork:
         """Drop a chunk that is gone, and dispatch anew one that may never be delivered again.
 
         The broker does not tell how often a message was delivered. What it has never delivered waits for its
-        thinker, however long that takes. Others it may have given up unnoticed: their thoughts go into a fresh
-        message. That counts as no attempt, for age says nothing of a thought; at worst it is thought twice.
+        thinker, however long that takes. Others it may have given up unnoticed: their thoughts go into a
+        fresh message. That counts as no attempt: age says nothing of a thought. At worst it is thought twice.
         """
         if dispatch.sequence is None:
             return
