@@ -165,6 +165,12 @@ async def bury(bus: Bus, stream: str, subject: str, body: bytes, reason: str, de
     await bus.publish(subjects.dead_letter(stream), msgspec.json.encode(letter))
 
 
+async def last_delivered(bus: Bus, stream: str, consumer: str) -> int:
+    """Return the last place of a stream that a consumer has given to anybody. Raises `BusError`."""
+    info = await bus.api(f"CONSUMER.INFO.{stream}.{consumer}")
+    return int(info["delivered"]["stream_seq"])
+
+
 async def purge_message(bus: Bus, stream: str, sequence: int) -> bool:
     """Delete one message of a stream; false where it is gone already or nobody answers."""
     body: dict[str, Any] = {"seq": sequence, "no_erase": True}

@@ -8,7 +8,7 @@ import msgspec
 
 from libs.bus.connection import Bus
 from libs.bus.errors import UNREADABLE
-from libs.bus.queue import purge_message
+from libs.bus.queue import last_delivered, purge_message
 from libs.bus.read import next_of
 from libs.contracts import streams, subjects
 from libs.contracts.work import Chunk
@@ -25,7 +25,7 @@ async def adopt(bus: Bus, owner: ShardOwner, run: int | None) -> int:
     out. What was delivered already counts as being thought, whoever thinks it; what was not may still be
     withdrawn.
     """
-    delivered = await _delivered(bus)
+    delivered = await last_delivered(bus, streams.THINK, streams.THINKERS)
     now = asyncio.get_running_loop().time()
     sequence = 0
     while (found := await next_of(bus, streams.THINK, subjects.think(owner.shard), sequence + 1)) is not None:
@@ -41,9 +41,3 @@ async def adopt(bus: Bus, owner: ShardOwner, run: int | None) -> int:
         if sequence <= delivered:
             dispatch.granted_to = PREVIOUS_OWNER
     return len(owner.dispatches)
-
-
-async def _delivered(bus: Bus) -> int:
-    """Return the last place of the work queue that was given to any thinker."""
-    info = await bus.api(f"CONSUMER.INFO.{streams.THINK}.{streams.THINKERS}")
-    return int(info["delivered"]["stream_seq"])

@@ -105,13 +105,15 @@ class Dispatches:
     ) -> Dispatch:
         """Enter a chunk, but for items that are not wanted or whose persona has a thought under way already.
 
-        A second copy of a chunk that is entered already changes nothing.
+        A second copy of a chunk that is entered already changes nothing. A chunk of which nothing is left is
+        entered only where it lies in the work queue already, so that somebody sees it go.
         """
         if (known := self._by_chunk.get(chunk.id)) is not None:
             return known
         free = {i.persona_id: i for i in chunk.items if i.persona_id not in self._by_persona and wanted(i)}
         dispatch = Dispatch(chunk, now, sequence, touched=now, waiting=free)
-        self._by_chunk[chunk.id] = dispatch
+        if free or sequence is not None:
+            self._by_chunk[chunk.id] = dispatch
         self._by_persona.update(dict.fromkeys(free, dispatch))
         return dispatch
 

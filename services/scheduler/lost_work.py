@@ -13,12 +13,12 @@ import structlog
 from libs.bus.connection import Bus
 from libs.bus.endpoints import Request
 from libs.bus.errors import BusError
-from libs.bus.queue import bury, purge_message
+from libs.bus.queue import bury, last_delivered, purge_message
 from libs.bus.read import message_at
 from libs.cognition.compose import compose, failed
 from libs.contracts import streams, subjects
 from libs.contracts.limits import ACK_WAIT_S, MAX_DELIVER
-from libs.contracts.work import Chunk
+from libs.contracts.work import Chunk, WorkItem
 from services.scheduler.dispatches import HEARD_S, Dispatch
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
@@ -27,7 +27,8 @@ log = structlog.get_logger("lost-work")
 
 _LOOK_S = 5.0
 _NEGLECTED_S = 3 * ACK_WAIT_S
-_DEAD_AFTER_S = 2 * MAX_DELIVER * ACK_WAIT_S
+_SILENT_S = 2 * MAX_DELIVER * ACK_WAIT_S
+"""After so many seconds the broker has delivered for the last time, and who thinks has long said so."""
 
 
 class Exhausted(msgspec.Struct):
@@ -38,7 +39,7 @@ class Exhausted(msgspec.Struct):
 
 
 class LostWork:
-    """Settles dead chunks as declared fallbacks, and has vanished ones dispatched again."""
+    """Settles dead chunks as declared fallbacks, and dispatches again what vanished or fell silent."""
 
     def __init__(
         self,
@@ -73,41 +74,73 @@ class LostWork:
         if dispatch.attempts >= MAX_DELIVER:
             return await self._give_up(owner, dispatch)
         log.warning("work_taken_apart", shard=owner.shard, thoughts=len(dispatch.waiting))
-        items = list(dispatch.waiting.values())
+        await self._again(owner, dispatch, [[item] for item in dispatch.waiting.values()], alone=True)
+        return None
+
+    async def _again(
+        self, owner: ShardOwner, dispatch: Dispatch, parts: list[list[WorkItem]], *, alone: bool
+    ) -> None:
+        """Dispatch a chunk's thoughts anew in other messages, then delete its own.
+
+        All are entered before the first is sent: a tick would dispatch what is not under way a second time.
+        """
         owner.dispatches.drop(dispatch)
         now = asyncio.get_running_loop().time()
-        for item in items:
+        begun: list[Dispatch] = []
+        for items in parts:
             chunk = Chunk(
-                id=secrets.token_hex(8), shard=owner.shard, run=dispatch.chunk.run, items=[item], alone=True
+                id=secrets.token_hex(8), shard=owner.shard, run=dispatch.chunk.run, items=items, alone=alone
             )
             again = owner.dispatches.begin(chunk, now)
-            again.attempts = dispatch.attempts
-            await self._publish(owner, again, msgspec.json.encode(chunk))
+            again.attempts, again.begun = dispatch.attempts, dispatch.begun
+            begun.append(again)
+        for again in begun:
+            await self._publish(owner, again, msgspec.json.encode(again.chunk))
         if dispatch.sequence is not None:
             await purge_message(self._bus, streams.THINK, dispatch.sequence)
-        return None
 
     async def run(self) -> None:
         """Look after chunks of which nothing was heard for long, until cancelled."""
         while True:
             await asyncio.sleep(_LOOK_S)
-            now = asyncio.get_running_loop().time()
-            for owner in list(self._owners.values()):
-                for dispatch in owner.dispatches.neglected(now, _NEGLECTED_S):
-                    try:
-                        await self._examine(owner, dispatch, now)
-                    except BusError as error:
-                        log.warning("not_examined", shard=owner.shard, error=str(error))
+            await self.look(asyncio.get_running_loop().time())
 
-    async def _examine(self, owner: ShardOwner, dispatch: Dispatch, now: float) -> None:
+    async def look(self, now: float) -> None:
+        """Look once after the chunks of which nothing was heard for long at this monotonic time."""
+        for owner in list(self._owners.values()):
+            try:
+                await self._look_after(owner, now)
+            except BusError as error:
+                log.warning("not_examined", shard=owner.shard, error=str(error))
+
+    async def _look_after(self, owner: ShardOwner, now: float) -> None:
+        neglected = owner.dispatches.neglected(now, _NEGLECTED_S)
+        if not neglected:
+            return
+        delivered = await last_delivered(self._bus, streams.THINK, streams.THINKERS)
+        for dispatch in neglected:
+            await self._examine(owner, dispatch, now, delivered)
+
+    async def _examine(self, owner: ShardOwner, dispatch: Dispatch, now: float, delivered: int) -> None:
+        """Drop a chunk that is gone, and dispatch anew one that may never be delivered again.
+
+        The broker does not tell how often a message was delivered. What it has never delivered waits for its
+        thinker, however long that takes. Others it may have given up unnoticed: their thoughts go into a
+        fresh message. That counts as no attempt: age says nothing of a thought. At worst it is thought twice.
+        """
         if dispatch.sequence is None:
             return
         held = await message_at(self._bus, streams.THINK, dispatch.sequence)
         if held is None:
             log.warning("work_vanished", shard=owner.shard, thoughts=len(dispatch.waiting))
             owner.dispatches.drop(dispatch)
-        elif dispatch.granted_to is not None and now - dispatch.touched > _DEAD_AFTER_S:
-            await self._give_up(owner, dispatch)
+        elif not dispatch.waiting:
+            owner.dispatches.drop(dispatch)
+            await purge_message(self._bus, streams.THINK, dispatch.sequence)
+        elif dispatch.sequence <= delivered and now - dispatch.touched > _SILENT_S:
+            log.warning("work_renewed", shard=owner.shard, thoughts=len(dispatch.waiting))
+            items = list(dispatch.waiting.values())
+            await self._again(owner, dispatch, [items], alone=dispatch.chunk.alone)
 
     async def _give_up(self, owner: ShardOwner, dispatch: Dispatch) -> None:
         """Bury a chunk once, however often that is asked for meanwhile."""

@@ -191,27 +191,39 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
             listening(process.bus, subjects.SCHEDULER_STATUS, status, scheduler.gate),
             listening(process.bus, subjects.WORK_EXHAUSTED, exhausted, scheduler.gate),
         ):
-            await scheduler.shards.complete.wait()
-            process.set_ready(_summary())
             with process.bus.on_reconnect(scheduler.nobody_was_heard):
+                await scheduler.shards.complete.wait()
+                process.set_ready(_summary(scheduler.shards))
                 yield
             scheduler.shards.close()
             await asyncio.wait([owning])
 
 
 async def _say_ready(process: Process, shards: Shards) -> None:
-    """Keep readiness true: ready while every shard that falls to this process is taken over."""
+    """Keep readiness true: ready while every shard that falls to this process is taken over.
+
+    Shards that nobody can take over keep it from nothing else; they are its troubles.
+    """
     await shards.complete.wait()
     while True:
         await asyncio.sleep(0.5)
         if process.leaving:
             return
         if shards.complete.is_set():
+            summary = _summary(shards)
+            if summary != process.summary:
+                process.summary = summary
+                process.presence.changed()
             process.set_ready()
         else:
             missing = SHARDS - len(shards.live)
             process.set_not_ready(f"taking over shards, {missing} are not ours yet")
 
 
-def _summary() -> BootSummary:
-    return BootSummary(service="scheduler", hosted=1, versions=versions("nats-py", "msgspec"))
+def _summary(shards: Shards) -> BootSummary:
+    return BootSummary(
+        service="scheduler",
+        hosted=1,
+        troubles=[f"shard {shard}: {why}" for shard, why in sorted(shards.unreadable.items())],
+        versions=versions("nats-py", "msgspec"),
+    )

@@ -33,6 +33,8 @@ _LOOK_S = 0.5
 _TIDY_S = 5.0
 _TAKEN_AT_ONCE = 16
 _BACK_OFF_S = (1.0, 2.5)
+_UNREADABLE_S = 30.0
+"""Until a checkpoint that could not be read is looked at again; somebody has to restore it first."""
 
 _Retriable = (Fenced, CheckpointFenced, CheckpointUnreadable, NoAnswer, ApiRefused)
 
@@ -61,7 +63,10 @@ class Shards:
         """Recent events without a persona, which every persona's context holds."""
 
         self.complete = asyncio.Event()
-        """Set while every shard that falls to this process is taken over."""
+        """Set while every shard that falls to this process is taken over, or cannot be by anybody."""
+
+        self.unreadable: dict[int, str] = {}
+        """Shards that fall to this process and whose checkpoint cannot be read: what is wrong with it."""
 
         self._bus = bus
         self._peers = peers
@@ -125,6 +130,7 @@ class Shards:
         new = [s for s in wanted if s not in self._releases and self._not_before.get(s, 0) <= now]
         if new:
             await self._take_over(new, tasks)
+        self.unreadable = {shard: why for shard, why in self.unreadable.items() if shard in wanted}
         self._note_complete(wanted)
 
     def _wanted(self) -> set[int]:
@@ -132,7 +138,7 @@ class Shards:
         return {shard for shard in range(SHARDS) if chosen(there, f"shard-{shard}") == self._instance}
 
     def _note_complete(self, wanted: set[int]) -> None:
-        if wanted <= self.live.keys():
+        if wanted <= self.live.keys() | self.unreadable.keys():
             self.complete.set()
         else:
             self.complete.clear()
@@ -192,6 +198,7 @@ class Shards:
     @asynccontextmanager
     async def _entered(self, owner: ShardOwner) -> AsyncIterator[None]:
         self.live[owner.shard] = owner
+        self.unreadable.pop(owner.shard, None)
         self._loading.pop(owner.shard, None)
         self._metrics.shards.set(len(self.live))
         try:
@@ -204,6 +211,9 @@ class Shards:
         log.warning("shard_lost", shard=shard, error=str(error))
         self._metrics.fenced.inc()
         pause = random.uniform(*_BACK_OFF_S)
+        if isinstance(error, CheckpointUnreadable):
+            self.unreadable[shard] = str(error)
+            pause = _UNREADABLE_S
         self._not_before[shard] = asyncio.get_running_loop().time() + pause
 
     def _forget(self, shard: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from math import ceil
 from pathlib import Path
 
 import msgspec
@@ -98,8 +97,7 @@ class Thinker:
     def _wanted(self) -> int:
         """Return how many more chunks there is room for: twice what can be under way, by their usual size."""
         room = 2 * self.backend.capacity - self.thinking.in_hand
-        chunks = ceil(room / self.thinking.items_per_chunk)
-        return max(0, min(chunks, _CHUNKS_AT_ONCE - self.gate.admitted))
+        return max(0, min(self.thinking.sizes.chunks(room), _CHUNKS_AT_ONCE - self.gate.admitted))
 
     async def _receive(self, work: Work) -> None:
         """Take work in. What is in hand already, and delivered again after an outage, goes on."""

@@ -15,7 +15,7 @@ from libs.bus.queue import Work
 from libs.cognition.compose import Answer, compose, failed
 from libs.concurrency.tasks import Background
 from libs.contracts.journal import ThoughtEntry
-from libs.contracts.limits import ACK_WAIT_S, CHUNK_PERSONAS
+from libs.contracts.limits import ACK_WAIT_S
 from libs.contracts.work import Chunk, WorkItem
 from services.thinker.backends.base import Backend
 from services.thinker.budget import Fitted, fit
@@ -24,11 +24,11 @@ from services.thinker.failures import FailureLog
 from services.thinker.metrics import ThinkerMetrics
 from services.thinker.prompt import build
 from services.thinker.results import Owners
+from services.thinker.sizes import ChunkSizes
 
 log = structlog.get_logger("thinking")
 
 _IN_PROGRESS_S = ACK_WAIT_S / 3
-_AVERAGED = 0.1
 _GATHER_S = 0.002
 """How long answers that come close together wait for each other, to share a message."""
 
@@ -47,9 +47,7 @@ class Thinking:
         self.in_hand = 0
         """Items that are being thought or wait for it."""
 
-        self.items_per_chunk = float(CHUNK_PERSONAS)
-        """A moving average of the chunks that have come; at first their bound, to ask for too few at most."""
-
+        self.sizes = ChunkSizes()
         self.draining = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
         self._owners = owners
@@ -66,7 +64,7 @@ class Thinking:
         """
         self.in_hand += len(chunk.items)
         granted = asyncio.Event()
-        self.items_per_chunk += (len(chunk.items) - self.items_per_chunk) * _AVERAGED
+        self.sizes.came(chunk)
         try:
             async with Background() as tasks:
                 tasks.create_task(self._stay_in_progress(chunk, work, granted))

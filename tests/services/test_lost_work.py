@@ -11,10 +11,10 @@ from prometheus_client import CollectorRegistry
 from libs.bus.connection import Bus
 from libs.bus.endpoints import Request
 from libs.contracts import streams, subjects
-from libs.contracts.limits import MAX_DELIVER, TOGETHER
+from libs.contracts.limits import ACK_WAIT_S, MAX_DELIVER, TOGETHER
 from libs.contracts.thoughts import Source, ThoughtEvent
 from libs.contracts.work import Chunk, DeadLetter
-from services.scheduler.dispatches import Dispatch
+from services.scheduler.dispatches import PREVIOUS_OWNER, Dispatch
 from services.scheduler.lost_work import Exhausted, LostWork
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
@@ -37,7 +37,7 @@ def lost_work(bus: Bus, one: ShardOwner) -> LostWork:
 async def dispatched(bus: Bus, one: ShardOwner, attempts: int, *names: str) -> Dispatch:
     work = chunk("whole", *names)
     sequence = await bus.publish(subjects.think(SHARD), msgspec.json.encode(work))
-    dispatch = one.dispatches.begin(work, 0.0, sequence)
+    dispatch = one.dispatches.begin(work, asyncio.get_running_loop().time(), sequence)
     dispatch.attempts = attempts
     return dispatch
 
@@ -94,6 +94,95 @@ async def test_work_whose_thinkers_end_before_they_ask_for_it_ends_too(bus: Bus)
             rounds += 1
         assert rounds == MAX_DELIVER
         assert len(await held(bus, streams.DEAD_LETTERS)) == 1
+
+
+LONG_S = 10 * MAX_DELIVER * ACK_WAIT_S
+
+
+async def delivered(bus: Bus, count: int = 1) -> None:
+    """Have a thinker take so many messages and say nothing more."""
+    subscription = await bus.client.subscribe("taken")
+    body = msgspec.json.encode({"batch": count})
+    await bus.client.publish(f"$JS.API.CONSUMER.MSG.NEXT.{streams.THINK}.{streams.THINKERS}", body, "taken")
+    for _ in range(count):
+        assert (await subscription.next_msg(10)).data
+    await subscription.unsubscribe()
+
+
+async def look(bus: Bus, one: ShardOwner, after: float = LONG_S) -> None:
+    await lost_work(bus, one).look(asyncio.get_running_loop().time() + after)
+
+
+@pytest.mark.fact("3.11")
+@pytest.mark.parametrize("granted_to", [None, PREVIOUS_OWNER])
+async def test_work_that_was_never_delivered_waits_for_its_thinker_however_long(
+    bus: Bus, granted_to: str | None
+) -> None:
+    one = owner(bus, SHARD, "boot")
+    async with owning(one):
+        dispatch = await dispatched(bus, one, 0, *NAMES)
+        dispatch.granted_to = granted_to
+        before = await held(bus, streams.THINK)
+        await look(bus, one)
+        assert await held(bus, streams.THINK) == before
+        assert one.dispatches.all() == [dispatch]
+        assert await held(bus, streams.DEAD_LETTERS) == []
+
+
+@pytest.mark.fact("3.11")
+@pytest.mark.parametrize("granted_to", [None, "t1", PREVIOUS_OWNER])
+@pytest.mark.parametrize("attempts", [1, MAX_DELIVER])
+async def test_delivered_work_of_which_nobody_is_heard_is_dispatched_anew_and_never_given_up_by_age(
+    bus: Bus, granted_to: str | None, attempts: int
+) -> None:
+    """Its thinker is gone and no other came, or its deliveries are used up and the advisory was lost."""
+    one = owner(bus, SHARD, "boot")
+    async with owning(one):
+        dispatch = await dispatched(bus, one, attempts, *NAMES)
+        dispatch.granted_to = granted_to
+        one.dispatches.forget(["b"])
+        await delivered(bus)
+        await look(bus, one, after=2 * ACK_WAIT_S)
+        assert one.dispatches.all() == [dispatch], "not before every delivery is over"
+        for _ in range(3):
+            await look(bus, one)
+        (chunk_again,) = await queued(bus)
+        (again,) = one.dispatches.all()
+        assert again.chunk == chunk_again and again.chunk.id != dispatch.chunk.id
+        assert [item.persona_id for item in chunk_again.items] == ["a", "c"]
+        assert (again.attempts, again.granted_to) == (attempts, None)
+        assert await held(bus, streams.DEAD_LETTERS) == []
+        assert all(not record.thoughts for record in await shard_records(bus, SHARD))
+
+
+@pytest.mark.fact("3.2")
+async def test_while_a_chunk_is_taken_apart_every_thought_of_it_stays_under_way(bus: Bus) -> None:
+    """A tick in between would dispatch them once more, beside others."""
+    one = owner(bus, SHARD, "boot")
+    under_way: list[list[bool]] = []
+
+    async def publish(_: ShardOwner, dispatch: Dispatch, data: bytes) -> None:
+        under_way.append([one.dispatches.in_flight(name) for name in NAMES])
+        assert {d.attempts for d in one.dispatches.all()} == {TOGETHER}
+        dispatch.sequence = await bus.publish(subjects.think(SHARD), data)
+
+    async with owning(one):
+        whole = await dispatched(bus, one, TOGETHER, *NAMES)
+        lost = LostWork(bus, {SHARD: one}, publish, SchedulerMetrics(CollectorRegistry()))
+        await lost.suspected(one, whole)
+        assert under_way == [[True] * 3] * 3
+
+
+async def test_a_chunk_of_which_nothing_is_left_goes(bus: Bus) -> None:
+    one = owner(bus, SHARD, "boot")
+    async with owning(one):
+        await dispatched(bus, one, 0, *NAMES)
+        copy = chunk("copy", *NAMES)
+        sequence = await bus.publish(subjects.think(SHARD), msgspec.json.encode(copy))
+        one.dispatches.begin(copy, 0.0, sequence)
+        await look(bus, one)
+        assert [each.id for each in await queued(bus)] == ["whole"]
+        assert [each.chunk.id for each in one.dispatches.all()] == ["whole"]
 
 
 def request() -> Request:

@@ -167,6 +167,16 @@ def test_a_settled_chunk_is_forgotten() -> None:
     assert table.by_sequence(5) is None
 
 
+def test_a_chunk_of_which_nothing_is_left_is_entered_only_where_it_is_queued_already() -> None:
+    """Nobody would ever forget it: the scheduler would lag for ever."""
+    table = Dispatches()
+    first = table.begin(chunk("1", "a"), 0.0, 5)
+    table.begin(chunk("2", "a"), 0.0)
+    assert table.all() == [first]
+    queued = table.begin(chunk("3", "a"), 0.0, 6)
+    assert table.all() == [first, queued], "a new owner finds it, and looks after it until it is gone"
+
+
 def test_the_item_under_way_is_known() -> None:
     table, work = Dispatches(), chunk("c", "a", "b")
     table.begin(work, 0.0, 5)
