@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -54,16 +54,22 @@ def configured() -> BrokerSettings:
 
 @asynccontextmanager
 async def connected(broker: BrokerSettings, name: str, within: float) -> AsyncIterator[Bus]:
-    """Connect within so many seconds and yield the bus. Raises `CliError`, also for its errors."""
+    """Connect within so many seconds and yield the bus, for as long as it takes.
+
+    Raises `CliError`, also for the errors of the bus.
+    """
     from libs.bus.connection import connect
     from libs.bus.errors import BusError
     from libs.bus.telemetry import LastFault
 
     faults = LastFault()
     try:
-        async with asyncio.timeout(within), connect(broker, name, faults) as bus:
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(within):
+                    bus = await stack.enter_async_context(connect(broker, name, faults))
+            except TimeoutError:
+                raise CliError(faults.why(broker.url)) from None
             yield bus
-    except TimeoutError:
-        raise CliError(faults.why(broker.url)) from None
     except BusError as error:
         raise CliError(str(error)) from None

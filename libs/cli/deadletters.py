@@ -97,7 +97,11 @@ def deliver_again(broker: BrokerSettings, kept: Kept) -> None:
         from libs.bus.queue import purge_message
 
         await bus.publish(kept.letter.subject, kept.letter.body)
-        await purge_message(bus, streams.DEAD_LETTERS, kept.number)
+        if not await purge_message(bus, streams.DEAD_LETTERS, kept.number):
+            raise CliError(
+                "delivered, but the letter could not be removed; look with `perpetua deadletters list` before "
+                "trying again: a second retry delivers it once more"
+            )
 
     _with_bus(broker, deliver)
 
@@ -105,16 +109,22 @@ def deliver_again(broker: BrokerSettings, kept: Kept) -> None:
 def think_again(item: WorkItem) -> Replayed:
     """Have a thought that was given up thought in a process of its own, by this command's settings.
 
-    Raises `CliError` where that process ends without an answer, as thinkers did.
+    Raises `CliError` where that process ends without an answer, as thinkers did, or gives none in time.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "services.thinker.replay", "--item"],
-        input=msgspec.json.encode(item),
-        env=dict(os.environ),
-        capture_output=True,
-        timeout=_ANSWER_WITHIN_S,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "services.thinker.replay", "--item"],
+            input=msgspec.json.encode(item),
+            env=dict(os.environ),
+            capture_output=True,
+            timeout=_ANSWER_WITHIN_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise CliError(
+            f"thought {item.thought_count} of {item.persona_id} has no answer after {_ANSWER_WITHIN_S:g} s; "
+            "what thought of it was ended"
+        ) from None
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit status {done.returncode}"

@@ -112,14 +112,19 @@ def think_again(capture: Capture, changes: Changes, data: DataDir) -> Replayed:
 
     Pulled models are looked for in `data`. Raises `CliError`.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "services.thinker.replay"],
-        input=msgspec.json.encode(capture.prompt),
-        env=environment(os.environ, capture.settings, changes, data),
-        capture_output=True,
-        timeout=_ANSWER_WITHIN_S,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "services.thinker.replay"],
+            input=msgspec.json.encode(capture.prompt),
+            env=environment(os.environ, capture.settings, changes, data),
+            capture_output=True,
+            timeout=_ANSWER_WITHIN_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise CliError(
+            f"the thought cannot be replayed: no answer after {_ANSWER_WITHIN_S:g} s; what thought of it was ended"
+        ) from None
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip()
         raise CliError(

@@ -119,7 +119,7 @@ def permissions() -> dict[str, Permissions]:
         ADMIN: Permissions(
             publish=(
                 f"{_API}>", "$JS.ACK.>", "$JS.FC.>", "$JS.SNAPSHOT.>", "$SRV.>", subjects.registry("*"),
-                subjects.SCHEDULER_STATUS, subjects.DEAD_LETTERS, subjects.THINK,
+                subjects.DEAD_LETTERS, subjects.THINK,
             ),
             subscribe=(
                 f"{inbox(ADMIN)}.>", subjects.EVENTS, subjects.SNAPSHOTS, subjects.CAPTURES,

@@ -17,6 +17,8 @@ from libs.bus.telemetry import BusFault, MessageHandled
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 """Histogram bounds for durations, in seconds."""
 
+_FAULTS = ("connection", "denied", "slow_consumer")
+
 
 class WeightedHistogram(Collector):
     """A histogram that notes a value for many at once, which `prometheus_client.Histogram` cannot."""
@@ -72,6 +74,8 @@ class ProcessMetrics:
             ["kind"],
             registry=self.registry,
         )
+        for kind in _FAULTS:  # from zero on: `increase` does not see a series that begins with 1
+            self._faults.labels(kind)
         self.ready = Gauge(
             "perpetua_ready", "1 while this process does its work, else 0.", registry=self.registry
         )

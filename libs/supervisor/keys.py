@@ -22,11 +22,13 @@ _RESPONSES_FOR = "2m"
 _SUFFIX = ".nk"
 
 NATS_CONF = """# A broker for Perpetua, written once by `perpetua keys`: change it as you like.
+# This machine alone reaches it; for others name its address here, and give it TLS.
+host: "127.0.0.1"
 port: 4222
 server_name: perpetua
 max_payload: 8MB
 feature_flags { js_ack_fc_v2: false }
-jetstream { store_dir: "/data" }
+jetstream { store_dir: %s }
 include "users.conf"
 """
 
@@ -58,9 +60,13 @@ def make_keys(folder: Path, *, public_events: bool = False) -> list[KeyFile]:
         seeds = [_seed(folder, user) for user in permissions()]
         known = {found.user: found.public for found in seeds if found.user and found.public}
         users = _current(folder / "users.conf", authorization(known, public_events=public_events))
-        return [*seeds, users, _once(folder / "nats.conf", NATS_CONF, 0o644)]
+        return [*seeds, users, _once(folder / "nats.conf", _nats_conf(folder), 0o644)]
     except OSError as error:
         raise not_writable(folder, error) from error
+
+
+def _nats_conf(folder: Path) -> str:
+    return NATS_CONF % json.dumps(str(folder.absolute() / "streams"))
 
 
 def make_seeds(folder: Path) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 EVERY = (
     "perpetua_process_info", "perpetua_ready", "process_cpu_seconds_total", "process_resident_memory_bytes",
-    "process_start_time_seconds",
+    "process_start_time_seconds", "perpetua_bus_faults_total",
 )  # fmt: skip
 """Every service exports these."""
 
@@ -39,5 +39,5 @@ SERVICES = {
     "gateway": (*EVERY, "perpetua_sse_clients", "perpetua_http_connections"),
 }  # fmt: skip
 
-ON_FAULT = {"perpetua_bus_faults_total", "perpetua_batch_faults_total", "perpetua_http_refused_total"}
+ON_FAULT = {"perpetua_batch_faults_total", "perpetua_http_refused_total"}
 """Series that exist only once something has gone wrong."""

@@ -42,10 +42,15 @@ def test_faults_of_the_bus_are_counted_by_kind() -> None:
     assert metrics.registry.get_sample_value("perpetua_bus_faults_total", {"kind": "slow_consumer"}) == 1
 
 
+@pytest.mark.parametrize("kind", ["connection", "denied", "slow_consumer"])
+def test_faults_begin_at_zero_so_that_an_increase_sees_the_first(kind: str) -> None:
+    assert process().registry.get_sample_value("perpetua_bus_faults_total", {"kind": kind}) == 0
+
+
 def test_two_processes_metrics_do_not_meet() -> None:
     one, other = process(), process()
     one.fault(BusFault("denied", "", ""))
-    assert other.registry.get_sample_value("perpetua_bus_faults_total", {"kind": "denied"}) is None
+    assert other.registry.get_sample_value("perpetua_bus_faults_total", {"kind": "denied"}) == 0
 
 
 def test_a_process_shows_its_cpu_and_memory_in_the_usual_names() -> None:
