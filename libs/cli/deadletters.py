@@ -99,8 +99,8 @@ def deliver_again(broker: BrokerSettings, kept: Kept) -> None:
         await bus.publish(kept.letter.subject, kept.letter.body)
         if not await purge_message(bus, streams.DEAD_LETTERS, kept.number):
             raise CliError(
-                "delivered, but the letter could not be removed; look with `perpetua deadletters list` before "
-                "trying again: a second retry delivers it once more"
+                "delivered, but the letter could not be removed; look with `perpetua deadletters list` "
+                "before trying again: a second retry delivers it once more"
             )
 
     _with_bus(broker, deliver)

@@ -123,7 +123,8 @@ def think_again(capture: Capture, changes: Changes, data: DataDir) -> Replayed:
         )
     except subprocess.TimeoutExpired:
         raise CliError(
-            f"the thought cannot be replayed: no answer after {_ANSWER_WITHIN_S:g} s; what thought of it was ended"
+            f"the thought cannot be replayed: no answer after {_ANSWER_WITHIN_S:g} s; "
+            "what thought of it was ended"
         ) from None
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip()
