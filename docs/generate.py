@@ -52,8 +52,8 @@ those of one.
 METRICS_PAGE = """# Metrics
 
 By the names that Prometheus stores. A test scrapes each of them from a running swarm. Those without a mark,
-`perpetua_batch_faults_total` (thinkers) and `perpetua_http_refused_total` (gateways), are there once something
-has gone wrong.
+`perpetua_batch_faults_total` (thinkers) and `perpetua_http_refused_total` (gateways), are there once
+something has gone wrong.
 
 {rows}"""
 
