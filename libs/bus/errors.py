@@ -3,6 +3,7 @@
 BusError
 ├── NoAnswer              the broker, or whoever was asked, does not answer; ask again
 │   └── OutcomeUnknown        a publish: stored or not, nobody knows; repeat under the same fence
+│       └── NoStream              no stream listens: without a leader for now, or not made
 ├── PublishRefused        the stream said no
 │   ├── WrongLastSequence     another writer was faster, or the stream lost its tail
 │   └── SubjectFull           the bound of the subject or stream is reached; room may come
@@ -41,6 +42,13 @@ class NoAnswer(BusError):
 
 class OutcomeUnknown(NoAnswer):
     """A publish was not acknowledged in time. It may be stored all the same."""
+
+
+class NoStream(OutcomeUnknown):
+    """No stream listens on the subject: it has no leader now, or is not there at all."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(subject, "no stream listens on it now")
 
 
 class PublishRefused(BusError):

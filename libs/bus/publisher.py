@@ -14,7 +14,7 @@ import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from libs.bus.errors import DENIED, FORBIDDEN, OutcomeUnknown, refused
+from libs.bus.errors import DENIED, FORBIDDEN, NoStream, OutcomeUnknown, refused
 
 EXPECTED_LAST_SEQUENCE = "Nats-Expected-Last-Sequence"
 EXPECTED_LAST_SUBJECT_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
@@ -135,7 +135,7 @@ class Publisher:
             return None
         subject = self._waiting[token][1]
         if message.headers and message.headers.get("Status") == _NO_RESPONDERS:
-            return self._resolve(token, OutcomeUnknown(subject, "no stream listens on it now"))
+            return self._resolve(token, NoStream(subject))
         ack = _decode_ack(message.data)
         if ack.error is not None:
             return self._resolve(token, refused(subject, ack.error.err_code, ack.error.description))

@@ -17,7 +17,7 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter
 
 from libs.bus.connection import Bus
-from libs.bus.errors import PublishRefused
+from libs.bus.errors import NoStream, PublishRefused
 from libs.cognition.compose import Answer
 from libs.cognition.phases import phase_of
 from libs.contracts import subjects
@@ -172,7 +172,8 @@ class Captures:
         error = stored.exception()
         if error is None:
             return self._kept()
-        cure = "run `perpetua provision`" if isinstance(error, PublishRefused) else "see the broker's log"
+        missing = isinstance(error, PublishRefused | NoStream)
+        cure = "run `perpetua provision`" if missing else "see the broker's log"
         return self._lose(str(error), cure)
 
     def _wants(self, answer: Answer) -> bool:

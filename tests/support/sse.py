@@ -68,8 +68,8 @@ class Stream:
                 return
             while len(self._buffer) < length + 2:
                 self._receive()
-            yield self._buffer[:length]
-            self._buffer = self._buffer[length + 2 :]
+            chunk, self._buffer = self._buffer[:length], self._buffer[length + 2 :]
+            yield chunk
 
     def _receive(self) -> None:
         data = self._socket.recv(65_536)
