@@ -21,7 +21,12 @@ from tests.support.broker import Broker  # noqa: E402
 from tests.support.facts import facts_report  # noqa: E402
 
 NOT_SELECTED = pytest.StashKey[list[str]]()
-NEEDS = {"containers": containers.missing, "small_disk": no_small_disk}
+SHORT = os.environ.get("PERPETUA_TESTS_SHORT") == "1"
+NEEDS = {
+    "containers": containers.missing,
+    "small_disk": no_small_disk,
+    "long": lambda: "PERPETUA_TESTS_SHORT=1 leaves them to `just test`" if SHORT else None,
+}
 STRICT = os.environ.get("PERPETUA_TESTS_STRICT") == "1"
 
 

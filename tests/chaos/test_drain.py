@@ -80,6 +80,7 @@ def row(running: Swarm, instance: str) -> dict[str, Any]:
     return {row["instance"]: row for row in running.ps()}[instance]
 
 
+@pytest.mark.long
 @pytest.mark.fact("3.3")
 @pytest.mark.fact("5.3")
 @pytest.mark.timeout(300)

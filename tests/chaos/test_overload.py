@@ -48,6 +48,7 @@ def waits(times: list[float]) -> list[float]:
     return [after - before for before, after in pairwise(times)]
 
 
+@pytest.mark.long
 @pytest.mark.fact("3.2")
 @pytest.mark.timeout(300)
 def test_ten_times_more_due_than_can_be_thought() -> None:

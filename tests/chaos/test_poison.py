@@ -56,6 +56,7 @@ def thinking(model: Endpoint, *arguments: str, **more: str) -> Iterator[Swarm]:
         yield running
 
 
+@pytest.mark.long
 @pytest.mark.fact("3.11")
 @pytest.mark.timeout(240)
 def test_a_thought_that_ends_its_thinker_ends_as_a_dead_letter_and_harms_nobody() -> None:

@@ -24,6 +24,9 @@ FAILOVER_S = 10.0
 SETTINGS = {"LOOP_INTERVAL_MS": "200", "MAX_EVENTS": "100000"}
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture(scope="module")
 def running() -> Iterator[Swarm]:
     arguments = ("--quiet", "--schedulers", "2", "--registries", "2", "--compressors", "2")

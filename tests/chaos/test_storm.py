@@ -30,7 +30,7 @@ def test_a_storm_is_the_same_each_time_and_leaves_no_kind_of_fault_out(brokers: 
 @pytest.mark.fact("3.15")
 @pytest.mark.fact("4.3")
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("brokers", "faults"), [(1, 16), (3, 9)])
+@pytest.mark.parametrize(("brokers", "faults"), [(1, 16), pytest.param(3, 9, marks=pytest.mark.long)])
 async def test_after_a_storm_everything_is_there_once_and_in_order(brokers: int, faults: int) -> None:
     report = await blow(Options(SEED, faults, brokers, personas=100, interval_ms=200))
     assert report.findings == [], f"seed {SEED}: {report}"

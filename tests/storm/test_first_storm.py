@@ -88,6 +88,7 @@ def assert_one_after_another(events: Iterable[dict[str, Any]]) -> dict[str, int]
     return seen
 
 
+@pytest.mark.long
 @pytest.mark.storm
 @pytest.mark.fact("3.3")
 @pytest.mark.fact("3.15")
