@@ -22,10 +22,17 @@ from tests.support.facts import facts_report  # noqa: E402
 
 NOT_SELECTED = pytest.StashKey[list[str]]()
 SHORT = os.environ.get("PERPETUA_TESTS_SHORT") == "1"
+
+
+def too_long() -> str | None:
+    """Return why long tests are left out; None where they are not."""
+    return "PERPETUA_TESTS_SHORT=1 leaves them to `just test`" if SHORT else None
+
+
 NEEDS = {
     "containers": containers.missing,
     "small_disk": no_small_disk,
-    "long": lambda: "PERPETUA_TESTS_SHORT=1 leaves them to `just test`" if SHORT else None,
+    "long": too_long,
 }
 STRICT = os.environ.get("PERPETUA_TESTS_STRICT") == "1"
 
