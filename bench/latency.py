@@ -10,19 +10,14 @@ histogram: its mean to the median, and the bound that 99 of 100 ticks keep to th
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import statistics
-import threading
 import time
 from datetime import datetime
 from typing import Any
 
-import nats
-from nats.aio.msg import Msg
-
 from bench.metrics import histogram, metric
-from libs.contracts import subjects
+from bench.subscriber import Subscriber
 from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm, swarm
 
@@ -54,7 +49,7 @@ def measure(personas: int, interval_ms: int, rounds: int) -> dict[str, float]:
         "MAX_EVENTS": "100000",
         "AUTO_START": "false",
     }
-    with swarm("--quiet", settings=settings) as up, Arrivals(up.nats_url) as arrivals:
+    with swarm("--quiet", settings=settings) as up, (arrivals := Arrivals(up.nats_url)):
         for number in range(personas):
             body = {"persona_id": f"p-{number}", "name": f"p-{number}", "role": "critic", "charter": "Look."}
             up.post("/v1/swarm/personas", body)
@@ -93,34 +88,16 @@ def one_round(up: Swarm, arrivals: Arrivals, interval: float) -> list[float]:
     return took
 
 
-class Arrivals:
-    """Notes when a subscriber sees each thought, in seconds of the wall clock, while the context is open."""
+class Arrivals(Subscriber):
+    """Notes when a subscriber sees each thought."""
 
     def __init__(self, nats_url: str) -> None:
+        super().__init__(nats_url)
         self.at: dict[tuple[str, int], float] = {}
-        self._nats_url = nats_url
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._listen()), daemon=True)
 
-    def __enter__(self) -> Arrivals:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    async def _listen(self) -> None:
-        client = await nats.connect(self._nats_url)
-        await client.subscribe(subjects.EVENTS, cb=self._note)
-        await asyncio.to_thread(self._over.wait)
-        await client.close()
-
-    async def _note(self, message: Msg) -> None:
-        now = time.time()
-        event = json.loads(message.data)
+    def note(self, event: dict[str, Any], at: float) -> None:
         if "thinking" in event["payload"]:
-            self.at[event["persona_id"], event["payload"]["thought_count"]] = now
+            self.at[event["persona_id"], event["payload"]["thought_count"]] = at
 
 
 def bound_of(share: float, before: dict[float, float], after: dict[float, float]) -> float:

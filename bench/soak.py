@@ -13,18 +13,17 @@ import asyncio
 import json
 import statistics
 import sys
-import threading
 import time
 from collections import Counter
 from typing import Any
 
 import nats
 import psutil
-from nats.aio.msg import Msg
 from nats.js.api import ConsumerInfo
 
 from bench.metrics import metric
-from libs.contracts import streams, subjects
+from bench.subscriber import Subscriber
+from libs.contracts import streams
 from tests.support.swarm import Swarm, swarm
 
 EVERY_S = 5.0
@@ -58,7 +57,7 @@ def populate(up: Swarm, personas: int) -> None:
 
 def soak(up: Swarm, seconds: float) -> dict[str, Any]:
     """Let it think; return memory by thirds and what went wrong."""
-    with Failures(up.nats_url) as failures:
+    with (failures := Failures(up.nats_url)):
         found = watch(up, seconds)
     return found | {"reasons of fallbacks": dict(failures.reasons)}
 
@@ -80,31 +79,15 @@ def watch(up: Swarm, seconds: float) -> dict[str, Any]:
     return memory(samples) | thoughts(up, pids) | {"work delivered again": redelivered(up)}
 
 
-class Failures:
-    """Counts the errors of fallback thoughts, as a subscriber sees them, while the context is open."""
+class Failures(Subscriber):
+    """Counts the errors of fallback thoughts, as a subscriber sees them."""
 
     def __init__(self, nats_url: str) -> None:
+        super().__init__(nats_url)
         self.reasons: Counter[str] = Counter()
-        self._nats_url = nats_url
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._listen()), daemon=True)
 
-    def __enter__(self) -> Failures:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    async def _listen(self) -> None:
-        client = await nats.connect(self._nats_url)
-        await client.subscribe(subjects.EVENTS, cb=self._note)
-        await asyncio.to_thread(self._over.wait)
-        await client.close()
-
-    async def _note(self, message: Msg) -> None:
-        payload = json.loads(message.data)["payload"]
+    def note(self, event: dict[str, Any], at: float) -> None:
+        payload = event["payload"]
         if payload.get("source") == "fallback" and "latency_ms" in payload:
             self.reasons[str(payload.get("error"))] += 1
 
