@@ -22,6 +22,7 @@ import uvloop
 
 from bench.metrics import metric
 from bench.standin import standin
+from bench.swarms import processor_s
 from libs.contracts.work import ContextLine, WorkItem
 from libs.settings.cognition import PREFIX, cognition_reader, read_cognition
 from services.thinker.prompt import build
@@ -134,7 +135,7 @@ def _whole_system(up: Swarm, personas: int, seconds: float) -> dict[str, Any]:
         lambda: metric(ports["thinker"], "perpetua_thoughts_total") > 20 * personas, 60, "a warm swarm"
     )
     before, began = _counts(ports), time.perf_counter()
-    busy = {service: _busy(process) for service, process in pids.items()}
+    busy = {service: processor_s(process) for service, process in pids.items()}
     machine, ours = _busy_cores(), _ours()
     time.sleep(seconds)
     after, elapsed = _counts(ports), time.perf_counter() - began
@@ -154,7 +155,7 @@ def _whole_system(up: Swarm, personas: int, seconds: float) -> dict[str, Any]:
         )
     for service, process in pids.items():
         found[f"µs of processor time a thought, {service}"] = round(
-            (_busy(process) - busy[service]) / stored * 1e6, 1
+            (processor_s(process) - busy[service]) / stored * 1e6, 1
         )
     return found
 
@@ -168,12 +169,7 @@ def _busy_cores() -> float:
 def _ours() -> float:
     """Return the processor time of this process and of all that it has started, which still live."""
     parent = psutil.Process()
-    return sum(_busy(process) for process in [parent, *parent.children(recursive=True)])
-
-
-def _busy(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
+    return sum(processor_s(process) for process in [parent, *parent.children(recursive=True)])
 
 
 def _counts(ports: dict[str, int]) -> dict[str, float]:

@@ -16,7 +16,7 @@ import time
 from datetime import datetime
 from typing import Any
 
-from bench.metrics import histogram, metric
+from bench.metrics import histogram, metric, quantile
 from bench.subscriber import Subscriber
 from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm, swarm
@@ -60,7 +60,9 @@ def measure(personas: int, interval_ms: int, rounds: int) -> dict[str, float]:
         sum_before, count_before = metric(port, f"{_LAG}_sum"), metric(port, f"{_LAG}_count")
         took = [ms for _ in range(rounds) for ms in one_round(up, arrivals, interval_ms / 1000)]
         lag = (metric(port, f"{_LAG}_sum") - sum_before) / (metric(port, f"{_LAG}_count") - count_before)
-        lag_p99 = bound_of(0.99, before, histogram(port, _LAG))
+        came = {bound: count - before[bound] for bound, count in histogram(port, _LAG).items()}
+    lag_p99 = quantile(came, 0.99)
+    assert lag_p99 is not None, "no tick came"
     took.sort()
     p50, p99 = statistics.median(took), took[int(len(took) * 0.99)]
     return {
@@ -98,13 +100,6 @@ class Arrivals(Subscriber):
     def note(self, event: dict[str, Any], at: float) -> None:
         if "thinking" in event["payload"]:
             self.at[event["persona_id"], event["payload"]["thought_count"]] = at
-
-
-def bound_of(share: float, before: dict[float, float], after: dict[float, float]) -> float:
-    """Return the least bound of a histogram that so large a share of what came in between keeps."""
-    came = {bound: after[bound] - before[bound] for bound in after}
-    total = max(came.values())
-    return min(bound for bound, count in came.items() if count >= share * total)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 import psutil
-from prometheus_client.parser import text_string_to_metric_families
 
+from bench.metrics import histogram, metric, quantile
 from tests.support.swarm import Swarm
 
 FIVE = ("registry", "scheduler", "thinker", "compressor", "gateway")
@@ -73,22 +72,22 @@ class Watch:
         self.ports = {row["service"]: int(row["metrics_port"]) for row in found if row.get("metrics_port")}
         self.processes = {row["service"]: psutil.Process(int(row["pid"])) for row in found}
         self._began = time.perf_counter()
-        self._busy = {name: busy(one) for name, one in self.processes.items()}
+        self._busy = {name: processor_s(one) for name, one in self.processes.items()}
         self._machine = _machine()
         self._lag = self.buckets("scheduler", "perpetua_tick_lag_seconds")
         self._stored = self.total("scheduler", "perpetua_thoughts_stored_total")
 
     def total(self, service: str, name: str) -> float:
         """Return a metric's value, summed over its labels."""
-        return sum(value for labels, value in self._samples(service, name))
+        return metric(self.ports[service], name)
 
     def buckets(self, service: str, name: str) -> dict[float, float]:
         """Return a histogram's cumulative counts by bound."""
-        return {float(labels["le"]): value for labels, value in self._samples(service, f"{name}_bucket")}
+        return histogram(self.ports[service], name)
 
     def spent(self) -> dict[str, float]:
         """Return the processor time that each process has used since this was made, in seconds."""
-        return {name: busy(one) - self._busy[name] for name, one in self.processes.items()}
+        return {name: processor_s(one) - self._busy[name] for name, one in self.processes.items()}
 
     def used(self) -> dict[str, Any]:
         """Return what was used since this was made: cores by service, thoughts, tick lag, and memory now."""
@@ -113,17 +112,6 @@ class Watch:
             "MiB resident by service": {name: round(one.rss / 2**20) for name, one in memory.items()},
         }
 
-    def _samples(self, service: str, name: str) -> list[tuple[dict[str, str], float]]:
-        with urlopen(f"http://127.0.0.1:{self.ports[service]}/metrics", timeout=10) as response:
-            families = list(text_string_to_metric_families(response.read().decode()))
-        return [(s.labels, s.value) for f in families for s in f.samples if s.name == name]
-
-
-def quantile(cumulative: dict[float, float], share: float) -> float | None:
-    """Return the bound of a histogram below which at least this share lies; None where it counted nothing."""
-    total = cumulative.get(float("inf"), 0.0)
-    return next((b for b, value in sorted(cumulative.items()) if total and value >= share * total), None)
-
 
 def percentile(values: list[float], share: float) -> float:
     """Return the value below which this share of the values lies."""
@@ -131,7 +119,7 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
 
 
-def busy(process: psutil.Process) -> float:
+def processor_s(process: psutil.Process) -> float:
     """Return the processor time of a process, in seconds."""
     times = process.cpu_times()
     return float(times.user + times.system)

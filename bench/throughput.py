@@ -18,11 +18,11 @@ import sys
 import time
 from typing import Any
 
-import aiohttp
 import psutil
 import uvloop
 
 from bench.metrics import metric
+from bench.swarms import create, processor_s
 from libs.bus.connection import connect
 from libs.bus.telemetry import NoTelemetry
 from libs.contracts.thoughts import EventType
@@ -80,7 +80,7 @@ def measure(personas: int, interval_ms: int, seconds: float, sync_always: bool =
     finally:
         other.close()
     with swarm("--quiet", settings=settings, own=own) as up:
-        uvloop.run(create(up.url, personas))
+        uvloop.run(create(up.url, rows(personas), _CLIENTS))
         up.post("/v1/cognition/start")
         return {"broker alone, messages/s": alone} | watch(up, personas, seconds)
 
@@ -101,19 +101,18 @@ async def broker_alone(url: str) -> float:
         return sent / elapsed
 
 
-async def create(url: str, personas: int) -> None:
-    """Create personas by the API."""
-    numbers = iter(range(personas))
-    async with aiohttp.ClientSession() as session:
-
-        async def client() -> None:
-            for number in numbers:
-                body = {"persona_id": f"p-{number}", "name": f"p-{number}", "role": "critic"}
-                body |= {"swarm_id": f"s-{number % 10}", "charter": "Find what is wrong."}
-                async with session.post(f"{url}/v1/swarm/personas", json=body) as answer:
-                    assert answer.status == 200, await answer.text()
-
-        await asyncio.gather(*(client() for _ in range(_CLIENTS)))
+def rows(personas: int) -> list[dict[str, Any]]:
+    """Return personas as the API takes them, in ten swarms."""
+    return [
+        {
+            "persona_id": f"p-{number}",
+            "name": f"p-{number}",
+            "role": "critic",
+            "swarm_id": f"s-{number % 10}",
+            "charter": "Find what is wrong.",
+        }
+        for number in range(personas)
+    ]
 
 
 def watch(up: Swarm, personas: int, seconds: float) -> dict[str, float]:
@@ -123,10 +122,10 @@ def watch(up: Swarm, personas: int, seconds: float) -> dict[str, float]:
     processes = {row["service"]: psutil.Process(row["pid"]) for row in rows}
     eventually_sync(lambda: _committed(ports) > _WARM_ROUNDS * personas, 60, "a warm swarm")
     before, began = _counts(ports), time.perf_counter()
-    busy = {service: _busy(process) for service, process in processes.items()}
+    busy = {service: processor_s(process) for service, process in processes.items()}
     time.sleep(seconds)
     after, elapsed = _counts(ports), time.perf_counter() - began
-    spent = {service: _busy(process) - busy[service] for service, process in processes.items()}
+    spent = {service: processor_s(process) - busy[service] for service, process in processes.items()}
     did = {key: after[key] - before[key] for key in after}
     thoughts = did["thoughts"]
     found = {
@@ -158,11 +157,6 @@ def _counts(ports: dict[str, int]) -> dict[str, float]:
         "lag_sum": metric(ports["scheduler"], f"{lag}_sum"),
         "lag_count": metric(ports["scheduler"], f"{lag}_count"),
     }
-
-
-def _busy(process: psutil.Process) -> float:
-    times: Any = process.cpu_times()
-    return float(times.user + times.system)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,18 @@ def configured() -> BrokerSettings:
     return read_process(process_reader(os.environ), "cli").nats
 
 
+def prepare() -> None:
+    """Load the client library; its log is to say nothing, so that a command prints what comes of it alone."""
+    from libs.runtime.imports import preload
+
+    preload()
+    import logging
+
+    import structlog
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
 @asynccontextmanager
 async def connected(broker: BrokerSettings, name: str, within: float) -> AsyncIterator[Bus]:
     """Connect within so many seconds and yield the bus, for as long as it takes.

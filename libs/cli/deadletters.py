@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from libs.cli.broker import connected
+from libs.cli.broker import connected, prepare
 from libs.cli.errors import CliError
 from libs.contracts import streams
 from libs.contracts.captures import Replayed
@@ -167,14 +167,7 @@ async def _letters(bus: Bus) -> list[Kept]:
 
 
 def _with_bus(broker: BrokerSettings, work: Callable[[Bus], Awaitable[T]]) -> T:
-    from libs.runtime.imports import preload
-
-    preload()
-    import logging
-
-    import structlog
-
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    prepare()
     return asyncio.run(_asked(broker, work))
 
 

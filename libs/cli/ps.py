@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from libs.cli.broker import broker_of
+from libs.cli.broker import broker_of, prepare
 from libs.cli.errors import CliError
 from libs.contracts.presence import PresenceRecord
 from libs.settings.broker import BrokerSettings
@@ -109,14 +109,7 @@ async def _present(broker: BrokerSettings) -> list[PresenceRecord]:
 
     Raises `CliError` where the broker refuses us.
     """
-    from libs.runtime.imports import preload
-
-    preload()
-    import logging
-
-    import structlog
-
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    prepare()
     if not _listens(broker.url):
         return []
     from libs.bus.connection import connect

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from libs.cli.broker import connected
+from libs.cli.broker import connected, prepare
 from libs.cli.errors import CliError
 from libs.cli.model_folder import model_folder
 from libs.contracts import streams, subjects
@@ -52,14 +52,7 @@ class Changes(Struct, frozen=True, kw_only=True):
 
 def fetch(broker: BrokerSettings, persona_id: str, thought_count: int) -> Capture:
     """Return a captured thought. Raises `CliError` where it was not captured, saying which were."""
-    from libs.runtime.imports import preload
-
-    preload()
-    import logging
-
-    import structlog
-
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    prepare()
     return asyncio.run(_fetch(broker, persona_id, thought_count))
 
 

@@ -60,15 +60,15 @@ def budget_of(window: int, max_tokens: int) -> Budget:
     )
 
 
-def fit(item: WorkItem, budget: Budget, count: Count) -> Fitted:
+def fit(item: WorkItem, budget: Budget | None, count: Count) -> Fitted:
     """Return an item's prompt within the budget.
 
     A persona's identity goes whole. A charter that leaves no room for itself is trimmed at its end, the one
     thing that is. Context is packed newest first until its share is full, and told in time order; no unit is
-    cut, and none older than one that was left out is told.
+    cut, and none older than one that was left out is told. Where nothing reads it there is no budget.
     """
     whole = build(item)
-    if count(whole.user) <= min(budget.context, _room(whole, budget, count)):
+    if budget is None or count(whole.user) <= min(budget.context, _room(whole, budget, count)):
         return Fitted(whole)
     bare = build(msgspec.structs.replace(item, charter="", context=[]))
     room = _room(bare, budget, count) - count(bare.user)

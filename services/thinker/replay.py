@@ -24,7 +24,7 @@ from services.thinker.backends.choosing import choose
 from services.thinker.backends.honouring import check
 from services.thinker.budget import fit
 from services.thinker.capture import answer_of, settings_of
-from services.thinker.prompt import Prompt, build
+from services.thinker.prompt import Prompt
 
 
 async def replay(work: CapturedPrompt | WorkItem, settings: ThinkerSettings) -> Replayed:
@@ -41,7 +41,7 @@ async def replay(work: CapturedPrompt | WorkItem, settings: ThinkerSettings) -> 
 def _prompt(work: CapturedPrompt | WorkItem, backend: Backend) -> Prompt:
     if isinstance(work, CapturedPrompt):
         return Prompt(work.system, work.user)
-    return build(work) if backend.budget is None else fit(work, backend.budget, backend.count).prompt
+    return fit(work, backend.budget, backend.count).prompt
 
 
 def main() -> int:

@@ -22,7 +22,6 @@ from services.thinker.budget import Fitted, fit
 from services.thinker.capture import Captures
 from services.thinker.failures import FailureLog
 from services.thinker.metrics import ThinkerMetrics
-from services.thinker.prompt import build
 from services.thinker.results import Owners
 from services.thinker.sizes import ChunkSizes
 
@@ -123,11 +122,9 @@ class Thinking:
 
     def _fit(self, item: WorkItem, backend: Backend) -> Fitted:
         """Return the prompt that fits the backend's model, and tell of what does not."""
-        if backend.budget is None:
-            return Fitted(build(item))
         fitted = fit(item, backend.budget, backend.count)
         self._metrics.fitted(fitted.omitted)
-        if fitted.omitted.charter_chars:
+        if backend.budget is not None and fitted.omitted.charter_chars:
             self._failures.charter_trimmed(item, fitted.omitted.charter_chars, backend.budget.window)
         return fitted
 
