@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from socket import create_connection
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import nats
 import pytest
@@ -24,6 +22,7 @@ from libs.settings.broker import BrokerSettings
 from libs.supervisor.broker import free_port
 from tests.support.containers import ROOT, Compose, environment, inspected, podman
 from tests.support.eventually import eventually, eventually_sync
+from tests.support.http import fetch
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 
@@ -58,13 +57,8 @@ class System(Compose):
         )
 
     def http(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        data = None if body is None else json.dumps(body).encode()
-        request = Request(self.url + path, data, {"Content-Type": "application/json"}, method=method)
-        try:
-            with urlopen(request, timeout=15) as response:
-                return response.status, json.loads(response.read())
-        except HTTPError as error:
-            return error.code, json.loads(error.read() or b"null")
+        answer = fetch(self.url + path, method, body, timeout=15)
+        return answer.status, answer.json if answer.body else None
 
     def get(self, path: str) -> Any:
         status, body = self.http("GET", path)
@@ -199,8 +193,8 @@ async def test_thinkers_are_scaled_to_three_and_one_may_be_killed(system: System
 
 def test_prometheus_scrapes_every_replica(system: System) -> None:
     def healthy() -> bool:
-        with urlopen(f"http://{system.address('prometheus')}:9090/api/v1/targets", timeout=10) as response:
-            targets = json.loads(response.read())["data"]["activeTargets"]
+        answer = fetch(f"http://{system.address('prometheus')}:9090/api/v1/targets")
+        targets = answer.json["data"]["activeTargets"]
         up = {t["labels"].get("service") for t in targets if t["health"] == "up"}
         return set(SERVICES) <= up
 
@@ -209,8 +203,7 @@ def test_prometheus_scrapes_every_replica(system: System) -> None:
 
 def test_dashboards_are_provisioned(system: System) -> None:
     """Grafana's stand-in serves its mounts; that a Grafana takes them is not shown here."""
-    with urlopen(f"http://{HOST}:{system.grafana_port}/swarm.json", timeout=10) as response:
-        assert json.loads(response.read())["panels"]
+    assert fetch(f"http://{HOST}:{system.grafana_port}/swarm.json").json["panels"]
 
 
 def test_down_and_up_keep_the_personas_and_the_keys(system: System) -> None:

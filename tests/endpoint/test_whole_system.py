@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.request import urlopen
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -13,6 +12,7 @@ from bench.endpoint import measure
 from services.thinker.backends.breaker import FAILURES
 from tests.support.endpoint import endpoint
 from tests.support.eventually import eventually_sync
+from tests.support.http import fetch
 from tests.support.swarm import Swarm, swarm
 
 
@@ -20,13 +20,12 @@ def thinker(up: Swarm) -> dict[str, Any]:
     return next(row for row in up.ps() if row["service"] == "thinker")
 
 
-def fetch(up: Swarm, path: str) -> str:
-    with urlopen(f"http://127.0.0.1:{thinker(up)['metrics_port']}{path}", timeout=5) as response:
-        return str(response.read().decode())
+def fetched(up: Swarm, path: str) -> str:
+    return fetch(f"http://127.0.0.1:{thinker(up)['metrics_port']}{path}").text
 
 
 def metric(up: Swarm, name: str, **labels: str) -> float:
-    families = text_string_to_metric_families(fetch(up, "/metrics"))
+    families = text_string_to_metric_families(fetched(up, "/metrics"))
     return sum(
         sample.value
         for family in families
@@ -45,7 +44,7 @@ def test_a_dead_endpoint_is_said_once_costs_nothing_and_is_used_again_when_it_is
             eventually_sync(lambda: trouble in str(thinker(up)["summary"]["troubles"]), 5)
             shown = up.cli("ps").stdout
             assert trouble in " ".join(shown.split()), shown
-            ready = json.loads(fetch(up, "/readyz"))
+            ready = json.loads(fetched(up, "/readyz"))
             assert ready["ok"] is True, "it does what it can: declared fallbacks"
             assert trouble in ready["boot"]["troubles"][0]
 

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import pytest
 import trustme
@@ -23,6 +21,7 @@ from libs.supervisor.keys import authorization, make_seeds
 from tests.security.serving import MASTER, READER, TOKENS
 from tests.support.broker import Broker
 from tests.support.eventually import eventually_sync
+from tests.support.http import fetch
 from tests.support.sse import Stream
 from tests.support.swarm import Swarm, swarm
 
@@ -136,8 +135,8 @@ def test_every_process_stays_within_its_permissions(closed: Swarm) -> None:
     )
     for row in closed.ps():
         if row["metrics_port"] is not None:
-            with urlopen(f"http://127.0.0.1:{row['metrics_port']}/metrics", timeout=5) as response:
-                assert 'perpetua_bus_faults_total{kind="denied"} 0.0' in response.read().decode()
+            metrics = fetch(f"http://127.0.0.1:{row['metrics_port']}/metrics").text
+            assert 'perpetua_bus_faults_total{kind="denied"} 0.0' in metrics
     log = (closed.data / "logs" / "nats.log").read_text()
     assert "iolation" not in log
     assert "authentication error" not in log
@@ -196,22 +195,17 @@ def test_a_swarm_over_tls_with_keys_of_its_own(authority: tuple[trustme.CA, Path
             trusting = ssl.create_default_context(cafile=str(folder / "ca.pem"))
 
             def count() -> int:
-                return int(fetch(f"{base}/v1/swarm/personas/root-thinker", trusting)["thought_count"])
+                return int(read(f"{base}/v1/swarm/personas/root-thinker", trusting)["thought_count"])
 
             eventually_sync(lambda: count() > 3, 20)
             with pytest.raises(OSError, match="CERTIFICATE_VERIFY_FAILED"):
-                fetch(f"{base}/livez", ssl.create_default_context())
+                read(f"{base}/livez", ssl.create_default_context())
             done = running.cli("ps", "--json")
             assert {row["service"] for row in json.loads(done.stdout)} == set(SERVICES)
             shown = cli(running, "status", PERPETUA_API_TOKEN=READER, SSL_CERT_FILE=str(folder / "ca.pem"))
             assert shown.returncode == 0, shown.stderr
-            signed = Request(
-                f"{base}/v1/session",
-                json.dumps({"token": MASTER}).encode(),
-                {"Content-Type": "application/json"},
-            )
-            with urlopen(signed, context=trusting) as answer:
-                cookie = answer.headers["set-cookie"]
+            signed = fetch(f"{base}/v1/session", "POST", {"token": MASTER}, context=trusting)
+            cookie = signed.headers["set-cookie"]
             assert cookie.startswith("__Host-perpetua_session=control.")
             assert "Secure" in cookie
         assert "iolation" not in broker.log.read_text()
@@ -219,14 +213,10 @@ def test_a_swarm_over_tls_with_keys_of_its_own(authority: tuple[trustme.CA, Path
         broker.close()
 
 
-def fetch(url: str, context: ssl.SSLContext) -> Any:
-    try:
-        with urlopen(Request(url, headers=bearer(READER)), context=context, timeout=10) as response:
-            return json.loads(response.read())
-    except HTTPError as error:
-        raise LookupError(error.read()) from error
-    except OSError as error:
-        raise OSError(str(error)) from None
+def read(url: str, context: ssl.SSLContext) -> Any:
+    answer = fetch(url, headers=bearer(READER), context=context)
+    assert answer.status == 200, answer.text
+    return answer.json
 
 
 def test_a_broker_without_tls_is_refused_where_tls_is_demanded(authority: tuple[trustme.CA, Path]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import subprocess
@@ -11,8 +10,6 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 import pytest
 
@@ -30,6 +27,7 @@ from services.thinker.backends.devices import CPU_BATCH
 from services.thinker.prompt import Prompt, build
 from tests.support.broker import Broker
 from tests.support.eventually import eventually
+from tests.support.http import fetch
 from tests.unit.make import NOW, item
 
 PROMPT = Prompt("Be calm.", "Say what you observe.")
@@ -222,12 +220,8 @@ async def test_a_thinker_is_ready_only_once_its_model_is_warm(bus: Bus, broker: 
 
 
 def readyz(port: int) -> tuple[int, dict[str, dict[str, str] | None]]:
-    try:
-        with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
-            return answer.status, json.loads(answer.read())
-    except HTTPError as error:
-        with error:
-            return error.code, json.loads(error.read())
+    answer = fetch(f"http://127.0.0.1:{port}/readyz")
+    return answer.status, answer.json
 
 
 @pytest.mark.usefixtures("bus")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -10,13 +9,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
-from urllib.request import urlopen
 
 import pytest
 import yaml
 
 from libs.supervisor.broker import free_port
 from tests.support.eventually import eventually_sync
+from tests.support.http import fetch
 
 HOST = "127.0.0.1"
 RULES = Path(__file__).parent.parent.parent / "deploy/prometheus"
@@ -81,10 +80,10 @@ class Prometheus:
 
     def _get(self, path: str, **parameters: Any) -> Any:
         query = f"?{urlencode(parameters)}" if parameters else ""
-        with urlopen(f"http://{HOST}:{self.port}{path}{query}", timeout=10) as response:
-            answer = json.loads(response.read())
-        assert answer["status"] == "success", answer
-        return answer["data"]
+        answer = fetch(f"http://{HOST}:{self.port}{path}{query}")
+        assert answer.status == 200, answer.text
+        assert answer.json["status"] == "success", answer.text
+        return answer.json["data"]
 
 
 def _config(ports: dict[str, list[int]]) -> dict[str, Any]:

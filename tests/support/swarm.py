@@ -14,29 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 from libs.contracts.permissions import inbox
 from libs.supervisor.broker import free_port
 from libs.supervisor.keys import seed_file
 from tests.support.eventually import eventually_sync
+from tests.support.http import Answer, fetch
 
 HOST = "127.0.0.1"
 PREFIX = "CODETETHER_COGNITION_"
-
-
-class Answer:
-    """Status, headers and JSON of an HTTP answer."""
-
-    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 class Swarm:
@@ -118,14 +104,7 @@ class Swarm:
         timeout: float = 30.0,
     ) -> Answer:
         """Make a request; errors are answers, too."""
-        data = raw if raw is not None else (json.dumps(body).encode() if body is not None else None)
-        sent = {"Content-Type": "application/json"} if data is not None else {}
-        request = Request(self.url + path, data=data, method=method, headers=sent | (headers or {}))
-        try:
-            with urlopen(request, timeout=timeout) as response:
-                return Answer(response.status, dict(response.headers), response.read())
-        except HTTPError as error:
-            return Answer(error.code, dict(error.headers), error.read())
+        return fetch(self.url + path, method, body, raw=raw, headers=headers, timeout=timeout)
 
     def get(self, path: str) -> Any:
         """Return the JSON of a GET that succeeds."""

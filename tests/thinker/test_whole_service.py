@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import msgspec
 import nats
@@ -17,6 +16,7 @@ from libs.contracts.thoughts import EventType
 from libs.contracts.work import WorkItem
 from services.thinker.budget import fit
 from tests.support.eventually import eventually, eventually_sync
+from tests.support.http import fetch
 from tests.support.swarm import Swarm, swarm
 from tests.thinker.models import backend_of, sentence
 from tests.unit.make import item
@@ -89,8 +89,7 @@ def environment_of(pid: int) -> list[str]:
 def metric(running: Swarm, name: str) -> float:
     """A metric of the thinker."""
     row = next(row for row in running.ps() if row["service"] == "thinker")
-    with urlopen(f"http://127.0.0.1:{row['metrics_port']}/metrics", timeout=5) as response:
-        lines = response.read().decode().splitlines()
+    lines = fetch(f"http://127.0.0.1:{row['metrics_port']}/metrics").text.splitlines()
     return float(next(line.split()[1] for line in lines if line.startswith(f"{name} ")))
 
 

@@ -7,13 +7,12 @@ import os
 import signal
 from collections.abc import Iterator
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.eventually import eventually_sync
+from tests.support.http import fetch
 from tests.support.swarm import Swarm, swarm
 
 EVERYWHERE = {
@@ -58,18 +57,15 @@ def running() -> Iterator[Swarm]:
         yield brought_up
 
 
-def fetch(running: Swarm, service: str, path: str) -> tuple[int, str]:
+def fetched(running: Swarm, service: str, path: str) -> tuple[int, str]:
     row = next(row for row in running.ps() if row["service"] == service)
-    try:
-        with urlopen(f"http://127.0.0.1:{row['metrics_port']}{path}", timeout=5) as response:
-            return response.status, response.read().decode()
-    except HTTPError as error:
-        return error.code, error.read().decode()
+    answer = fetch(f"http://127.0.0.1:{row['metrics_port']}{path}")
+    return answer.status, answer.text
 
 
 @pytest.mark.parametrize("service", MATRIX)
 def test_each_service_emits_its_metrics_with_units_and_without_ids(running: Swarm, service: str) -> None:
-    _, text = fetch(running, service, "/metrics")
+    _, text = fetched(running, service, "/metrics")
     families = {family.name: family for family in text_string_to_metric_families(text)}
     missing = (EVERYWHERE | MATRIX[service]) - families.keys()
     assert missing == set()
@@ -81,7 +77,7 @@ def test_each_service_emits_its_metrics_with_units_and_without_ids(running: Swar
 
 
 def value(running: Swarm, service: str, name: str) -> float:
-    _, text = fetch(running, service, "/metrics")
+    _, text = fetched(running, service, "/metrics")
     samples = [s for f in text_string_to_metric_families(text) for s in f.samples if s.name == name]
     return sum(sample.value for sample in samples)
 
@@ -102,8 +98,8 @@ def test_what_is_counted_is_what_happened(running: Swarm) -> None:
 
 @pytest.mark.parametrize("service", MATRIX)
 def test_each_service_is_live_and_ready_and_shows_its_boot(running: Swarm, service: str) -> None:
-    assert fetch(running, service, "/livez") == (200, '{"ok":true}')
-    status, body = fetch(running, service, "/readyz")
+    assert fetched(running, service, "/livez") == (200, '{"ok":true}')
+    status, body = fetched(running, service, "/readyz")
     found: dict[str, Any] = json.loads(body)
     assert (status, found["ok"]) == (200, True)
     assert found["boot"]["service"] == service
@@ -117,11 +113,7 @@ def test_readiness_means_it_a_process_without_its_broker_is_not_ready(running: S
     os.kill(broker, signal.SIGKILL)
 
     def status(service: str) -> int:
-        try:
-            with urlopen(f"http://127.0.0.1:{ports[service]}/readyz", timeout=5) as response:
-                return int(response.status)
-        except HTTPError as error:
-            return error.code
+        return fetch(f"http://127.0.0.1:{ports[service]}/readyz").status
 
     eventually_sync(lambda: status("thinker") == 503, 5, "not ready while the broker is away")
     eventually_sync(lambda: all(status(service) == 200 for service in MATRIX), 20, "ready again")
