@@ -17,14 +17,23 @@ def services() -> dict[str, Any]:
     return found
 
 
-def test_only_the_gateway_and_grafana_are_published_where_the_readme_says() -> None:
+def test_only_gateways_and_grafana_are_published_where_the_readme_says() -> None:
     assert {name: spec["ports"] for name, spec in services().items() if "ports" in spec} == {
         "gateway": ["${PERPETUA_PUBLISH_ADDRESS:-127.0.0.1}:${PERPETUA_GATEWAY_PORT:-4096}:4096"],
+        "gateway-tls": ["${PERPETUA_TLS_PUBLISH_ADDRESS:-127.0.0.1}:${PERPETUA_TLS_PORT:-4443}:4096"],
         "grafana": ["${GRAFANA_PUBLISH_ADDRESS:-127.0.0.1}:${GRAFANA_PORT:-3000}:3000"],
     }
     readme = (ROOT / "README.md").read_text()
     assert "<http://127.0.0.1:4096/>" in readme
     assert "<http://127.0.0.1:3000/>" in readme
+
+
+def test_profiles_add_services_and_change_no_other() -> None:
+    assert {name: spec["profiles"] for name, spec in services().items() if "profiles" in spec} == {
+        "thinker-gpu": ["gpu"],
+        "ollama": ["ollama"],
+        "gateway-tls": ["tls"],
+    }
 
 
 def test_every_setting_of_the_reference_is_passed_on() -> None:

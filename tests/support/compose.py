@@ -15,6 +15,8 @@ from libs.supervisor.broker import free_port
 from tests.support.containers import HOST, ROOT, VERSION, build_arguments, environment, inspected, podman, run
 from tests.support.http import fetch
 
+PROFILES = ("gpu", "ollama", "tls")
+
 _DOCKER = """#!/bin/sh
 [ "$1" = compose ] || {{ echo "only docker compose is here, by podman-compose" >&2; exit 64; }}
 shift
@@ -103,7 +105,8 @@ class Compose:
 
     def close(self) -> None:
         self.end_scaled()
-        self("down", "-v", "-t", "0")
+        profiles = [part for profile in PROFILES for part in ("--profile", profile)]
+        self(*profiles, "down", "-v", "-t", "0")
 
 
 def _docker(folder: Path) -> Path:
