@@ -121,6 +121,22 @@ def make_bases() -> None:
         _image(Path(folder), PROMETHEUS, text, shutil.which("prometheus"))
 
 
+def make_ollama_base() -> None:
+    """Make the stand-in for Ollama's image: `tests/support/ollama.py`."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for module in ("endpoint.py", "ollama.py"):
+            shutil.copy(ROOT / "tests/support" / module, folder)
+        command = folder / "ollama"
+        command.write_text('#!/bin/sh\nexec env PYTHONPATH=/opt python3 -m tests.support.ollama "$@"\n')
+        command.chmod(0o755)
+        text = (
+            f"FROM localhost/{PYTHON}\nCOPY endpoint.py ollama.py /opt/tests/support/\n"
+            'COPY ollama /bin/ollama\nENTRYPOINT ["/bin/ollama"]\nCMD ["serve"]\n'
+        )
+        _image(folder, OLLAMA, text)
+
+
 def make_broker_base() -> None:
     with tempfile.TemporaryDirectory() as folder:
         _image(Path(folder), NATS, 'FROM scratch\nCOPY file /app\nENTRYPOINT ["/app"]\n', find_server())
