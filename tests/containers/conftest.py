@@ -69,7 +69,7 @@ def fresh_clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for target in containers.TARGETS:  # what an earlier run built is no image of this clone
         name = f"localhost/perpetua-{target}:{containers.VERSION}"
         subprocess.run(
-            ["podman", "untag", name], env=containers.environment(), capture_output=True, check=False
+            ["podman", "untag", name, name], env=containers.environment(), capture_output=True, check=False
         )
     return clone(tmp_path_factory.mktemp("clone"))
 

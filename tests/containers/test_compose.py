@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from functools import partial
 from socket import create_connection
 
@@ -19,9 +18,6 @@ from tests.support.http import fetch
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 
 PROBE = ("python", "-m", "libs.runtime.probe")
-GRACE_S = 18
-"""Less than the `stop_grace_period`, after which a process is killed."""
-
 SERVICES = ("registry", "scheduler", "compressor", "thinker", "gateway")
 
 
@@ -136,9 +132,7 @@ def test_down_and_up_keep_the_personas_and_the_keys(system: System) -> None:
     before = {p["identity"]["id"]: p["thought_count"] for p in system.get("/v1/swarm/personas")["personas"]}
     seed = system.key("reader").read_bytes()
     system.end_scaled()
-    begun = time.monotonic()
-    system.type(system.down)
-    assert time.monotonic() - begun < GRACE_S, "a process did not end by itself"
+    assert "SIGKILL" not in system.type(system.down), "a process did not end in its time"
     assert not podman("ps", "-aq", "--filter", f"name={system.name}_").strip()
     system.type(system.up)
     system.until_thinking()

@@ -17,7 +17,12 @@ from tests.support.containers import VERSION, inspected, podman
 from tests.support.eventually import eventually_sync
 from tests.support.ollama import SAYS
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(600), pytest.mark.usefixtures("system")]
+pytestmark = [
+    pytest.mark.containers,
+    pytest.mark.long,
+    pytest.mark.timeout(600),
+    pytest.mark.usefixtures("system"),
+]
 
 NVIDIA = Path("/var/run/cdi/perpetua-test.json")
 
@@ -57,7 +62,8 @@ def test_with_ollama_beside_it_thoughts_are_of_the_model(ollama: Compose) -> Non
 @pytest.fixture
 def gpu(tmp_path: Path) -> Iterator[Compose]:
     """The thinker's image under the name of the CUDA one, and a device of NVIDIA's that is none."""
-    podman("tag", f"localhost/perpetua-thinker:{VERSION}", f"localhost/perpetua-thinker-cuda:{VERSION}")
+    cuda = f"localhost/perpetua-thinker-cuda:{VERSION}"
+    podman("tag", f"localhost/perpetua-thinker:{VERSION}", cuda)
     NVIDIA.parent.mkdir(parents=True, exist_ok=True)
     device = {"name": "all", "containerEdits": {"env": ["GIVEN=all of no GPUs"]}}
     NVIDIA.write_text(json.dumps({"cdiVersion": "0.3.0", "kind": "nvidia.com/gpu", "devices": [device]}))
@@ -67,7 +73,7 @@ def gpu(tmp_path: Path) -> Iterator[Compose]:
     finally:
         running.close()
         NVIDIA.unlink()
-        podman("untag", f"localhost/perpetua-thinker-cuda:{VERSION}")
+        podman("untag", cuda, cuda)  # alone it would take every name away
 
 
 def test_the_gpu_profile_reserves_the_devices_and_its_thinker_thinks(gpu: Compose) -> None:

@@ -20,7 +20,12 @@ from tests.support.containers import HOST
 from tests.support.eventually import eventually_sync
 from tests.support.http import fetch
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(600), pytest.mark.usefixtures("system")]
+pytestmark = [
+    pytest.mark.containers,
+    pytest.mark.long,
+    pytest.mark.timeout(600),
+    pytest.mark.usefixtures("system"),
+]
 
 CERTIFICATES = "/var/lib/perpetua/certificates"
 SERVICES = {"registry", "scheduler", "compressor", "thinker", "gateway"}
