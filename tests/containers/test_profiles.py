@@ -15,6 +15,7 @@ from tests.support import containers
 from tests.support.compose import Compose, clone
 from tests.support.containers import VERSION, inspected, podman
 from tests.support.eventually import eventually_sync
+from tests.support.http import fetch
 from tests.support.ollama import SAYS
 
 pytestmark = [
@@ -82,5 +83,14 @@ def test_the_gpu_profile_reserves_the_devices_and_its_thinker_thinks(gpu: Compos
     assert "GIVEN=all of no GPUs" in inspected(gpu.container("thinker-gpu"))["Config"]["Env"]
     eventually_sync(lambda: gpu.http("GET", "/readyz")[0] == 200, 60, "a gateway")
     eventually_sync(lambda: thoughts(gpu, "fallback"), 60, "thoughts")
+    eventually_sync(lambda: "thinker" in scraped(gpu), 60, "a thinker that Prometheus knows as one")
     names = podman("ps", "-a", "--filter", f"name={gpu.name}_", "--format", "{{.Names}}").split()
     assert [name for name in names if "thinker" in name] == [gpu.container("thinker-gpu")]
+
+
+def scraped(system: Compose) -> set[str]:
+    """The services that Prometheus reaches."""
+    targets = fetch(f"http://{system.address('prometheus')}:9090/api/v1/targets").json["data"][
+        "activeTargets"
+    ]
+    return {target["labels"].get("service") for target in targets if target["health"] == "up"}
