@@ -120,7 +120,7 @@ def fallback_text(item: WorkItem) -> str:
     """Return the deterministic text of a thought without a model."""
     return (
         f"phase={phase_of(item.thought_count)} persona={item.persona_id} role={item.role} "
-        f"context_events={len(item.context)} thought_count={item.thought_count} synthesized_fallback=1"
+        f"context_events={item.context_events} thought_count={item.thought_count} synthesized_fallback=1"
     )
 
 
@@ -133,7 +133,7 @@ def _payload(item: WorkItem, answer: Answer, omitted: Omitted) -> ThoughtPayload
         thinking=trim(text, THINKING_CHARS),
         source=Source.MODEL if by_model else Source.FALLBACK,
         persona=PersonaRef(item.persona_id, item.name, item.role),
-        context_event_count=len(item.context),
+        context_event_count=item.context_events,
         model=answer.model if by_model else None,
         finish_reason=trim(finish_reason, FINISH_REASON_CHARS) if finish_reason and by_model else None,
         usage=answer.usage if by_model else None,

@@ -21,6 +21,9 @@ MARKER_ROOM = 8
 RECORD_BYTES = 512 * 1024
 """The most a journal record, a checkpoint page or a chunk of work may weigh, in bytes."""
 
+GRANT_BYTES = 768 * 1024
+"""The most that the items of one grant may weigh together, in bytes; what is more follows in another."""
+
 THOUGHT_BYTES = 128 * 1024
 """The most that all events of one thought may weigh together, in bytes; more is settled as a fallback."""
 

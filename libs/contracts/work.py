@@ -1,7 +1,8 @@
 """Work for thinkers: chunks, grants and results.
 
-A chunk lies in the work queue until each of its thoughts is settled. Before a thinker thinks it asks the
-shard's owner which items are still wanted; afterwards it sends the thoughts until the owner has settled them.
+A chunk lies in the work queue until each of its thoughts is settled. It only says whose thoughts are due.
+Before a thinker thinks it asks the shard's owner for what is still wanted of it; afterwards it sends the
+thoughts until the owner has settled them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,14 @@ class ContextLine(Struct, frozen=True, array_like=True):
     """The payload's JSON, trimmed to 220 characters."""
 
 
+class Ticket(Struct, frozen=True, array_like=True):
+    """A thought that is due, as the work queue names it."""
+
+    persona_id: str
+    thought_count: int
+    tick_at: datetime
+
+
 class WorkItem(Struct, frozen=True, array_like=True):
     """One thought to be thought, its context frozen when its tick began [3.5]."""
 
@@ -33,20 +42,50 @@ class WorkItem(Struct, frozen=True, array_like=True):
     thought_count: int
     tick_at: datetime
     context: list[ContextLine]
+    """The newest 8 events, oldest first. Charter and context are empty where the thinker reads neither."""
+
+    context_events: int = 0
+    """How many events the context holds."""
+
+    def ticket(self) -> Ticket:
+        """Return the thought's name in the work queue."""
+        return Ticket(self.persona_id, self.thought_count, self.tick_at)
+
+    def unread(self) -> WorkItem:
+        """Return the item for a thinker that reads neither charter nor context."""
+        return WorkItem(
+            self.persona_id,
+            self.name,
+            self.role,
+            "",
+            self.swarm_id,
+            self.thought_count,
+            self.tick_at,
+            [],
+            self.context_events,
+        )
 
 
 class Chunk(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One message of the work queue: at most 64 items of one shard and one run."""
+    """One message of the work queue: at most 64 thoughts of one shard and one run."""
 
     id: str
     shard: int
     run: int
-    items: list[WorkItem]
+    items: list[Ticket]
     alone: bool = False
     """Thinkers have ended while they thought of it: a thinker thinks of one such chunk at a time."""
 
 
-class GrantRequest(Struct, frozen=True, kw_only=True):
+class GivenUp(Struct, frozen=True, kw_only=True):
+    """The body of a dead letter: the thoughts of a chunk that were given up."""
+
+    shard: int
+    run: int
+    items: list[WorkItem]
+
+
+class GrantRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A thinker holds this delivery of a chunk and asks what of it is still wanted."""
 
     chunk: str
@@ -58,6 +97,11 @@ class GrantRequest(Struct, frozen=True, kw_only=True):
     """How often the broker has given the chunk to a thinker; 1: nobody else ever held it."""
 
     thinker: str
+    reads: bool = True
+    """Whether anything reads charters and contexts."""
+
+    begin: int = 0
+    """The first of the chunk's items that is asked for; see `Grant.next`."""
 
 
 class StillThinking(Struct, frozen=True, kw_only=True):
@@ -67,10 +111,12 @@ class StillThinking(Struct, frozen=True, kw_only=True):
     thinker: str
 
 
-class Grant(Struct, frozen=True, kw_only=True):
-    """Indexes of the chunk's items that the thinker is to think; none: acknowledge and forget it."""
+class Grant(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the thinker is to think of a chunk; nothing: acknowledge and forget it."""
 
-    items: list[int]
+    items: list[WorkItem] = []
+    next: int = 0
+    """One message had no room for more: ask again from this one of the chunk's items on. 0: that was all."""
 
 
 class Results(Struct, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from libs.contracts.journal import ThoughtEntry
@@ -45,8 +45,8 @@ class Dispatch:
 class Granted:
     """What a thinker is to think."""
 
-    items: list[int]
-    """Indexes of the chunk's items."""
+    items: dict[int, WorkItem]
+    """By their index in the chunk."""
 
     waited: float | None = None
     """Seconds that they have waited since their dispatch, where they are granted for the first time."""
@@ -96,21 +96,16 @@ class Dispatches:
         return min((dispatch.begun for dispatch in self.all()), default=None)
 
     def begin(
-        self,
-        chunk: Chunk,
-        now: float,
-        sequence: int | None = None,
-        *,
-        wanted: Callable[[WorkItem], bool] = lambda item: True,
+        self, chunk: Chunk, items: Iterable[WorkItem], now: float, sequence: int | None = None
     ) -> Dispatch:
-        """Enter a chunk, but for items that are not wanted or whose persona has a thought under way already.
+        """Enter those items of a chunk that are wanted, but for personas with a thought under way already.
 
         A second copy of a chunk that is entered already changes nothing. A chunk of which nothing is left is
         entered only where it lies in the work queue already, so that somebody sees it go.
         """
         if (known := self._by_chunk.get(chunk.id)) is not None:
             return known
-        free = {i.persona_id: i for i in chunk.items if i.persona_id not in self._by_persona and wanted(i)}
+        free = {item.persona_id: item for item in items if item.persona_id not in self._by_persona}
         dispatch = Dispatch(chunk, now, sequence, touched=now, waiting=free)
         if free or sequence is not None:
             self._by_chunk[chunk.id] = dispatch
@@ -124,7 +119,7 @@ class Dispatches:
         unless it was granted before the run began to stop. While another thinker that holds the chunk too is
         still heard of, the answer names it: what it thinks need not be thought, and paid for, twice.
         """
-        nothing = Granted([])
+        nothing = Granted({})
         dispatch = self._by_chunk.get(request.chunk)
         if dispatch is None:
             return nothing
@@ -137,15 +132,18 @@ class Dispatches:
         first = dispatch.granted_to is None
         others = request.deliveries > 1 and dispatch.granted_to not in (None, request.thinker)
         if others and now - dispatch.touched < HEARD_S:
-            return Granted([], held_by=dispatch.granted_to)
+            return Granted({}, held_by=dispatch.granted_to)
         if request.deliveries != dispatch.delivery:
             if dispatch.attempts >= (MAX_DELIVER if dispatch.chunk.alone else TOGETHER):
-                return Granted([], suspect=dispatch)
+                return Granted({}, suspect=dispatch)
             dispatch.attempts += 1
             dispatch.delivery = request.deliveries
         dispatch.granted_to, dispatch.touched = request.thinker, now
-        items = dispatch.chunk.items
-        wanted = [i for i, item in enumerate(items) if self._by_persona.get(item.persona_id) is dispatch]
+        wanted = {
+            index: dispatch.waiting[ticket.persona_id]
+            for index, ticket in enumerate(dispatch.chunk.items)
+            if index >= request.begin and ticket.persona_id in dispatch.waiting
+        }
         return Granted(wanted, now - dispatch.begun if first else None)
 
     def heard(self, chunk_id: str, thinker: str, now: float) -> None:

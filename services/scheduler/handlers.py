@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import msgspec
 
 from libs.bus.endpoints import Request
 from libs.bus.loop import Postpone
 from libs.contracts.journal import ThoughtEntry
+from libs.contracts.limits import GRANT_BYTES
 from libs.contracts.work import (
     CountersQuery,
     CountersReply,
@@ -18,6 +20,7 @@ from libs.contracts.work import (
     Results,
     Settled,
     StillThinking,
+    WorkItem,
 )
 from services.scheduler.dispatches import Dispatch
 from services.scheduler.metrics import SchedulerMetrics
@@ -43,7 +46,7 @@ class Handlers:
         self._settling: set[tuple[str, str]] = set()
 
     async def grant(self, message: GrantRequest, _: Request) -> bytes:
-        """Say which items of a chunk are still wanted."""
+        """Tell what of a chunk is still wanted."""
         granted = self._owner.dispatches.grant(message, self._run_now(), _now())
         if granted.held_by is not None:
             raise Postpone(f"{granted.held_by} still thinks of it")
@@ -51,7 +54,7 @@ class Handlers:
             await self._suspected(self._owner, granted.suspect)
         if granted.waited is not None:
             self._metrics.queue_wait.observe(granted.waited, len(granted.items))
-        return _encode(Grant(items=granted.items))
+        return answer(granted.items, reads=message.reads)
 
     async def thinking(self, message: StillThinking, _: Request) -> None:
         """Note that a chunk is not forgotten."""
@@ -84,6 +87,19 @@ class Handlers:
     async def counters(self, message: CountersQuery, _: Request) -> bytes:
         """Show counters of personas."""
         return _encode(CountersReply(counters=self._owner.ledger.counters(message.persona_ids)))
+
+
+def answer(items: dict[int, WorkItem], *, reads: bool) -> bytes:
+    """Return a grant of as many items, by their index in the chunk, as one message takes."""
+    told: list[WorkItem] = []
+    room = GRANT_BYTES
+    for index, item in items.items():
+        data = _encode(item if reads else item.unread())
+        room -= len(data) + 1
+        if told and room < 0:
+            return _encode(Grant(items=told, next=index))
+        told.append(cast("WorkItem", msgspec.Raw(data)))  # in its final JSON, which only an encoder reads
+    return _encode(Grant(items=told))
 
 
 def _now() -> float:

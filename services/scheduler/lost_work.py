@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
@@ -18,10 +17,11 @@ from libs.bus.read import message_at
 from libs.cognition.compose import compose, failed
 from libs.contracts import streams, subjects
 from libs.contracts.limits import ACK_WAIT_S, MAX_DELIVER
-from libs.contracts.work import Chunk, WorkItem
+from libs.contracts.work import GivenUp, WorkItem
 from services.scheduler.dispatches import HEARD_S, Dispatch
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
+from services.scheduler.ticker import chunk_of
 
 log = structlog.get_logger("lost-work")
 
@@ -45,7 +45,7 @@ class LostWork:
         self,
         bus: Bus,
         owners: Mapping[int, ShardOwner],
-        publish: Callable[[ShardOwner, Dispatch, bytes], Awaitable[None]],
+        publish: Callable[[ShardOwner, Dispatch], Awaitable[None]],
         metrics: SchedulerMetrics,
     ) -> None:
         self._bus = bus
@@ -88,14 +88,12 @@ class LostWork:
         now = asyncio.get_running_loop().time()
         begun: list[Dispatch] = []
         for items in parts:
-            chunk = Chunk(
-                id=secrets.token_hex(8), shard=owner.shard, run=dispatch.chunk.run, items=items, alone=alone
-            )
-            again = owner.dispatches.begin(chunk, now)
+            chunk = chunk_of(owner.shard, dispatch.chunk.run, items, alone=alone)
+            again = owner.dispatches.begin(chunk, items, now)
             again.attempts, again.begun = dispatch.attempts, dispatch.begun
             begun.append(again)
         for again in begun:
-            await self._publish(owner, again, msgspec.json.encode(again.chunk))
+            await self._publish(owner, again)
         if dispatch.sequence is not None:
             await purge_message(self._bus, streams.THINK, dispatch.sequence)
 
@@ -157,10 +155,10 @@ class LostWork:
         deliveries = max(dispatch.attempts, 1)
         reason = f"given up after {deliveries} deliveries: whoever thought of it ended, or fell silent"
         log.warning("work_given_up", shard=owner.shard, thoughts=len(dispatch.waiting))
-        body = msgspec.json.encode(dispatch.chunk)
+        items = list(dispatch.waiting.values())
+        body = msgspec.json.encode(GivenUp(shard=owner.shard, run=dispatch.chunk.run, items=items))
         await bury(self._bus, streams.THINK, subjects.think(owner.shard), body, reason, deliveries)
         now = datetime.now(UTC)
-        items = list(dispatch.waiting.values())
         await owner.submit([compose(item, dispatch.chunk.run, failed(reason), now) for item in items])
         owner.dispatches.drop(dispatch)
         if dispatch.sequence is not None:

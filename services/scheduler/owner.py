@@ -23,7 +23,7 @@ from libs.cognition.compose import compose, failed
 from libs.contracts import subjects
 from libs.contracts.journal import ShardRecord, ThoughtEntry
 from libs.contracts.limits import EVENT_BYTES, JOURNAL_DEPTH, RECORD_BYTES, THOUGHT_BYTES
-from libs.contracts.work import Settled, WorkItem
+from libs.contracts.work import Settled, Ticket
 from libs.journal.position import PublicPosition
 from libs.journal.tail import JournalFull, JournalHole, Overtaken, Tail
 from services.scheduler.checkpoint import CheckpointFenced, Checkpoints
@@ -122,7 +122,7 @@ class ShardOwner:
             except JournalFull:
                 await self._make_room()
 
-    def wants(self, item: WorkItem) -> bool:
+    def wants(self, item: Ticket) -> bool:
         """Whether a dispatched thought is still to be thought: the next one of a living persona."""
         entry = self.ledger.persona(item.persona_id)
         reaped = item.persona_id in self.ledger.reaped or self._is_reaped(item.persona_id)

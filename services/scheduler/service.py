@@ -136,7 +136,7 @@ class Scheduler:
     @asynccontextmanager
     async def _serve(self, owner: ShardOwner) -> AsyncIterator[None]:
         """Adopt what is queued, then answer for the shard and tick its personas while the context is open."""
-        await adopt(self.bus, owner, self.ticker.run_now)
+        await adopt(self.bus, owner, self.ticker.run_now, self.ticker.queued)
         handlers = Handlers(owner, lambda: self.ticker.run_now, self.lost_work.suspected, self.metrics)
         telemetry, shard = self.process.metrics, owner.shard
         grants = MessageLoop("grant", msgspec.json.Decoder(GrantRequest).decode, handlers.grant, telemetry)

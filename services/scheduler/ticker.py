@@ -16,11 +16,11 @@ from libs.bus.patience import Patience
 from libs.cognition.context import Recent
 from libs.concurrency.waiting import set_within
 from libs.contracts import subjects
-from libs.contracts.limits import CHUNK_PERSONAS, RECORD_BYTES, SHARDS
-from libs.contracts.personas import PersonaStatus
+from libs.contracts.limits import CHUNK_PERSONAS, SHARDS
+from libs.contracts.personas import PersonaIdentity, PersonaStatus
 from libs.contracts.registry import LoopPhase, LoopState
 from libs.contracts.tokens import shard_of
-from libs.contracts.work import Chunk, WorkItem
+from libs.contracts.work import Chunk, Ticket, WorkItem
 from libs.roster.state import Roster
 from services.scheduler.agenda import Agenda, first_tick, spread
 from services.scheduler.dispatches import Dispatch
@@ -141,21 +141,28 @@ class Ticker:
             return
         now = self._now()
         self._metrics.lag.observe(now - since)
-        for chunk, data in pack(shard, run, self._due(owner, at)):
-            tasks.create_task(self.publish(owner, owner.dispatches.begin(chunk, now), data))
+        for items in batched(self._due(owner, at), CHUNK_PERSONAS):
+            dispatch = owner.dispatches.begin(chunk_of(shard, run, items), items, now)
+            tasks.create_task(self.publish(owner, dispatch))
 
     def _due(self, owner: ShardOwner, at: datetime) -> list[WorkItem]:
         """Return what is to be thought; a persona whose last thought is under way skips its tick [3.2]."""
         members = self._members[owner.shard]
         free = [persona_id for persona_id in members if not owner.dispatches.in_flight(persona_id)]
         self._metrics.skipped.inc(len(members) - len(free))
-        return [self._item(persona_id, owner, at) for persona_id in free]
+        return [self._item(self._roster.personas[name].identity, owner, at) for name in free]
 
-    def _item(self, persona_id: str, owner: ShardOwner, at: datetime) -> WorkItem:
-        identity = self._roster.personas[persona_id].identity
-        ledger = owner.ledger
+    def queued(self, ticket: Ticket, owner: ShardOwner) -> WorkItem | None:
+        """Return the thought that a ticket in the queue names, where it is of a persona that there is."""
+        record = self._roster.personas.get(ticket.persona_id)
+        return self._item(record.identity, owner, ticket.tick_at) if record is not None else None
+
+    def _item(self, identity: PersonaIdentity, owner: ShardOwner, at: datetime) -> WorkItem:
+        """Return a persona's next thought, its context frozen now."""
+        persona_id, ledger = identity.id, owner.ledger
         entry = ledger.persona(persona_id)
         entry.last_tick_at = at
+        context = ledger.context(persona_id, self._shared())
         return WorkItem(
             persona_id,
             identity.name,
@@ -164,11 +171,13 @@ class Ticker:
             identity.swarm_id,
             entry.count + 1,
             at,
-            ledger.context(persona_id, self._shared()),
+            context,
+            len(context),
         )
 
-    async def publish(self, owner: ShardOwner, dispatch: Dispatch, data: bytes) -> None:
+    async def publish(self, owner: ShardOwner, dispatch: Dispatch) -> None:
         """Put a chunk into the work queue. A copy that a repeated publish leaves is never granted."""
+        data = _encode(dispatch.chunk)
         with Patience(self._bus, f"publishing work of shard {owner.shard}") as patience:
             while dispatch.waiting:
                 try:
@@ -216,16 +225,12 @@ class Ticker:
         return asyncio.get_running_loop().time()
 
 
-def pack(shard: int, run: int, items: list[WorkItem]) -> list[tuple[Chunk, bytes]]:
-    """Return the items in chunks within their bounds, each with its final bytes."""
-    packed: list[tuple[Chunk, bytes]] = []
-    for begin in range(0, len(items), CHUNK_PERSONAS):
-        taken = items[begin : begin + CHUNK_PERSONAS]
-        chunk = Chunk(id=secrets.token_hex(8), shard=shard, run=run, items=taken)
-        data = _encode(chunk)
-        if len(data) <= RECORD_BYTES or len(taken) == 1:
-            packed.append((chunk, data))
-            continue
-        middle = len(taken) // 2
-        packed += pack(shard, run, taken[:middle]) + pack(shard, run, taken[middle:])
-    return packed
+def chunk_of(shard: int, run: int, items: Iterable[WorkItem], *, alone: bool = False) -> Chunk:
+    """Return items as a message of the work queue."""
+    tickets = [item.ticket() for item in items]
+    return Chunk(id=secrets.token_hex(8), shard=shard, run=run, items=tickets, alone=alone)
+
+
+def batched(items: list[WorkItem], most: int) -> list[list[WorkItem]]:
+    """Return the items in lists of so many at most, in order."""
+    return [items[begin : begin + most] for begin in range(0, len(items), most)]

@@ -90,12 +90,12 @@ class Thinking:
             await self._think_granted(chunk, work, granted)
 
     async def _think_granted(self, chunk: Chunk, work: Work, granted: asyncio.Event) -> None:
-        indexes = await self._owners.grant(chunk, work.sequence, work.deliveries)
+        always = self._backend().always
+        items = await self._owners.grant(chunk, work.sequence, work.deliveries, reads=always is None)
         granted.set()
-        items = [chunk.items[index] for index in indexes]
         if not items:
             return None
-        if (always := self._backend().always) is not None:
+        if always is not None:
             return await self.settle(chunk, self._declared(items, chunk.run, always))
         return await _Answers(self, chunk, items).settle_all()
 

@@ -113,7 +113,7 @@ SNAPSHOT = thoughts.MemorySnapshot(
     metadata={"phase": "compress", "completion_tokens": 4},
 )
 LINE = work.ContextLine("thought_generated", "2026-01-02T03:04:05Z", '{"phase":"observe"}')
-ITEM = work.WorkItem("p-1", "Ada", "scout", "Look far.", None, 8, AT, [LINE])
+ITEM = work.WorkItem("p-1", "Ada", "scout", "Look far.", None, 8, AT, [LINE], 1)
 COUNTERS = work.Counters(7, AT)
 CAPTURED_SETTINGS = captures.CapturedSettings(
     backend="openai_compat",
@@ -285,10 +285,12 @@ SAMPLES: list[msgspec.Struct] = [
     ),
     LINE,
     ITEM,
-    work.Chunk(id="c-1", shard=3, run=3, items=[ITEM]),
-    work.GrantRequest(chunk="c-1", shard=3, sequence=12, deliveries=1, thinker="thinker-1"),
+    ITEM.ticket(),
+    work.Chunk(id="c-1", shard=3, run=3, items=[ITEM.ticket()]),
+    work.GivenUp(shard=3, run=3, items=[ITEM]),
+    work.GrantRequest(chunk="c-1", shard=3, sequence=12, deliveries=1, thinker="thinker-1", begin=2),
     work.StillThinking(chunk="c-1", thinker="thinker-1"),
-    work.Grant(items=[0, 2]),
+    work.Grant(items=[ITEM], next=2),
     work.Results(chunk="c-1", shard=3, thinker="thinker-1", thoughts=[THOUGHT]),
     work.Settled(stored=1, stale=0),
     work.DeadLetter(subject="think.3", reason="given up", deliveries=4, at=AT, body=b"\x00{}"),

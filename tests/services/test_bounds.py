@@ -27,7 +27,7 @@ from tests.bus.support import held
 from tests.services.support import owner, shard_records
 from tests.services.test_shard_owners import owning
 from tests.support.eventually import eventually
-from tests.unit.make import NOW, chunk, item, thought
+from tests.unit.make import NOW, chunk, entry, item, thought
 
 SHARD = 3
 
@@ -54,7 +54,7 @@ async def test_a_thought_that_no_stream_would_take_becomes_the_declared_fallback
     """Stored as it is it would stop all publishing, for ever: the journal cannot be skipped."""
     one = owner(bus, SHARD, "boot")
     async with owning(one):
-        one.dispatches.begin(chunk("c", "a"), 0.0, 1)
+        one.dispatches.begin(*entry(chunk("c", "a")), 0.0, 1)
         handlers = Handlers(one, lambda: 1, nobody_is_suspected, SchedulerMetrics(CollectorRegistry()))
         results = Results(chunk="c", shard=SHARD, thinker="t", thoughts=[heavy("a")])
         answer = await handlers.result(results, Request("s", b"", None))

@@ -103,6 +103,7 @@ def item(persona_id: str = "p", thought_count: int = 1, context: Sequence[Contex
         thought_count,
         NOW + timedelta(seconds=thought_count),
         list(context),
+        len(context),
     )
 
 
@@ -120,4 +121,11 @@ def shard_record(*thoughts: ThoughtEntry, number: int | None = 1, **more: Any) -
 
 def chunk(chunk_id: str, *persona_ids: str, run: int = 1, thought_count: int = 1) -> Chunk:
     """Work for some personas."""
-    return Chunk(id=chunk_id, shard=0, run=run, items=[item(p, thought_count) for p in persona_ids])
+    tickets = [item(p, thought_count).ticket() for p in persona_ids]
+    return Chunk(id=chunk_id, shard=0, run=run, items=tickets)
+
+
+def entry(work: Chunk, *, but: str = "") -> tuple[Chunk, list[WorkItem]]:
+    """A chunk with its items, but for those of a persona, as its shard's owner enters it."""
+    tickets = [ticket for ticket in work.items if ticket.persona_id != but]
+    return work, [item(ticket.persona_id, ticket.thought_count) for ticket in tickets]

@@ -1,4 +1,4 @@
-"""Work in chunks within their bounds."""
+"""Work in chunks, and grants within their bounds."""
 
 from __future__ import annotations
 
@@ -7,41 +7,65 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.contracts.limits import CHUNK_PERSONAS, RECORD_BYTES
-from libs.contracts.work import Chunk, ContextLine, WorkItem
-from services.scheduler.ticker import pack
-from tests.unit.make import NOW, item
+from libs.contracts.limits import CHUNK_PERSONAS, GRANT_BYTES, RECORD_BYTES
+from libs.contracts.work import ContextLine, Grant, WorkItem
+from services.scheduler.handlers import answer
+from services.scheduler.ticker import batched, chunk_of
+from tests.unit.make import NOW, item, line
 
-_decode = msgspec.json.Decoder(Chunk).decode
+_decode = msgspec.json.Decoder(Grant).decode
 
 
 def heavy(name: str, kilobytes: int) -> WorkItem:
     return msgspec.structs.replace(item(name), charter="x" * (1024 * kilobytes))
 
 
-@given(st.lists(st.sampled_from([0, 1, 8, 40, 300]), max_size=150))
-def test_every_item_travels_once_in_order_in_chunks_within_their_bounds(weights: list[int]) -> None:
-    items = [heavy(f"p{number}", weight) for number, weight in enumerate(weights)]
-    packed = pack(3, 7, items)
-    assert [entry for work, _ in packed for entry in work.items] == items
-    for work, data in packed:
-        assert _decode(data) == work
-        assert (work.shard, work.run) == (3, 7)
-        assert 1 <= len(work.items) <= CHUNK_PERSONAS
-        assert len(data) <= RECORD_BYTES
-    assert len({work.id for work, _ in packed}) == len(packed)
+def told(items: dict[int, WorkItem], *, reads: bool = True) -> list[tuple[bytes, Grant]]:
+    """All answers that a thinker gets which asks until it has everything."""
+    answers: list[tuple[bytes, Grant]] = []
+    begin = 0
+    while not answers or begin:
+        data = answer({index: item for index, item in items.items() if index >= begin}, reads=reads)
+        answers.append((data, _decode(data)))
+        begin = answers[-1][1].next
+    return answers
 
 
-def test_light_items_share_chunks_of_64() -> None:
-    assert [len(work.items) for work, _ in pack(0, 1, [item(f"p{n}") for n in range(130)])] == [64, 64, 2]
-    assert pack(0, 1, []) == []
+@given(st.lists(st.sampled_from([0, 1, 8, 40, 300]), max_size=CHUNK_PERSONAS), st.sets(st.integers(0, 63)))
+def test_every_item_is_told_once_in_order_in_grants_within_their_bounds(
+    weights: list[int], stored: set[int]
+) -> None:
+    """Also where some of a chunk's thoughts are no longer wanted."""
+    items = {n: heavy(f"p{n}", weight) for n, weight in enumerate(weights) if n not in stored}
+    answers = told(items)
+    assert [item for _, grant in answers for item in grant.items] == list(items.values())
+    assert all(len(data) <= GRANT_BYTES + 1024 for data, _ in answers)
+
+
+def test_who_reads_nothing_is_told_neither_charter_nor_context() -> None:
+    ((_, grant),) = told({0: item("ann", 3, [line(1), line(2)])}, reads=False)
+    (found,) = grant.items
+    assert (found.charter, found.context, found.context_events) == ("", [], 2)
+    assert (found.persona_id, found.thought_count, found.role) == ("ann", 3, "observer")
+
+
+def test_items_share_chunks_of_64() -> None:
+    items = [item(f"p{n}") for n in range(130)]
+    chunks = [chunk_of(3, 7, some) for some in batched(items, CHUNK_PERSONAS)]
+    assert [len(chunk.items) for chunk in chunks] == [64, 64, 2]
+    assert [ticket for chunk in chunks for ticket in chunk.items] == [one.ticket() for one in items]
+    assert {(chunk.shard, chunk.run) for chunk in chunks} == {(3, 7)}
+    assert len({chunk.id for chunk in chunks}) == 3
+    assert batched([], CHUNK_PERSONAS) == []
 
 
 @pytest.mark.fact("2.6")
-def test_the_largest_persona_fits_a_chunk_alone() -> None:
+def test_the_largest_personas_fit_a_chunk_and_a_grant() -> None:
     """Longest id, name, role, charter and context, in the characters that JSON makes longest."""
     widest = "\x01" * 200
     context = [ContextLine("snapshot_compressed", "2026-01-02T03:04:05.678901Z", "\x01" * 223)] * 8
-    largest = WorkItem("\\" * 128, widest, widest, "\x01" * 8000, "\\" * 128, 2**63, NOW, context)
-    ((_, data),) = pack(0, 1, [largest])
-    assert len(data) <= RECORD_BYTES
+    largest = WorkItem("\\" * 128, widest, widest, "\x01" * 8000, "\\" * 128, 2**63, NOW, context, 8)
+    assert len(msgspec.json.encode(chunk_of(0, 1, [largest] * CHUNK_PERSONAS))) <= RECORD_BYTES
+    answers = told(dict.fromkeys(range(CHUNK_PERSONAS), largest))
+    assert sum(len(grant.items) for _, grant in answers) == CHUNK_PERSONAS
+    assert all(len(data) <= GRANT_BYTES + 1024 for data, _ in answers)
