@@ -47,24 +47,6 @@ class WorkItem(Struct, frozen=True, array_like=True):
     context_events: int = 0
     """How many events the context holds."""
 
-    def ticket(self) -> Ticket:
-        """Return the thought's name in the work queue."""
-        return Ticket(self.persona_id, self.thought_count, self.tick_at)
-
-    def unread(self) -> WorkItem:
-        """Return the item for a thinker that reads neither charter nor context."""
-        return WorkItem(
-            self.persona_id,
-            self.name,
-            self.role,
-            "",
-            self.swarm_id,
-            self.thought_count,
-            self.tick_at,
-            [],
-            self.context_events,
-        )
-
 
 class Chunk(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One message of the work queue: at most 64 thoughts of one shard and one run."""

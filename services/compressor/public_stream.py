@@ -117,24 +117,21 @@ class PublicStream:
             raise self._broken
         publisher = self._bus.publisher
         try:
-            for publication in publications[:-1]:
-                await publisher.post(publication.subject, bytes(publication.data), self._headers(publication))
-                self._sent(publication)
-            last = publications[-1]
-            future = await publisher.send(last.subject, bytes(last.data), self._headers(last))
+            messages = [self._message(publication) for publication in publications]
+            await publisher.post(messages[:-1])
+            future = await publisher.send(*messages[-1])
         except OutcomeUnknown as error:
             self._broken = error
             raise
-        self._sent(last)
         self._count(len(publications), future)
         return future
 
-    def _headers(self, publication: Publication) -> dict[str, str]:
-        return {EXPECTED_LAST_SEQUENCE: str(self.sequence), PLACE: format_place(publication.place)}
-
-    def _sent(self, publication: Publication) -> None:
+    def _message(self, publication: Publication) -> tuple[str, bytes, dict[str, str]]:
+        """Return a publication as the message that stands at the stream's end from now on."""
+        headers = {EXPECTED_LAST_SEQUENCE: str(self.sequence), PLACE: format_place(publication.place)}
         self.sequence += 1
         self.place = publication.place
+        return publication.subject, bytes(publication.data), headers
 
     def _count(self, messages: int, future: asyncio.Future[int]) -> None:
         """Count messages until they are proven, or the stream is opened again."""

@@ -12,15 +12,16 @@ from libs.bus.errors import UNREADABLE
 from libs.bus.queue import last_delivered, purge_message
 from libs.bus.read import next_of
 from libs.contracts import streams, subjects
-from libs.contracts.work import Chunk, Ticket, WorkItem
+from libs.contracts.work import Chunk, Ticket
 from services.scheduler.dispatches import PREVIOUS_OWNER
+from services.scheduler.due import Due
 from services.scheduler.owner import ShardOwner
 
 _decode = msgspec.json.Decoder(Chunk).decode
 
 
 async def adopt(
-    bus: Bus, owner: ShardOwner, run: int | None, queued: Callable[[Ticket, ShardOwner], WorkItem | None]
+    bus: Bus, owner: ShardOwner, run: int | None, queued: Callable[[Ticket, ShardOwner], Due | None]
 ) -> int:
     """Enter the shard's queued chunks into its table and return how many thoughts are under way.
 
@@ -37,12 +38,12 @@ async def adopt(
             chunk = _decode(found.data)
         except UNREADABLE:
             continue  # the thinker that gets it buries it
-        found_items = [queued(ticket, owner) for ticket in chunk.items if owner.wants(ticket)]
-        items = [item for item in found_items if item is not None]
-        if chunk.run != run or not items:
+        wanted = [queued(ticket, owner) for ticket in chunk.items if owner.wants(ticket)]
+        dues = [due for due in wanted if due is not None]
+        if chunk.run != run or not dues:
             await purge_message(bus, streams.THINK, sequence)
             continue
-        dispatch = owner.dispatches.begin(chunk, items, now, sequence)
+        dispatch = owner.dispatches.begin(chunk, dues, now, sequence)
         if sequence <= delivered:
             dispatch.granted_to = PREVIOUS_OWNER
     return len(owner.dispatches)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from libs.contracts.journal import ThoughtEntry
 from libs.contracts.limits import MAX_DELIVER, TOGETHER
-from libs.contracts.work import Chunk, GrantRequest, WorkItem
+from libs.contracts.work import Chunk, GrantRequest
+from services.scheduler.due import Due
 
 HEARD_S = 4.0
 """A thinker that was heard of within so many seconds still thinks: it says so twice as often."""
@@ -37,15 +38,15 @@ class Dispatch:
     delivery: int = 0
     """Which of its deliveries was granted last."""
 
-    waiting: dict[str, WorkItem] = field(default_factory=dict)
-    """Items not settled yet, by persona."""
+    waiting: dict[str, Due] = field(default_factory=dict)
+    """What is not settled yet, by persona."""
 
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """What a thinker is to think."""
+    """What a thinker is to think of a chunk."""
 
-    items: dict[int, WorkItem]
+    dues: dict[int, Due]
     """By their index in the chunk."""
 
     waited: float | None = None
@@ -72,7 +73,7 @@ class Dispatches:
         """Whether a thought of the persona is under way."""
         return persona_id in self._by_persona
 
-    def item(self, persona_id: str) -> WorkItem | None:
+    def due(self, persona_id: str) -> Due | None:
         """Return what is being thought for a persona."""
         dispatch = self._by_persona.get(persona_id)
         return dispatch.waiting.get(persona_id) if dispatch is not None else None
@@ -95,17 +96,15 @@ class Dispatches:
         """Return the monotonic time at which the oldest thought under way was dispatched."""
         return min((dispatch.begun for dispatch in self.all()), default=None)
 
-    def begin(
-        self, chunk: Chunk, items: Iterable[WorkItem], now: float, sequence: int | None = None
-    ) -> Dispatch:
-        """Enter those items of a chunk that are wanted, but for personas with a thought under way already.
+    def begin(self, chunk: Chunk, dues: Iterable[Due], now: float, sequence: int | None = None) -> Dispatch:
+        """Enter those thoughts of a chunk that are wanted, but for personas with a thought under way already.
 
         A second copy of a chunk that is entered already changes nothing. A chunk of which nothing is left is
         entered only where it lies in the work queue already, so that somebody sees it go.
         """
         if (known := self._by_chunk.get(chunk.id)) is not None:
             return known
-        free = {item.persona_id: item for item in items if item.persona_id not in self._by_persona}
+        free = {due.persona_id: due for due in dues if due.persona_id not in self._by_persona}
         dispatch = Dispatch(chunk, now, sequence, touched=now, waiting=free)
         if free or sequence is not None:
             self._by_chunk[chunk.id] = dispatch
@@ -113,7 +112,7 @@ class Dispatches:
         return dispatch
 
     def grant(self, request: GrantRequest, run: int | None, now: float) -> Granted:
-        """Return which of a chunk's items the asking thinker is to think.
+        """Return which thoughts of a chunk the asking thinker is to think.
 
         None are granted of a chunk that is unknown, a second copy, or of another run than the running one
         unless it was granted before the run began to stop. While another thinker that holds the chunk too is

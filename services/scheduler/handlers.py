@@ -23,6 +23,7 @@ from libs.contracts.work import (
     WorkItem,
 )
 from services.scheduler.dispatches import Dispatch
+from services.scheduler.due import Due
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import Fenced, ShardOwner
 
@@ -53,8 +54,8 @@ class Handlers:
         if granted.suspect is not None:
             await self._suspected(self._owner, granted.suspect)
         if granted.waited is not None:
-            self._metrics.queue_wait.observe(granted.waited, len(granted.items))
-        return answer(granted.items, reads=message.reads)
+            self._metrics.queue_wait.observe(granted.waited, len(granted.dues))
+        return answer(granted.dues, reads=message.reads)
 
     async def thinking(self, message: StillThinking, _: Request) -> None:
         """Note that a chunk is not forgotten."""
@@ -89,12 +90,12 @@ class Handlers:
         return _encode(CountersReply(counters=self._owner.ledger.counters(message.persona_ids)))
 
 
-def answer(items: dict[int, WorkItem], *, reads: bool) -> bytes:
-    """Return a grant of as many items, by their index in the chunk, as one message takes."""
+def answer(dues: dict[int, Due], *, reads: bool) -> bytes:
+    """Return a grant of as many thoughts, by their index in the chunk, as one message takes."""
     told: list[WorkItem] = []
     room = GRANT_BYTES
-    for index, item in items.items():
-        data = _encode(item if reads else item.unread())
+    for index, due in dues.items():
+        data = _encode(due.whole() if reads else due.bare)
         room -= len(data) + 1
         if told and room < 0:
             return _encode(Grant(items=told, next=index))

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from libs.cognition.context import Recent, context_line, merge, restored
+from libs.cognition.context import Recent, Remembered, context_line, merge, restored
 from libs.contracts import subjects
 from libs.contracts.journal import ShardRecord, ThoughtEntry
 from libs.contracts.place import Place
@@ -105,8 +105,8 @@ class Ledger:
             and thought.persona_id not in self.reaped
         )
 
-    def context(self, persona_id: str, shared: Recent) -> list[ContextLine]:
-        """Return a persona's newest events, in stream order, to be encoded [3.5]."""
+    def context(self, persona_id: str, shared: Recent) -> list[Remembered]:
+        """Return a persona's newest events, in stream order [3.5]."""
         return merge(self.persona(persona_id).recent, shared)
 
     def counters(self, persona_ids: Iterable[str]) -> list[Counters]:

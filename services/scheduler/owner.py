@@ -148,10 +148,10 @@ class ShardOwner:
         """Return the thought, or its declared fallback where it is larger than a thought may be."""
         if fits(thought):
             return thought
-        item = self.dispatches.item(thought.persona_id)
-        if item is None:
+        due = self.dispatches.due(thought.persona_id)
+        if due is None:
             return structs.replace(thought, thought_count=0)  # of nothing that we know: stale, as any other
-        return compose(item, thought.run, failed(_TOO_LARGE), datetime.now(UTC))
+        return compose(due.bare, thought.run, failed(_TOO_LARGE), datetime.now(UTC))
 
     async def halt(self, run: int) -> None:
         """Refuse thoughts of a run from here on. Raises `Fenced` where this process gives the shard up."""

@@ -24,6 +24,7 @@ from libs.contracts.work import Chunk, Ticket, WorkItem
 from libs.roster.state import Roster
 from services.scheduler.agenda import Agenda, first_tick, spread
 from services.scheduler.dispatches import Dispatch
+from services.scheduler.due import Due
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
 
@@ -141,39 +142,40 @@ class Ticker:
             return
         now = self._now()
         self._metrics.lag.observe(now - since)
-        for items in batched(self._due(owner, at), CHUNK_PERSONAS):
-            dispatch = owner.dispatches.begin(chunk_of(shard, run, items), items, now)
+        for dues in batched(self._due(owner, at), CHUNK_PERSONAS):
+            dispatch = owner.dispatches.begin(chunk_of(shard, run, dues), dues, now)
             tasks.create_task(self.publish(owner, dispatch))
 
-    def _due(self, owner: ShardOwner, at: datetime) -> list[WorkItem]:
+    def _due(self, owner: ShardOwner, at: datetime) -> list[Due]:
         """Return what is to be thought; a persona whose last thought is under way skips its tick [3.2]."""
         members = self._members[owner.shard]
         free = [persona_id for persona_id in members if not owner.dispatches.in_flight(persona_id)]
         self._metrics.skipped.inc(len(members) - len(free))
-        return [self._item(self._roster.personas[name].identity, owner, at) for name in free]
+        return [self._next(self._roster.personas[name].identity, owner, at) for name in free]
 
-    def queued(self, ticket: Ticket, owner: ShardOwner) -> WorkItem | None:
+    def queued(self, ticket: Ticket, owner: ShardOwner) -> Due | None:
         """Return the thought that a ticket in the queue names, where it is of a persona that there is."""
         record = self._roster.personas.get(ticket.persona_id)
-        return self._item(record.identity, owner, ticket.tick_at) if record is not None else None
+        return self._next(record.identity, owner, ticket.tick_at) if record is not None else None
 
-    def _item(self, identity: PersonaIdentity, owner: ShardOwner, at: datetime) -> WorkItem:
+    def _next(self, identity: PersonaIdentity, owner: ShardOwner, at: datetime) -> Due:
         """Return a persona's next thought, its context frozen now."""
         persona_id, ledger = identity.id, owner.ledger
         entry = ledger.persona(persona_id)
         entry.last_tick_at = at
         context = ledger.context(persona_id, self._shared())
-        return WorkItem(
+        bare = WorkItem(
             persona_id,
             identity.name,
             identity.role,
-            identity.charter,
+            "",
             identity.swarm_id,
             entry.count + 1,
             at,
-            context,
+            [],
             len(context),
         )
+        return Due(bare, identity.charter, context)
 
     async def publish(self, owner: ShardOwner, dispatch: Dispatch) -> None:
         """Put a chunk into the work queue. A copy that a repeated publish leaves is never granted."""
@@ -225,12 +227,12 @@ class Ticker:
         return asyncio.get_running_loop().time()
 
 
-def chunk_of(shard: int, run: int, items: Iterable[WorkItem], *, alone: bool = False) -> Chunk:
-    """Return items as a message of the work queue."""
-    tickets = [item.ticket() for item in items]
+def chunk_of(shard: int, run: int, dues: Iterable[Due], *, alone: bool = False) -> Chunk:
+    """Return thoughts as a message of the work queue."""
+    tickets = [due.ticket() for due in dues]
     return Chunk(id=secrets.token_hex(8), shard=shard, run=run, items=tickets, alone=alone)
 
 
-def batched(items: list[WorkItem], most: int) -> list[list[WorkItem]]:
-    """Return the items in lists of so many at most, in order."""
-    return [items[begin : begin + most] for begin in range(0, len(items), most)]
+def batched(dues: list[Due], most: int) -> list[list[Due]]:
+    """Return thoughts in lists of so many at most, in order."""
+    return [dues[begin : begin + most] for begin in range(0, len(dues), most)]

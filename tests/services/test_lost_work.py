@@ -74,7 +74,7 @@ async def test_what_four_thinkers_ended_over_becomes_a_dead_letter_and_the_fallb
         assert (kept.subject, kept.deliveries) == (subjects.think(SHARD), MAX_DELIVER)
         given_up = msgspec.json.decode(kept.body, type=GivenUp)
         assert (given_up.shard, given_up.run) == (SHARD, dispatch.chunk.run)
-        assert [item.ticket() for item in given_up.items] == dispatch.chunk.items
+        assert [(item.persona_id, item.charter) for item in given_up.items] == [("a", "Watch.")]
         (stored,) = [entry for record in await shard_records(bus, SHARD) for entry in record.thoughts]
         payload = msgspec.json.decode(stored.events[0][1], type=ThoughtEvent).payload
         assert payload["source"] == Source.FALLBACK

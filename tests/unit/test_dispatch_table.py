@@ -54,12 +54,12 @@ class Table(RuleBasedStateMachine):
             return
         sequence, work = data.draw(st.sampled_from(self.queue))
         request = GrantRequest(chunk=work.id, shard=0, sequence=sequence, deliveries=1, thinker=thinker)
-        granted = self.table.grant(request, run, 1.0).items
+        granted = self.table.grant(request, run, 1.0).dues
         if granted:
             assert self.granted.setdefault(work.id, sequence) == sequence, "a second copy was granted"
-        for index, item in granted.items():
-            assert self.table.item(work.items[index].persona_id) is item
-            assert item.ticket() == work.items[index]
+        for index, due in granted.items():
+            assert self.table.due(work.items[index].persona_id) is due
+            assert due.ticket() == work.items[index]
 
     @rule(personas=st.lists(PERSONAS, max_size=3))
     def settle(self, personas: list[str]) -> None:

@@ -16,7 +16,7 @@ def ask(of: Chunk, sequence: int, thinker: str = "t1", deliveries: int = 1) -> G
 
 
 def grant(table: Dispatches, of: Chunk, sequence: int, run: int | None = 1, thinker: str = "t1") -> list[int]:
-    return list(table.grant(ask(of, sequence, thinker), run, 10.0).items)
+    return list(table.grant(ask(of, sequence, thinker), run, 10.0).dues)
 
 
 def test_every_wanted_item_of_a_chunk_is_granted() -> None:
@@ -36,17 +36,17 @@ def test_what_is_settled_meanwhile_is_not_granted() -> None:
 def test_what_another_thinker_still_thinks_of_is_not_granted_until_that_one_is_silent() -> None:
     table, work = Dispatches(), chunk("c", "a")
     table.begin(*entry(work), 0.0, 5)
-    assert list(table.grant(ask(work, 5, "t1"), 1, 10.0).items) == [0]
+    assert list(table.grant(ask(work, 5, "t1"), 1, 10.0).dues) == [0]
     again = ask(work, 5, "t2", deliveries=2)
     table.heard("c", "t1", 12.0)
     table.heard("c", "t2", 12.0 + HEARD_S)
     held = table.grant(again, 1, 12.0 + HEARD_S - 0.1)
-    assert (held.items, held.held_by) == ({}, "t1")
-    assert list(table.grant(ask(work, 5, "t1", deliveries=2), 1, 12.5).items) == [0], "it had it itself"
+    assert (held.dues, held.held_by) == ({}, "t1")
+    assert list(table.grant(ask(work, 5, "t1", deliveries=2), 1, 12.5).dues) == [0], "it had it itself"
     table.touch_all(20.0)
     assert table.grant(again, 1, 20.1).held_by == "t1", "while the broker was away nobody could be heard"
     granted = table.grant(again, 1, 20.0 + HEARD_S)
-    assert (list(granted.items), granted.held_by) == ([0], None)
+    assert (list(granted.dues), granted.held_by) == ([0], None)
 
 
 def test_a_first_delivery_is_granted_at_once_whoever_owned_the_shard_before() -> None:
@@ -55,7 +55,7 @@ def test_a_first_delivery_is_granted_at_once_whoever_owned_the_shard_before() ->
     assert table.grant(ask(work, 5, "t1", deliveries=2), 1, 0.1).held_by == PREVIOUS_OWNER
     table.heard("c", "t2", 0.1)
     assert table.grant(ask(work, 5, "t1", deliveries=2), 1, 0.1).held_by == "t2"
-    assert list(table.grant(ask(work, 5, "t1", deliveries=1), 1, 0.1).items) == [0]
+    assert list(table.grant(ask(work, 5, "t1", deliveries=1), 1, 0.1).dues) == [0]
 
 
 def test_only_what_is_wanted_of_a_chunk_is_entered() -> None:
@@ -177,13 +177,13 @@ def test_a_chunk_of_which_nothing_is_left_is_entered_only_where_it_is_queued_alr
     assert table.all() == [first, queued], "a new owner finds it, and looks after it until it is gone"
 
 
-def test_the_item_under_way_is_known() -> None:
+def test_the_thought_under_way_is_known() -> None:
     table, work = Dispatches(), chunk("c", "a", "b")
     table.begin(*entry(work), 0.0, 5)
-    assert table.item("b") == entry(work)[1][1]
+    assert table.due("b") == entry(work)[1][1]
     table.forget(["b"])
-    assert table.item("b") is None
-    assert table.item("nobody") is None
+    assert table.due("b") is None
+    assert table.due("nobody") is None
 
 
 def test_a_dispatch_is_found_by_its_place_in_the_queue() -> None:
@@ -215,7 +215,7 @@ def deliver(table: Dispatches, of: Chunk, delivery: int) -> Granted:
 def test_a_chunk_over_which_two_thinkers_have_ended_is_not_granted_whole_again() -> None:
     table, work = Dispatches(), chunk("c", "a", "b")
     dispatch = table.begin(*entry(work), 0.0, 5)
-    assert [list(deliver(table, work, n).items) for n in (1, 1, 2)] == [[0, 1]] * 3, (
+    assert [list(deliver(table, work, n).dues) for n in (1, 1, 2)] == [[0, 1]] * 3, (
         "asked again is granted again"
     )
     assert deliver(table, work, 3) == Granted({}, suspect=dispatch)
@@ -225,6 +225,6 @@ def test_a_thought_alone_is_granted_until_it_was_given_to_four_thinkers() -> Non
     table, work = Dispatches(), structs.replace(chunk("c", "a"), alone=True)
     dispatch = table.begin(*entry(work), 0.0, 5)
     dispatch.attempts = TOGETHER
-    granted = [list(deliver(table, work, n).items) for n in range(1, MAX_DELIVER - TOGETHER + 1)]
+    granted = [list(deliver(table, work, n).dues) for n in range(1, MAX_DELIVER - TOGETHER + 1)]
     assert granted == [[0]] * (MAX_DELIVER - TOGETHER)
     assert deliver(table, work, MAX_DELIVER).suspect is dispatch
