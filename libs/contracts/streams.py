@@ -48,6 +48,8 @@ class StreamBounds(Struct, frozen=True, kw_only=True):
     max_proposals: int = 10_000
     max_captures: int = 2000
     replicas: int = 1
+    sync_always: bool = False
+    """The broker flushes each write: public streams take atomic batches, which it flushes once (2.12)."""
 
 
 class StreamSpec(Struct, frozen=True):
@@ -59,9 +61,11 @@ class StreamSpec(Struct, frozen=True):
 
 def specs(bounds: StreamBounds) -> list[StreamSpec]:
     """Return every stream of the system."""
+    batches: dict[str, Any] = {"allow_atomic": True} if bounds.sync_always else {}
+    events, snapshots = (subjects.EVENTS_IN, subjects.EVENTS), (subjects.SNAPSHOTS_IN, subjects.SNAPSHOTS)
     return [
-        _public(EVENTS, subjects.EVENTS_IN, subjects.EVENTS, bounds.max_events, bounds.replicas),
-        _public(SNAPSHOTS, subjects.SNAPSHOTS_IN, subjects.SNAPSHOTS, bounds.max_snapshots, bounds.replicas),
+        _public(EVENTS, events, bounds.max_events, bounds.replicas, batches),
+        _public(SNAPSHOTS, snapshots, bounds.max_snapshots, bounds.replicas, batches),
         _stream(
             JOURNAL,
             subjects.JOURNAL,
@@ -91,7 +95,7 @@ def specs(bounds: StreamBounds) -> list[StreamSpec]:
         _bucket(PERSONAS, bounds.replicas),
         _bucket(CONTROL, bounds.replicas),
         _bucket(CHECKPOINTS, bounds.replicas),
-        _bucket(PROPOSALS, bounds.replicas, max_msgs=bounds.max_proposals, discard="old"),
+        _bucket(PROPOSALS, bounds.replicas, max_msgs=bounds.max_proposals, discard="old", **batches),
         _bucket(LEASES, bounds.replicas, allow_msg_ttl=True),
     ]
 
@@ -127,8 +131,12 @@ def _stream(name: str, subject: str, replicas: int, **config: Any) -> StreamSpec
     return StreamSpec(name, base | config)
 
 
-def _public(name: str, subject_in: str, subject: str, max_msgs: int, replicas: int) -> StreamSpec:
-    transform = {"src": subject_in, "dest": subject}
+def _public(
+    name: str, subject: tuple[str, str], max_msgs: int, replicas: int, config: dict[str, Any]
+) -> StreamSpec:
+    """Return a stream that only its writer fills: what is stored is republished under the second subject."""
+    subject_in, shown = subject
+    transform = {"src": subject_in, "dest": shown}
     return _stream(
         name,
         subject_in,
@@ -137,7 +145,8 @@ def _public(name: str, subject_in: str, subject: str, max_msgs: int, replicas: i
         max_msg_size=EVENT_BYTES,
         allow_direct=True,
         subject_transform=transform,
-        republish={"src": subject, "dest": subject},
+        republish={"src": shown, "dest": shown},
+        **config,
     )
 
 

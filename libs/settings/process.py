@@ -45,7 +45,7 @@ class ProcessSettings(Struct, frozen=True, kw_only=True):
     data_dir: str
     replicas: int
     sync_always: bool
-    """Whether the embedded broker flushes every write to the disk before it acknowledges it."""
+    """Whether the broker flushes every write to the disk before it acknowledges it."""
 
     max_proposals: int
     capture: str
@@ -75,7 +75,9 @@ def read_process(read: Reader, service: str) -> ProcessSettings:
         data_dir=str(_data_dir(read)),
         replicas=read.integer("REPLICAS", 1, "replicas of each stream", least=1, most=5),
         sync_always=read.boolean(
-            "SYNC_ALWAYS", False, "whether the broker of `perpetua up` flushes before it acknowledges"
+            "SYNC_ALWAYS",
+            False,
+            "the broker flushes before it acknowledges: `up` starts it so, streams suit it",
         ),
         max_proposals=read.integer("MAX_PROPOSALS", 10_000, "proposals kept", least=1, most=2**31),
         capture=read.choice(
