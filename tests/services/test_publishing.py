@@ -369,5 +369,5 @@ async def test_more_messages_than_a_batch_takes_go_in_several(bus: Bus) -> None:
         tasks.create_task(stream.run())
         stored = await stream.send(many)
         assert await stored == 2501
-    assert await count(bus) == 2000
+    assert await count(bus) == 2501
     assert placed(await held(bus, streams.EVENTS))[-1][0] == "1.2501"
