@@ -35,6 +35,9 @@ _encode = msgspec.json.Encoder().encode
 _YIELD_S = 0.005
 """For so long, in seconds, ticks may keep everything else in the process waiting."""
 
+_EARLY_S = 0.001
+"""Event loops wait for whole milliseconds: ticks may begin so many seconds early, rather than late."""
+
 _BEAT = -1
 """Stands in the agenda for the loop itself: `last_tick_at` advances with no persona at all [3.4]."""
 
@@ -83,7 +86,8 @@ class Ticker:
             self._agenda.hasten(now + self._interval())
             self._agenda.add(_BEAT, now)
             for shard in self._members:
-                self._agenda.add(shard, now + self._offset(shard))
+                lag = self._lag(shard, together=True)
+                self._agenda.add(shard, now + lag, lag)
         self._wake.set()
 
     def enter(self, shard: int) -> None:
@@ -123,10 +127,10 @@ class Ticker:
             self._wake.clear()
             due = self._agenda.next_due()
             now = self._now()
-            if due is None or due > now:
-                await set_within(self._wake, None if due is None else due - now)
+            if due is None or due > now + _EARLY_S:
+                await set_within(self._wake, None if due is None else due - now - _EARLY_S / 2)
                 continue
-            for shard, since in self._agenda.take_due(now, self._interval()):
+            for shard, since in self._agenda.take_due(now + _EARLY_S, self._interval(), self._lag):
                 self._tick(shard, since, tasks)
                 if self._now() - now > _YIELD_S:
                     await asyncio.sleep(0)
@@ -141,7 +145,7 @@ class Ticker:
         if owner is None or owner.is_halted(run):
             return
         now = self._now()
-        self._metrics.lag.observe(now - since)
+        self._metrics.lag.observe(max(now - since, 0.0))
         for dues in batched(self._due(owner, at), CHUNK_PERSONAS):
             dispatch = owner.dispatches.begin(chunk_of(shard, run, dues), dues, now)
             tasks.create_task(self.publish(owner, dispatch))
@@ -209,11 +213,15 @@ class Ticker:
         since_start = (wall - started_at).total_seconds() if started_at is not None else 0.0
         since_tick = (wall - ticked_at).total_seconds() if ticked_at is not None else None
         first = first_tick(now, max(since_start, 0.0), since_tick, interval)
-        self._agenda.add(shard, first + self._offset(shard))
+        lag = self._lag(shard)
+        self._agenda.add(shard, first + lag, lag)
 
-    def _offset(self, shard: int) -> float:
-        """Return by how many seconds a shard's ticks lag behind the first shard's."""
-        return spread(self._personas, self._interval()) * shard / SHARDS
+    def _lag(self, shard: int, *, together: bool = False) -> float:
+        """Return by how many seconds a shard's ticks come behind the rhythm of the run."""
+        if shard == _BEAT:
+            return 0.0
+        shards = 0 if together else sum(1 for members in self._members.values() if members)
+        return spread(self._personas, self._interval(), shards) * shard / SHARDS
 
     def _loop(self) -> LoopState:
         assert self._roster.loop is not None

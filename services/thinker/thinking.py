@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from time import perf_counter
 
 import structlog
 
-from libs.bus.loop import Postpone
 from libs.bus.queue import Work
 from libs.cognition.compose import Answer, compose, failed
-from libs.concurrency.tasks import Background
 from libs.contracts.journal import ThoughtEntry
-from libs.contracts.limits import ACK_WAIT_S
 from libs.contracts.work import Chunk, WorkItem
 from services.thinker.backends.base import Backend
 from services.thinker.budget import Fitted, fit
 from services.thinker.capture import Captures
 from services.thinker.failures import FailureLog
+from services.thinker.keeping import Held, Keeping
 from services.thinker.metrics import ThinkerMetrics
 from services.thinker.results import Owners
 from services.thinker.sizes import ChunkSizes
 
 log = structlog.get_logger("thinking")
 
-_IN_PROGRESS_S = ACK_WAIT_S / 3
 _GATHER_S = 0.002
 """How long answers that come close together wait for each other, to share a message."""
 
@@ -47,7 +43,7 @@ class Thinking:
         """Items that are being thought or wait for it."""
 
         self.sizes = ChunkSizes()
-        self.draining = asyncio.Event()
+        self.keeping = Keeping(owners)
         self._one_at_a_time = asyncio.Lock()
         self._owners = owners
         self._backend = backend
@@ -59,40 +55,27 @@ class Thinking:
     async def handle(self, chunk: Chunk, work: Work) -> None:
         """Think what is still wanted of a chunk. Returns once all of it is settled.
 
-        Raises `Postpone` where the process is draining: the chunk goes to another thinker at once.
+        Raises `Postpone` where the process is stopping: the chunk goes to another thinker at once.
         """
         self.in_hand += len(chunk.items)
-        granted = asyncio.Event()
         self.sizes.came(chunk)
         try:
-            async with Background() as tasks:
-                tasks.create_task(self._stay_in_progress(chunk, work, granted))
-                handed_back = tasks.create_task(self.draining.wait())
-                thinking = tasks.create_task(self._think(chunk, work, granted))
-                await asyncio.wait([thinking, handed_back], return_when=asyncio.FIRST_COMPLETED)
-                if not thinking.done():
-                    raise Postpone("this thinker is stopping", after=0.0)
+            async with self.keeping.keeping(chunk, work) as held:
+                if chunk.alone:
+                    async with self._one_at_a_time:
+                        await self._think(held)
+                else:
+                    await self._think(held)
         except ExceptionGroup as group:
             raise _single(group) from None
         finally:
             self.in_hand -= len(chunk.items)
 
-    async def _stay_in_progress(self, chunk: Chunk, work: Work, granted: asyncio.Event) -> None:
-        """Say again and again that the chunk is in hand, to the broker, and being thought, to its owner."""
-        while True:
-            await asyncio.sleep(_IN_PROGRESS_S)
-            await work.in_progress()
-            if granted.is_set():
-                await self._owners.still_thinking(chunk)
-
-    async def _think(self, chunk: Chunk, work: Work, granted: asyncio.Event) -> None:
-        async with self._one_at_a_time if chunk.alone else nullcontext():
-            await self._think_granted(chunk, work, granted)
-
-    async def _think_granted(self, chunk: Chunk, work: Work, granted: asyncio.Event) -> None:
+    async def _think(self, held: Held) -> None:
+        chunk, work = held.chunk, held.work
         always = self._backend().always
         items = await self._owners.grant(chunk, work.sequence, work.deliveries, reads=always is None)
-        granted.set()
+        held.granted = True
         if not items:
             return None
         if always is not None:
