@@ -19,10 +19,10 @@ from libs.contracts import streams, subjects
 from libs.contracts.limits import ACK_WAIT_S, MAX_DELIVER
 from libs.contracts.work import GivenUp
 from services.scheduler.dispatches import HEARD_S, Dispatch
+from services.scheduler.dispatching import chunk_of
 from services.scheduler.due import Due
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
-from services.scheduler.ticker import chunk_of
 
 log = structlog.get_logger("lost-work")
 

@@ -27,6 +27,7 @@ from libs.roster.state import Roster
 from libs.runtime.process import Process, versions
 from services.scheduler.adopting import adopt
 from services.scheduler.changes import Changes
+from services.scheduler.dispatching import Dispatching
 from services.scheduler.halting import halt_shard
 from services.scheduler.handlers import Handlers
 from services.scheduler.history import History, read_history
@@ -63,15 +64,11 @@ class Scheduler:
             self._serve,
             self.metrics,
         )
+        self.dispatching = Dispatching(self.bus, self.roster, lambda: self.shards.shared, tasks)
         self.ticker = Ticker(
-            self.bus,
-            self.roster,
-            self.shards.live,
-            lambda: self.shards.shared,
-            process.cognition.enabled,
-            self.metrics,
+            self.dispatching, self.roster, self.shards.live, process.cognition.enabled, self.metrics
         )
-        self.lost_work = LostWork(self.bus, self.shards.live, self.ticker.publish, self.metrics)
+        self.lost_work = LostWork(self.bus, self.shards.live, self.dispatching.publish, self.metrics)
         self.changes = Changes(self.roster, self.shards, self.ticker, self._halt, tasks)
         self.registry = Tail(self.bus, subjects.JOURNAL_REGISTRY, self.changes.fold)
         self._clock = asyncio.get_running_loop().time
@@ -136,7 +133,7 @@ class Scheduler:
     @asynccontextmanager
     async def _serve(self, owner: ShardOwner) -> AsyncIterator[None]:
         """Adopt what is queued, then answer for the shard and tick its personas while the context is open."""
-        await adopt(self.bus, owner, self.ticker.run_now, self.ticker.queued)
+        await adopt(self.bus, owner, self.ticker.run_now, self.dispatching.queued)
         handlers = Handlers(owner, lambda: self.ticker.run_now, self.lost_work.suspected, self.metrics)
         telemetry, shard = self.process.metrics, owner.shard
         grants = MessageLoop("grant", msgspec.json.Decoder(GrantRequest).decode, handlers.grant, telemetry)
@@ -178,7 +175,7 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
         for name, work in {
             "peers": scheduler.peers.run(),
             "follow-registry": follow(process.bus, scheduler.registry, telemetry),
-            "tick": scheduler.ticker.run(tasks),
+            "tick": scheduler.ticker.run(),
             "lost-work": scheduler.lost_work.run(),
             "tidy": scheduler.shards.keep_tidy(),
             "readiness": _say_ready(process, scheduler.shards),

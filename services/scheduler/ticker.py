@@ -1,36 +1,21 @@
-"""Ticking: who is due gets a work item with its context frozen, and the items go to the queue in chunks."""
+"""Ticking: when each persona is due, while the loop runs."""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-import msgspec
-import structlog
-
-from libs.bus.connection import Bus
-from libs.bus.errors import OutcomeUnknown, PublishRefused
-from libs.bus.patience import Patience
-from libs.cognition.context import Recent
 from libs.concurrency.waiting import set_within
-from libs.contracts import subjects
-from libs.contracts.limits import CHUNK_PERSONAS, SHARDS
-from libs.contracts.personas import PersonaIdentity, PersonaStatus
+from libs.contracts.limits import SHARDS
+from libs.contracts.personas import PersonaStatus
 from libs.contracts.registry import LoopPhase, LoopState
 from libs.contracts.tokens import shard_of
-from libs.contracts.work import Chunk, Ticket, WorkItem
 from libs.roster.state import Roster
 from services.scheduler.agenda import Agenda, first_tick, spread
-from services.scheduler.dispatches import Dispatch
-from services.scheduler.due import Due
+from services.scheduler.dispatching import Dispatching, in_chunks
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
-
-log = structlog.get_logger("ticker")
-
-_encode = msgspec.json.Encoder().encode
 
 _YIELD_S = 0.005
 """For so long, in seconds, ticks may keep everything else in the process waiting."""
@@ -47,23 +32,22 @@ class Ticker:
 
     def __init__(
         self,
-        bus: Bus,
+        dispatching: Dispatching,
         roster: Roster,
         owners: Mapping[int, ShardOwner],
-        shared: Callable[[], Recent],
         enabled: bool,
         metrics: SchedulerMetrics,
     ) -> None:
         self.last_tick_at: datetime | None = None
-        self._bus = bus
+        self._dispatching = dispatching
         self._roster = roster
         self._owners = owners
-        self._shared = shared
         self._enabled = enabled
         self._metrics = metrics
         self._agenda = Agenda()
         self._members: dict[int, dict[str, None]] = {}
         self._personas = 0
+        self._began = 0.0
         self._wake = asyncio.Event()
 
     @property
@@ -121,8 +105,8 @@ class Ticker:
                 del members[persona_id]
                 self._personas -= 1
 
-    async def run(self, tasks: asyncio.TaskGroup) -> None:
-        """Tick until cancelled; chunks are published by tasks of the group."""
+    async def run(self) -> None:
+        """Tick until cancelled."""
         while True:
             self._wake.clear()
             due = self._agenda.next_due()
@@ -130,73 +114,38 @@ class Ticker:
             if due is None or due > now + _EARLY_S:
                 await set_within(self._wake, None if due is None else due - now - _EARLY_S / 2)
                 continue
+            self._began = now
             for shard, since in self._agenda.take_due(now + _EARLY_S, self._interval(), self._lag):
-                self._tick(shard, since, tasks)
-                if self._now() - now > _YIELD_S:
-                    await asyncio.sleep(0)
-                    now = self._now()
+                await self._tick(shard, since)
 
-    def _tick(self, shard: int, since: float, tasks: asyncio.TaskGroup) -> None:
+    async def _tick(self, shard: int, since: float) -> None:
         run = self.run_now
         if run is None:
             return
         self.last_tick_at = at = datetime.now(UTC)
         owner = self._owners.get(shard)
-        if owner is None or owner.is_halted(run):
+        if owner is None:
             return
-        now = self._now()
-        self._metrics.lag.observe(max(now - since, 0.0))
-        for dues in batched(self._due(owner, at), CHUNK_PERSONAS):
-            dispatch = owner.dispatches.begin(chunk_of(shard, run, dues), dues, now)
-            tasks.create_task(self.publish(owner, dispatch))
+        self._metrics.lag.observe(max(self._now() - since, 0.0))
+        for members in in_chunks(list(self._members.get(shard, ()))):
+            if run != self.run_now or self._owners.get(shard) is not owner or owner.is_halted(run):
+                return
+            self._begin(owner, run, members, at)
+            await self._let_others()
 
-    def _due(self, owner: ShardOwner, at: datetime) -> list[Due]:
-        """Return what is to be thought; a persona whose last thought is under way skips its tick [3.2]."""
-        members = self._members[owner.shard]
-        free = [persona_id for persona_id in members if not owner.dispatches.in_flight(persona_id)]
+    def _begin(self, owner: ShardOwner, run: int, members: Sequence[str], at: datetime) -> None:
+        """Make thoughts due; a persona whose last thought is under way skips its tick [3.2]."""
+        there = self._members.get(owner.shard, {})
+        free = [name for name in members if name in there and not owner.dispatches.in_flight(name)]
         self._metrics.skipped.inc(len(members) - len(free))
-        return [self._next(self._roster.personas[name].identity, owner, at) for name in free]
+        if free:
+            self._dispatching.begin(owner, run, free, at)
 
-    def queued(self, ticket: Ticket, owner: ShardOwner) -> Due | None:
-        """Return the thought that a ticket in the queue names, where it is of a persona that there is."""
-        record = self._roster.personas.get(ticket.persona_id)
-        return self._next(record.identity, owner, ticket.tick_at) if record is not None else None
-
-    def _next(self, identity: PersonaIdentity, owner: ShardOwner, at: datetime) -> Due:
-        """Return a persona's next thought, its context frozen now."""
-        persona_id, ledger = identity.id, owner.ledger
-        entry = ledger.persona(persona_id)
-        entry.last_tick_at = at
-        context = ledger.context(persona_id, self._shared())
-        bare = WorkItem(
-            persona_id,
-            identity.name,
-            identity.role,
-            "",
-            identity.swarm_id,
-            entry.count + 1,
-            at,
-            [],
-            len(context),
-        )
-        return Due(bare, identity.charter, context)
-
-    async def publish(self, owner: ShardOwner, dispatch: Dispatch) -> None:
-        """Put a chunk into the work queue. A copy that a repeated publish leaves is never granted."""
-        data = _encode(dispatch.chunk)
-        with Patience(self._bus, f"publishing work of shard {owner.shard}") as patience:
-            while dispatch.waiting:
-                try:
-                    sequence = await self._bus.publish(subjects.think(owner.shard), data)
-                except OutcomeUnknown as error:
-                    await patience.pause(error)
-                except PublishRefused as error:
-                    log.warning("work_refused", shard=owner.shard, error=str(error))
-                    owner.dispatches.drop(dispatch)
-                else:
-                    if dispatch.granted_to is None:
-                        dispatch.sequence = sequence
-                    return
+    async def _let_others(self) -> None:
+        """Give way to everything else in the process, where ticks have kept it waiting for long."""
+        if self._now() - self._began > _YIELD_S:
+            await asyncio.sleep(0)
+            self._began = self._now()
 
     def _active(self, shard: int) -> list[str]:
         return [
@@ -233,14 +182,3 @@ class Ticker:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
-
-
-def chunk_of(shard: int, run: int, dues: Iterable[Due], *, alone: bool = False) -> Chunk:
-    """Return thoughts as a message of the work queue."""
-    tickets = [due.ticket() for due in dues]
-    return Chunk(id=secrets.token_hex(8), shard=shard, run=run, items=tickets, alone=alone)
-
-
-def batched(dues: list[Due], most: int) -> list[list[Due]]:
-    """Return thoughts in lists of so many at most, in order."""
-    return [dues[begin : begin + most] for begin in range(0, len(dues), most)]

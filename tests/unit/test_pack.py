@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from libs.cognition.context import Recent
 from libs.contracts.limits import CHUNK_PERSONAS, GRANT_BYTES, RECORD_BYTES
 from libs.contracts.work import ContextLine, Grant, WorkItem
+from services.scheduler.dispatching import chunk_of, in_chunks
 from services.scheduler.due import Due
 from services.scheduler.handlers import answer
-from services.scheduler.ticker import batched, chunk_of
 from tests.unit.make import NOW, due, item, line
 
 _decode = msgspec.json.Decoder(Grant).decode
@@ -56,12 +56,12 @@ def test_who_reads_nothing_is_told_neither_charter_nor_context() -> None:
 
 def test_thoughts_share_chunks_of_64() -> None:
     dues = [due(f"p{n}") for n in range(130)]
-    chunks = [chunk_of(3, 7, some) for some in batched(dues, CHUNK_PERSONAS)]
+    chunks = [chunk_of(3, 7, some) for some in in_chunks(dues)]
     assert [len(chunk.items) for chunk in chunks] == [64, 64, 2]
     assert [ticket for chunk in chunks for ticket in chunk.items] == [one.ticket() for one in dues]
     assert {(chunk.shard, chunk.run) for chunk in chunks} == {(3, 7)}
     assert len({chunk.id for chunk in chunks}) == 3
-    assert batched([], CHUNK_PERSONAS) == []
+    assert in_chunks([]) == []
 
 
 @pytest.mark.fact("2.6")
