@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from libs.cognition.compose import Answer, compose
+from libs.contracts.inbox import InboxItem
 from libs.contracts.journal import RegistryRecord, ShardRecord, ThoughtEntry
 from libs.contracts.personas import CreatePersonaRequest, PersonaPolicy
 from libs.contracts.work import Chunk, ContextLine, WorkItem
@@ -121,3 +122,9 @@ def shard_record(*thoughts: ThoughtEntry, number: int | None = 1, **more: Any) -
 def chunk(chunk_id: str, *persona_ids: str, run: int = 1, thought_count: int = 1) -> Chunk:
     """Work for some personas."""
     return Chunk(id=chunk_id, shard=0, run=run, items=[item(p, thought_count) for p in persona_ids])
+
+
+def inbox_item(content: str = "Is it calm?", **more: Any) -> InboxItem:
+    """Something that was sent to a persona."""
+    words: dict[str, Any] = {"id": "i", "persona_id": "p", "timestamp": NOW}
+    return InboxItem(content=content, **(words | more))
