@@ -56,6 +56,8 @@ class CreditChange(Struct, frozen=True, array_like=True, gc=False):
     """The persona's thought number."""
 
     window: int
+    """The one that changes: a settlement's and a release's is that of the reservation."""
+
     cost: Credits
     """What is reserved, or what the thought has really cost; zero for a release."""
 

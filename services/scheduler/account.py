@@ -23,36 +23,35 @@ class Account:
         newest = self.newest
         return Credits(newest.tokens, newest.cpu_ms) if window <= newest.number else NOTHING
 
-    def holds(self, persona_id: str, thought: int) -> bool:
-        """Whether a thought's reservation is there, unsettled."""
-        return any((persona_id, thought) in kept.reserved for kept in self._kept())
+    def holding(self, persona_id: str, thought: int) -> Window | None:
+        """Return the window in which a thought's reservation is there, unsettled."""
+        return next((kept for kept in self._kept() if (persona_id, thought) in kept.reserved), None)
 
     def knows(self, persona_id: str, thought: int, window: int = 0) -> bool:
         """Whether a thought was reserved or settled in a window that still matters in the given one."""
         return any(kept.number >= window - 1 and kept.knows(persona_id, thought) for kept in self._kept())
 
-    def is_over(self, window: int) -> bool:
-        """Whether a window is older than those that are kept."""
-        return window < self.newest.number - 1
+    def counts(self, persona_id: str, thought: int, window: int) -> bool:
+        """Whether a thought without a reservation is news to a window that is still kept."""
+        return not self._is_over(window) and not self.knows(persona_id, thought)
 
     def apply(self, change: CreditChange) -> None:
-        """Fold a change."""
+        """Fold a change; it names the window that it changes, so nothing depends on what was forgotten."""
         if change.event is CreditEvent.RESERVED:
             self._enter(change.window)
             self.newest.reserve(change.persona_id, change.thought, change.cost)
+        elif self._is_over(change.window):
             return
-        kept = self._holding(change.persona_id, change.thought)
-        if change.event is CreditEvent.SETTLED:
-            kept = kept or self._window(change.window)
-            kept.settle(change.persona_id, change.thought, change.cost)
-        elif kept is not None:
-            kept.release(change.persona_id, change.thought)
+        elif change.event is CreditEvent.SETTLED:
+            self._window(change.window).settle(change.persona_id, change.thought, change.cost)
+        else:
+            self._window(change.window).release(change.persona_id, change.thought)
 
     def _kept(self) -> tuple[Window, ...]:
         return (self.newest,) if self.before is None else (self.newest, self.before)
 
-    def _holding(self, persona_id: str, thought: int) -> Window | None:
-        return next((kept for kept in self._kept() if (persona_id, thought) in kept.reserved), None)
+    def _is_over(self, window: int) -> bool:
+        return window < self.newest.number - 1
 
     def _enter(self, window: int) -> None:
         """Make a window the newest one.
@@ -60,7 +59,7 @@ class Account:
         Where the clock was set back, the newest one becomes the minute that the clock says now: nothing spent
         is forgotten, and credits come anew with the next minute.
         """
-        if self.is_over(window):
+        if self._is_over(window):
             self.newest.number = window
             if self.before is not None:
                 self.before.number = window - 1
@@ -69,7 +68,7 @@ class Account:
             self.newest = Window(window)
 
     def _window(self, number: int) -> Window:
-        """Return the window in which a thought without a reservation counts."""
+        """Return a window that is not over; one in which nothing has happened yet begins."""
         if number >= self.newest.number:
             self._enter(number)
             return self.newest
@@ -100,7 +99,8 @@ class Window:
         return (persona_id, thought) in self.reserved or thought in self.settled.get(persona_id, ())
 
     def reserve(self, persona_id: str, thought: int, cost: Credits) -> None:
-        """Set a thought's expected cost aside."""
+        """Set a thought's expected cost aside, instead of what was reserved for it before."""
+        self.release(persona_id, thought)
         self.reserved[persona_id, thought] = cost
         self.tokens += cost.tokens
         self.cpu_ms += cost.cpu_ms
@@ -112,9 +112,12 @@ class Window:
         self.cpu_ms -= cost.cpu_ms
 
     def settle(self, persona_id: str, thought: int, cost: Credits) -> None:
-        """Count a thought's real cost, instead of its reservation where there is one."""
+        """Count a thought's real cost once, instead of its reservation where there is one."""
+        numbers = self.settled.setdefault(persona_id, Numbers())
+        if thought in numbers:
+            return
+        numbers.add(thought)
         self.release(persona_id, thought)
-        self.settled.setdefault(persona_id, Numbers()).add(thought)
         self.tokens += cost.tokens
         self.cpu_ms += cost.cpu_ms
         self.spent = Credits(self.spent.tokens + cost.tokens, self.spent.cpu_ms + cost.cpu_ms)

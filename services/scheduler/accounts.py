@@ -91,13 +91,10 @@ class Accounts:
         counts as spent in that window, unless the window is older than those that are kept.
         """
         held = self._accounts.get(account)
-        if held is None:
-            changes = cost != NOTHING
-        else:
-            changes = held.holds(persona_id, thought) or (
-                cost != NOTHING and not held.is_over(window) and not held.knows(persona_id, thought)
-            )
-        if changes:
+        kept = held.holding(persona_id, thought) if held is not None else None
+        if kept is not None:
+            self._happened(CreditEvent.SETTLED, account, persona_id, thought, kept.number, cost)
+        elif cost != NOTHING and (held is None or held.counts(persona_id, thought, window)):
             self._happened(CreditEvent.SETTLED, account, persona_id, thought, window, cost)
 
     def release(self, account: str, persona_id: str, thought: int) -> None:
@@ -106,8 +103,9 @@ class Accounts:
         A copy of its reservation that comes afterwards reserves again, for that minute.
         """
         held = self._accounts.get(account)
-        if held is not None and held.holds(persona_id, thought):
-            self._happened(CreditEvent.RELEASED, account, persona_id, thought, held.newest.number, NOTHING)
+        kept = held.holding(persona_id, thought) if held is not None else None
+        if kept is not None:
+            self._happened(CreditEvent.RELEASED, account, persona_id, thought, kept.number, NOTHING)
 
     def committed(self, account: str, window: int) -> Credits:
         """Return what is spent or reserved in a window."""
