@@ -27,6 +27,7 @@ from libs.contracts import (
 from libs.contracts.personas import PersonaStatus
 from libs.contracts.registry import LoopPhase
 from libs.contracts.thoughts import EventType, Phase, ProposalRisk, ProposalStatus, Source
+from tests.golden.autonomy import AUTONOMY
 
 WIRE = Path(__file__).with_name("wire")
 
@@ -316,6 +317,7 @@ SAMPLES: list[msgspec.Struct] = [
     session.Session(required=True, scope="control"),
     captures.Replayed(settings=CAPTURED_SETTINGS, answer=CAPTURED_ANSWER),
     work.CountersReply(counters=[COUNTERS, work.Counters(0, None)]),
+    *AUTONOMY,
 ]
 
 

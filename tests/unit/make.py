@@ -11,6 +11,7 @@ import msgspec
 
 from libs.cognition.compose import Answer, compose
 from libs.cognition.context import Remembered, packed
+from libs.contracts.inbox import InboxItem
 from libs.contracts.journal import RegistryRecord, ShardRecord, ThoughtEntry
 from libs.contracts.personas import CreatePersonaRequest, PersonaPolicy
 from libs.contracts.work import Chunk, ContextLine, WorkItem
@@ -137,3 +138,9 @@ def entry(work: Chunk, *, but: str = "") -> tuple[Chunk, list[Due]]:
     """A chunk with its thoughts, but for those of a persona, as its shard's owner enters it."""
     tickets = [ticket for ticket in work.items if ticket.persona_id != but]
     return work, [due(ticket.persona_id, ticket.thought_count) for ticket in tickets]
+
+
+def inbox_item(content: str = "Is it calm?", **more: Any) -> InboxItem:
+    """Something that was sent to a persona."""
+    words: dict[str, Any] = {"id": "i", "persona_id": "p", "timestamp": NOW}
+    return InboxItem(content=content, **(words | more))
