@@ -45,6 +45,7 @@ def bounds_of(cognition: CognitionSettings, process: ProcessSettings) -> StreamB
         max_snapshots=cognition.max_snapshots,
         max_proposals=process.max_proposals,
         max_captures=process.max_captures,
+        max_inbox_bytes=process.max_inbox_bytes,
         replicas=process.replicas,
         sync_always=process.sync_always,
     )

@@ -11,12 +11,20 @@ from typing import Any
 from msgspec import Struct
 
 from libs.contracts import subjects
-from libs.contracts.limits import ACK_WAIT_S, CAPTURE_BYTES, EVENT_BYTES, JOURNAL_DEPTH, MAX_DELIVER
+from libs.contracts.limits import (
+    ACK_WAIT_S,
+    CAPTURE_BYTES,
+    EVENT_BYTES,
+    INBOX_ITEMS,
+    JOURNAL_DEPTH,
+    MAX_DELIVER,
+)
 
 EVENTS = "EVENTS"
 SNAPSHOTS = "SNAPSHOTS"
 JOURNAL = "JOURNAL"
 THINK = "THINK"
+INBOX = "INBOX"
 DEAD_LETTERS = "DEAD_LETTERS"
 CAPTURES = "CAPTURES"
 PERSONAS = "KV_personas"
@@ -36,6 +44,9 @@ MIN_SERVER_VERSION = (2, 11)
 
 _SECOND = 1_000_000_000
 _THINK_DEPTH = 131_072
+_INBOX_DEPTH = 2 * INBOX_ITEMS
+"""Messages kept for one persona: its owner deletes what its inbox does not take, but may be away."""
+
 _PENDING_CHUNKS = 4_096
 _DEAD_LETTERS_KEPT = 1_000
 
@@ -47,6 +58,7 @@ class StreamBounds(Struct, frozen=True, kw_only=True):
     max_snapshots: int = 128
     max_proposals: int = 10_000
     max_captures: int = 2000
+    max_inbox_bytes: int = 256 * 1024 * 1024
     replicas: int = 1
     sync_always: bool = False
     """The broker flushes each write: public streams take atomic batches, which it flushes once (2.12)."""
@@ -81,6 +93,15 @@ def specs(bounds: StreamBounds) -> list[StreamSpec]:
             retention="workqueue",
             max_msgs=_THINK_DEPTH,
             discard="new",
+        ),
+        _stream(
+            INBOX,
+            subjects.INBOX,
+            bounds.replicas,
+            max_bytes=bounds.max_inbox_bytes,
+            max_msgs_per_subject=_INBOX_DEPTH,
+            discard="new",
+            discard_new_per_subject=True,
         ),
         _stream(DEAD_LETTERS, subjects.DEAD_LETTERS, bounds.replicas, max_msgs=_DEAD_LETTERS_KEPT),
         _stream(

@@ -9,6 +9,10 @@ EVENTS_IN = "perpetua.in.events.>"
 SNAPSHOTS = "perpetua.snapshots.>"
 SNAPSHOTS_IN = "perpetua.in.snapshots.>"
 
+INBOX = "inbox.*.*"
+SEND = "perpetua.inbox.*"
+SEND_SWARM = "perpetua.inbox_swarm.*"
+
 JOURNAL = "j.*"
 JOURNAL_REGISTRY = "j.registry"
 THINK = "think.*"
@@ -57,6 +61,26 @@ def journal(shard: int) -> str:
     return f"j.{shard}"
 
 
+def inbox(shard: int, persona_id: str) -> str:
+    """Where what was sent to a persona is kept until a thought has handled it."""
+    return f"inbox.{shard}.{encode(persona_id)}"
+
+
+def inboxes(shard: int) -> str:
+    """Subjects of all that is kept for a shard's personas."""
+    return f"inbox.{shard}.*"
+
+
+def send(persona_id: str) -> str:
+    """Where anybody who may sends something to a persona; gateways answer."""
+    return f"perpetua.inbox.{encode(persona_id)}"
+
+
+def send_swarm(swarm_id: str) -> str:
+    """Where anybody who may sends something to every persona of a swarm; gateways answer."""
+    return f"perpetua.inbox_swarm.{encode(swarm_id)}"
+
+
 def think(shard: int) -> str:
     """Work queue subject of a shard."""
     return f"think.{shard}"
@@ -80,6 +104,21 @@ def result(shard: int) -> str:
 def counters(shard: int) -> str:
     """Where a shard's owner shows its personas' counters."""
     return f"perpetua.counters.{shard}"
+
+
+def held(shard: int) -> str:
+    """Where a shard's owner shows what a persona's inbox holds."""
+    return f"perpetua.held.{shard}"
+
+
+def spend(shard: int) -> str:
+    """Where a shard's owner shows what its personas have spent."""
+    return f"perpetua.spend.{shard}"
+
+
+def accounts(shard: int) -> str:
+    """Where a shard's owner keeps the accounts of its personas, for owners of their descendants."""
+    return f"perpetua.accounts.{shard}"
 
 
 def dead_letter(stream: str) -> str:

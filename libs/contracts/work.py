@@ -12,6 +12,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from libs.contracts.journal import ThoughtEntry
+from libs.contracts.lives import PersonaLife
 
 
 class ContextLine(Struct, frozen=True, array_like=True):
@@ -31,6 +32,30 @@ class Ticket(Struct, frozen=True, array_like=True):
     tick_at: datetime
 
 
+class TakenItem(Struct, frozen=True, array_like=True):
+    """An inbox item that a thought takes up [A5]."""
+
+    sequence: int
+    """Its place in the INBOX stream."""
+
+    id: str
+    domain: str
+    source_id: str
+    content: str
+    timestamp: datetime
+    post_id: str | None = None
+    """The swarm-wide post that it is one persona's copy of."""
+
+    attempts: int = 0
+    """Thoughts that took it up before, and came to nothing."""
+
+    may_answer: bool = True
+    """False: as many personas as may have answered the post, or are about to."""
+
+    answers: list[str] = []
+    """What others have answered the post."""
+
+
 class WorkItem(Struct, frozen=True, array_like=True):
     """One thought to be thought, its context frozen when its tick began [3.5]."""
 
@@ -46,6 +71,15 @@ class WorkItem(Struct, frozen=True, array_like=True):
 
     context_events: int = 0
     """How many events the context holds."""
+
+    inbox: list[TakenItem] = []
+    """What it takes up, best first."""
+
+    shared: list[ContextLine] = []
+    """What its swarm remembers, oldest first [A18]."""
+
+    recent: list[bytes] = []
+    """Signatures of its newest thoughts by a model [A19]."""
 
 
 class Chunk(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -150,6 +184,7 @@ class Counters(Struct, frozen=True, array_like=True):
 
     thought_count: int
     last_tick_at: datetime | None
+    life: PersonaLife | None = None
 
 
 class CountersReply(Struct, frozen=True, kw_only=True):

@@ -52,6 +52,7 @@ class ProcessSettings(Struct, frozen=True, kw_only=True):
     """`off`, `failures`, `sample` or `all`."""
 
     max_captures: int
+    max_inbox_bytes: int
     gateway: GatewaySettings
 
 
@@ -87,6 +88,9 @@ def read_process(read: Reader, service: str) -> ProcessSettings:
             "thoughts kept for `perpetua replay`; `sample`: at most 20 a second of a thinker",
         ),
         max_captures=read.integer("MAX_CAPTURES", 2000, "captured thoughts kept", least=1, most=2**31),
+        max_inbox_bytes=read.integer(
+            "MAX_INBOX_BYTES", 2**28, "bytes of all inboxes together", least=2**20, most=2**40
+        ),
         gateway=read_gateway(read, listens=service in ("gateway", "up")),
     )
 

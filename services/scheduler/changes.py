@@ -9,8 +9,8 @@ from typing import Any
 from libs.cognition.context import SHARED_TYPES, context_line
 from libs.contracts.journal import (
     IntervalSet,
+    JournalEvent,
     Reaping,
-    RegistryEvent,
     Spawned,
     Started,
     Stopped,
@@ -69,7 +69,7 @@ class Changes:
             if owner is not None:
                 owner.dispatches.forget([persona_id])
 
-    def _remember(self, place: tuple[int, int], event: RegistryEvent) -> None:
+    def _remember(self, place: tuple[int, int], event: JournalEvent) -> None:
         if event.persona_id is None:
             if event.event_type in SHARED_TYPES:
                 self._shards.remember(place, context_line(event.event))

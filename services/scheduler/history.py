@@ -12,7 +12,7 @@ from libs.bus.errors import UNREADABLE
 from libs.bus.read import all_held
 from libs.cognition.context import SHARED_TYPES, Recent, context_line
 from libs.contracts import streams
-from libs.contracts.journal import RegistryEvent, RegistryRecord
+from libs.contracts.journal import JournalEvent, RegistryRecord
 from libs.contracts.place import Place, parse_place
 from libs.contracts.streams import PLACE
 from libs.journal.tail import Tail
@@ -66,7 +66,7 @@ async def read_history(bus: Bus, registry: Tail) -> History:
     return history
 
 
-def _events_of(data: bytes) -> list[RegistryEvent]:
+def _events_of(data: bytes) -> list[JournalEvent]:
     try:
         return _decode_record(data).events
     except UNREADABLE:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from libs.contracts import accounts, inbox
+from libs.contracts import accounts, inbox, journal, lives, work
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 COST = accounts.Credits(420, 900)
@@ -14,6 +14,56 @@ ITEM_OUTCOME = inbox.ItemOutcome(id="i-1", source_id="room 1", outcome=inbox.Out
 ACCOUNT_WINDOW = accounts.AccountWindow(
     "root-thinker", 29455384, COST, [("p-1", 8, accounts.Credits(500, 800))], {"p-1": [5, 7], "p-2": [1, 1]}
 )
+
+PAUSE = journal.Pause("p-1", "root-thinker", accounts.Credit.TOKENS, AT, AT)
+SPENT = lives.Spent(8, 420, 900)
+IN_HOUR = lives.SpentInHour(490923, "swarm-core", "scout", SPENT)
+BY_PERSONA = lives.SpentByPersona("p-1", SPENT)
+SETTLED = journal.ItemSettled(17, inbox.Outcome.HANDLED)
+HELD = inbox.HeldItem(
+    id="i-1",
+    domain="game",
+    source_id="room 1",
+    content="Is it calm, @Ada?",
+    timestamp=AT,
+    base_priority=0.75,
+    effective_priority=1.25,
+    waited_s=31.5,
+    attempts=1,
+    taken_up=False,
+)
+PAUSED_FOR = lives.PausedFor(account="root-thinker", credit=accounts.Credit.TOKENS, since=AT, resumes_at=AT)
+
+LIVES: list[msgspec.Struct] = [
+    PAUSE,
+    SPENT,
+    IN_HOUR,
+    BY_PERSONA,
+    SETTLED,
+    PAUSED_FOR,
+    journal.Effort("scout", 420, 900, True, False, b"\x00\x01", 0.75, [SETTLED], True),
+    journal.StoredLife([0.5, 1.0, 1767323045.5], SPENT, 1, 1767323045.5, ["room 1"], PAUSE),
+    work.TakenItem(17, "i-1", "game", "room 1", "Is it calm, @Ada?", AT, "post-1", 1, False, ["It is."]),
+    lives.PersonaLife(
+        energy=0.5,
+        attention=1.0,
+        compute_budget=0.25,
+        mood="active",
+        inbox_load=1,
+        response_count=2,
+        last_activity_at=AT,
+        next_look_at=AT,
+        idle_secs=7,
+        tokens=420,
+        cpu_ms=900,
+        paused=PAUSED_FOR,
+        waiting_for=["p-2"],
+    ),
+    lives.InboxQuery(persona_id="p-1", limit=10),
+    lives.InboxReply(items=[HELD], held=1),
+    lives.SpendQuery(),
+    lives.SpendReply(personas=[BY_PERSONA], hours=[IN_HOUR]),
+]
 
 AUTONOMY: list[msgspec.Struct] = [
     inbox.SendRequest(

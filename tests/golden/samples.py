@@ -27,7 +27,7 @@ from libs.contracts import (
 from libs.contracts.personas import PersonaStatus
 from libs.contracts.registry import LoopPhase
 from libs.contracts.thoughts import EventType, Phase, ProposalRisk, ProposalStatus, Source
-from tests.golden.autonomy import AUTONOMY
+from tests.golden.autonomy import AUTONOMY, LIVES
 
 WIRE = Path(__file__).with_name("wire")
 
@@ -79,7 +79,7 @@ RECORD = registry.PersonaRecord(
 )
 LOOP = registry.LoopState(run=3, phase=LoopPhase.STOPPING, interval_ms=2000, started_at=AT, stop_reason="tea")
 THOUGHT = journal.ThoughtEntry("p-1", 7, 3, "swarm-core", AT, [("thought_generated", RAW)])
-REGISTRY_EVENT = journal.RegistryEvent("swarm-core", "p-1", "persona_spawned", RAW)
+REGISTRY_EVENT = journal.JournalEvent("swarm-core", "p-1", "persona_spawned", RAW)
 FAILURE = presence.BootFailure(slot_index=0, role="scout", persona_id="p-1", reason="no memory")
 SUMMARY = presence.BootSummary(
     service="thinker",
@@ -318,6 +318,7 @@ SAMPLES: list[msgspec.Struct] = [
     captures.Replayed(settings=CAPTURED_SETTINGS, answer=CAPTURED_ANSWER),
     work.CountersReply(counters=[COUNTERS, work.Counters(0, None)]),
     *AUTONOMY,
+    *LIVES,
 ]
 
 

@@ -7,11 +7,16 @@ import inspect
 import pytest
 
 from libs.contracts import streams, subjects
-from libs.contracts.permissions import ADMIN, READER, SERVICES, inbox, permissions
+from libs.contracts.permissions import ADMIN, READER, SENDER, SERVICES, inbox, permissions
 from libs.contracts.streams import StreamBounds
 
 BY_THE_BROKER = {subjects.EVENTS, subjects.SNAPSHOTS, subjects.WORK_EXHAUSTED}
 """Published by the broker itself: stored events and its advisories."""
+
+BY_OTHERS = {"event", "captures_of", "inboxes", "send", "send_swarm"}
+"""Functions whose subjects only senders publish, or that make a filter."""
+
+BY_SENDERS = {subjects.SEND, subjects.SEND_SWARM}
 
 ARGUMENTS = {
     "shard": 3, "page": 1, "endpoint": "create", "stream": streams.THINK, "swarm_id": "s", "persona_id": "p",
@@ -30,7 +35,7 @@ def matches(pattern: str, subject: str) -> bool:
 def of_constants() -> set[str]:
     named = [value for name, value in vars(subjects).items() if name.isupper() and isinstance(value, str)]
     covered = {subjects.REGISTRY, subjects.DEAD_LETTERS}  # by functions, which say more
-    return {value for value in named if "." in value} - BY_THE_BROKER - covered
+    return {value for value in named if "." in value} - BY_THE_BROKER - BY_SENDERS - covered
 
 
 def of_functions() -> dict[str, str]:
@@ -52,7 +57,9 @@ def test_each_named_subject_is_somebody_s_to_publish(pattern: str) -> None:
     assert publishers(pattern.replace("*", "x").replace(">", "x.y.z")) & {*SERVICES}
 
 
-@pytest.mark.parametrize("name", sorted(of_functions().keys() - {"event", "captures_of"}))
+@pytest.mark.parametrize(
+    "name", sorted(of_functions().keys() - {"event", "captures_of", "inboxes", "send", "send_swarm"})
+)
 def test_each_subject_that_is_made_is_somebody_s_to_publish(name: str) -> None:
     assert publishers(of_functions()[name]) & {*SERVICES}
 
@@ -80,5 +87,11 @@ def test_nobody_listens_to_everything_or_to_another_s_inbox() -> None:
         for pattern in may.subscribe:
             assert not pattern.startswith((">", "*", "$JS.API", "$KV", "j.", "think."))
         for other in permissions():
-            if other != user:
+            if inbox(other) != inbox(user):
                 assert not any(matches(p, f"{inbox(other)}.x.y") for p in may.subscribe)
+
+
+def test_senders_may_send_and_nothing_else() -> None:
+    for subject in BY_SENDERS:
+        assert publishers(subject.replace("*", "p")) == {SENDER, ADMIN}
+    assert [subject for subject in permissions()[SENDER].publish if subject not in BY_SENDERS] == []
