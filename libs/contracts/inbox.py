@@ -58,6 +58,47 @@ class InboxItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How many personas may answer that post [A5]."""
 
 
+class SwarmSendRequest(SendRequest, frozen=True, kw_only=True):
+    """Something for every persona of a swarm [A1, A5]."""
+
+    answers_most: Annotated[int, Meta(ge=1, le=1000)] = ANSWERS_MOST
+    """How many personas may answer it."""
+
+
+class Accepted(Struct, frozen=True, kw_only=True):
+    """What was sent is stored, and will reach its persona."""
+
+    item_id: str
+    persona_id: str
+
+
+class SwarmAccepted(Struct, frozen=True, kw_only=True):
+    """What was sent is stored for each persona that the swarm had."""
+
+    post_id: str
+    swarm_id: str
+    personas: Count
+
+
+class PostAnswer(Struct, frozen=True, kw_only=True):
+    """What a persona has answered a swarm-wide post."""
+
+    persona_id: str
+    name: str
+    response: str
+
+
+class Post(Struct, frozen=True, kw_only=True):
+    """A value of the `posts` bucket: who may answer a swarm-wide post, and who has. Changed by revision."""
+
+    id: str
+    answers_most: int
+    granted: list[str] = []
+    """Personas that may answer, those that have among them; who skips gives the place back."""
+
+    answers: list[PostAnswer] = []
+
+
 class HeldItem(Struct, frozen=True, kw_only=True):
     """An item in an inbox, as it is shown."""
 

@@ -67,7 +67,7 @@ def permissions() -> dict[str, Permissions]:
         "scheduler": _service(
             "scheduler",
             publish=[
-                subjects.JOURNAL, subjects.THINK, _key(streams.CHECKPOINTS), subjects.HALTED,
+                subjects.JOURNAL, subjects.THINK, subjects.HALTED, _key(streams.CHECKPOINTS), _key(streams.POSTS),
                 subjects.dead_letter(streams.THINK), subjects.dead_letter(streams.INBOX),
                 "perpetua.accounts.*", subjects.registry(subjects.REAP),
                 *_api("STREAM.PURGE", streams.JOURNAL),
@@ -75,7 +75,7 @@ def permissions() -> dict[str, Permissions]:
                 *_api(
                     "STREAM.MSG.GET",
                     streams.JOURNAL, streams.THINK, streams.PERSONAS, streams.CONTROL, streams.CHECKPOINTS,
-                    streams.EVENTS,
+                    streams.EVENTS, streams.POSTS,
                 ),
                 *_api("DIRECT.GET", streams.EVENTS),
                 *_follow(streams.JOURNAL, streams.PERSONAS, streams.LEASES, streams.INBOX),
@@ -116,7 +116,8 @@ def permissions() -> dict[str, Permissions]:
             "gateway",
             publish=[
                 subjects.registry("*"), subjects.SCHEDULER_STATUS,
-                *(f"perpetua.{kind}.*" for kind in ("counters", "held", "spend")), subjects.INBOX,
+                *(f"perpetua.{kind}.*" for kind in ("counters", "held", "spend")),
+                subjects.INBOX, _key(streams.POSTS),
                 *_api("STREAM.INFO", streams.EVENTS, streams.SNAPSHOTS),
                 *_api("DIRECT.GET", streams.EVENTS, streams.SNAPSHOTS),
                 *_follow(streams.EVENTS, streams.LEASES),

@@ -29,6 +29,7 @@ DEAD_LETTERS = "DEAD_LETTERS"
 CAPTURES = "CAPTURES"
 PERSONAS = "KV_personas"
 LEASES = "KV_leases"
+POSTS = "KV_posts"
 CONTROL = "KV_control"
 PROPOSALS = "KV_proposals"
 CHECKPOINTS = "KV_checkpoints"
@@ -49,6 +50,7 @@ _INBOX_DEPTH = 2 * INBOX_ITEMS
 
 _PENDING_CHUNKS = 4_096
 _DEAD_LETTERS_KEPT = 1_000
+_POSTS_KEPT = 10_000
 
 
 class StreamBounds(Struct, frozen=True, kw_only=True):
@@ -117,6 +119,7 @@ def specs(bounds: StreamBounds) -> list[StreamSpec]:
         _bucket(CONTROL, bounds.replicas),
         _bucket(CHECKPOINTS, bounds.replicas),
         _bucket(PROPOSALS, bounds.replicas, max_msgs=bounds.max_proposals, discard="old", **batches),
+        _bucket(POSTS, bounds.replicas, max_msgs=_POSTS_KEPT, discard="old"),
         _bucket(LEASES, bounds.replicas, allow_msg_ttl=True),
     ]
 

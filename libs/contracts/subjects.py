@@ -154,6 +154,11 @@ def checkpoint_page(shard: int, page: int) -> str:
     return f"$KV.checkpoints.{shard}.{page}"
 
 
+def post_key(post_id: str) -> str:
+    """Subject of a swarm-wide post's key in its bucket."""
+    return f"$KV.posts.{encode(post_id)}"
+
+
 def proposal_key(proposal_id: str) -> str:
     """Subject of a proposal's key in its bucket."""
     return f"$KV.proposals.{encode(proposal_id)}"

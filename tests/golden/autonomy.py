@@ -65,7 +65,14 @@ LIVES: list[msgspec.Struct] = [
     lives.SpendReply(personas=[BY_PERSONA], hours=[IN_HOUR]),
 ]
 
+ANSWER = inbox.PostAnswer(persona_id="p-1", name="Ada", response="It is.")
+
 AUTONOMY: list[msgspec.Struct] = [
+    ANSWER,
+    inbox.SwarmSendRequest(content="Is it calm?", answers_most=3),
+    inbox.Accepted(item_id="i-1", persona_id="p-1"),
+    inbox.SwarmAccepted(post_id="post-1", swarm_id="swarm-core", personas=2),
+    inbox.Post(id="post-1", answers_most=2, granted=["p-1"], answers=[ANSWER]),
     inbox.SendRequest(
         content="Is it calm, @Ada?",
         domain="game",

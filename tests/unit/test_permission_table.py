@@ -21,6 +21,7 @@ BY_SENDERS = {subjects.SEND, subjects.SEND_SWARM}
 ARGUMENTS = {
     "shard": 3, "page": 1, "endpoint": "create", "stream": streams.THINK, "swarm_id": "s", "persona_id": "p",
     "event_type": "thought_generated", "thought_count": 1, "instance": "i", "proposal_id": "x",
+    "post_id": "x",
 }  # fmt: skip
 
 
