@@ -218,7 +218,7 @@ FACTS: dict[str, Fact] = {
     "A4": Fact("Waiting raises an item's priority; nothing starves", ("services/scheduler/inbox.py",)),
     "A5": Fact(
         "A thought takes up ten items; failing ones are retried, then set aside",
-        ("services/scheduler/inbox.py",),
+        ("services/scheduler/inbox.py", "libs/cognition/handling.py"),
     ),
     "A6": Fact("Energy, attention, responses, compute budget", ("services/scheduler/inner_state.py",)),
     "A7": Fact("Work costs energy, rest gives it back once", ("services/scheduler/inner_state.py",)),
@@ -241,8 +241,18 @@ FACTS: dict[str, Fact] = {
         "Credits are reserved before a thought and settled after it",
         ("services/scheduler/accounts.py", "services/scheduler/account.py", "libs/contracts/accounts.py"),
     ),
-    "A19": Fact("Novelty of a thought", ("libs/cognition/novelty.py",)),
+    "A18": Fact("Shared memory, rolled up", ("libs/contracts/journal.py",)),
+    "A19": Fact("Novelty of a thought", ("libs/cognition/novelty.py", "libs/cognition/compose.py")),
+    "H11": Fact("Shares of a model's window", ("services/thinker/budget.py",)),
+    "H12": Fact(
+        "Context is packed newest first, whole, and what is left out counted", ("services/thinker/budget.py",)
+    ),
+    "H13": Fact(
+        "Each source of a prompt has a floor; the rest they share",
+        ("services/thinker/allocation.py", "services/thinker/budget.py"),
+    ),
     "H15": Fact(
-        "One call decides and writes; no default for what is missing", ("libs/cognition/decision.py",)
+        "One call decides and writes; no default for what is missing",
+        ("libs/cognition/decision.py", "libs/cognition/handling.py", "services/thinker/thinking.py"),
     ),
 }
