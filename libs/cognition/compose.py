@@ -96,7 +96,7 @@ def compose(
 
 
 def make_event(
-    event_type: EventType, persona_id: str | None, swarm_id: str | None, now: datetime, payload: Struct
+    event_type: str, persona_id: str | None, swarm_id: str | None, now: datetime, payload: Struct
 ) -> msgspec.Raw:
     """Return an event's final JSON under a fresh id."""
     event = Event(

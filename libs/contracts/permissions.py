@@ -67,7 +67,8 @@ def permissions() -> dict[str, Permissions]:
         "scheduler": _service(
             "scheduler",
             publish=[
-                subjects.JOURNAL, subjects.THINK, subjects.HALTED, _key(streams.CHECKPOINTS), _key(streams.POSTS),
+                subjects.JOURNAL, subjects.THINK, subjects.HALTED,
+                _key(streams.CHECKPOINTS), _key(streams.POSTS),
                 subjects.dead_letter(streams.THINK), subjects.dead_letter(streams.INBOX),
                 "perpetua.accounts.*", subjects.registry(subjects.REAP),
                 *_api("STREAM.PURGE", streams.JOURNAL),

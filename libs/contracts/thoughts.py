@@ -147,7 +147,9 @@ class Event(Struct, frozen=True, kw_only=True):
     """A `ThoughtEvent` being made."""
 
     id: str
-    event_type: EventType
+    event_type: str
+    """An `EventType` or an `OwnEventType`."""
+
     persona_id: str | None
     swarm_id: str | None
     timestamp: datetime

@@ -10,7 +10,7 @@ import msgspec
 from libs.bus.connection import Bus
 from libs.bus.errors import UNREADABLE
 from libs.bus.read import all_held
-from libs.cognition.context import SHARED_TYPES, Recent, context_line
+from libs.cognition.context import OF_REFERENCE, SHARED_TYPES, Recent, context_line
 from libs.contracts import streams
 from libs.contracts.journal import JournalEvent, RegistryRecord
 from libs.contracts.place import Place, parse_place
@@ -38,6 +38,8 @@ class History:
 
     def add(self, place: Place, persona_id: str | None, event_type: str, event: bytes | msgspec.Raw) -> None:
         """Take an event, in stream order."""
+        if event_type not in OF_REFERENCE:
+            return
         if persona_id is not None:
             self.own[persona_id].add(place, context_line(event))
         elif event_type in SHARED_TYPES:

@@ -71,6 +71,10 @@ class Inbox:
         """How many items it holds, with those that are taken up: the inbox load [A6]."""
         return len(self._held)
 
+    def __iter__(self) -> Iterator[Held]:
+        """Yield what it holds, in no order that matters."""
+        return iter(self._held.values())
+
     def __contains__(self, sequence: int) -> bool:
         return sequence in self._held
 
@@ -138,6 +142,11 @@ class Inbox:
         for sequence in sequences:
             if (held := self._held.get(sequence)) is not None:
                 held.taken_up = False
+
+    def put_all_back(self) -> None:
+        """Have nothing taken up: no thought is under way."""
+        for held in self._held.values():
+            held.taken_up = False
 
     def fail(self, sequence: int, now: float) -> bool:
         """Count an attempt that came to nothing; true where it was the last, and the item is to be removed.
