@@ -21,6 +21,7 @@ from services.scheduler.admission import Admitting
 from services.scheduler.agenda import spread
 from services.scheduler.cadence import wait
 from services.scheduler.dispatching import Dispatching, in_chunks
+from services.scheduler.idling import IdleClocks
 from services.scheduler.inner_state import Mood
 from services.scheduler.ledger import PersonaLedger
 from services.scheduler.metrics import SchedulerMetrics
@@ -47,10 +48,13 @@ _LOADED = 2.0
 class Pulse:
     """When a persona was last due, and what makes it look again."""
 
-    __slots__ = ("at", "idle_cycles", "news")
+    __slots__ = ("at", "idle_cycles", "news", "seen_at")
 
     def __init__(self) -> None:
         self.at = 0.0
+        self.seen_at = 0.0
+        """Wall time of its last look; 0 where there was none in this run."""
+
         self.idle_cycles = 0
         self.news = False
         """Something in its shared memory, or a persona that it waits for, is new."""
@@ -68,6 +72,7 @@ class AdaptiveTicker(Ticking):
         metrics: SchedulerMetrics,
         takes: Takes,
         admitting: Admitting,
+        idle: IdleClocks,
         tasks: asyncio.TaskGroup,
     ) -> None:
         super().__init__(roster, owners, enabled)
@@ -75,6 +80,7 @@ class AdaptiveTicker(Ticking):
         self._metrics = metrics
         self._takes = takes
         self._admitting = admitting
+        self._idle = idle
         self._tasks = tasks
         self._rhythm = Rhythm(1.0)
         self._ready = Ready()
@@ -91,6 +97,7 @@ class AdaptiveTicker(Ticking):
         if self.run_now is None:
             self._rhythm.clear()
             self._ready.clear()
+            self._pulses.clear()
         else:
             self._rhythm.pace(self._interval())
             self._rhythm.hasten(self._now() + self._interval())
@@ -196,6 +203,9 @@ class AdaptiveTicker(Ticking):
         pulse.at = at
         entry = owner.ledger.persona(persona_id)
         self._metrics.looks.inc()
+        if entry.life is not None:
+            self._idle.look(persona_id, entry.life, pulse.seen_at)
+        pulse.seen_at = time()
         if (until := self._admitting.pause_of(entry)) is not None:
             return self._set(persona_id, self._now() + max(until - time(), _LOOK_AFTER_S))
         if self._has_reason(entry, pulse):

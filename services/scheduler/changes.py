@@ -18,6 +18,7 @@ from libs.contracts.journal import (
     Stopping,
 )
 from libs.roster.state import Roster
+from services.scheduler.memory import Memory
 from services.scheduler.notes import Note
 from services.scheduler.notices import dropped
 from services.scheduler.owner import ShardOwner
@@ -33,12 +34,14 @@ class Changes:
         roster: Roster,
         shards: Shards,
         ticker: Ticking,
+        memory: Memory,
         halt: Callable[[ShardOwner, int], Coroutine[Any, Any, None]],
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._roster = roster
         self._shards = shards
         self._ticker = ticker
+        self._memory = memory
         self._halt = halt
         self._tasks = tasks
 
@@ -51,6 +54,8 @@ class Changes:
             match change:
                 case Spawned(persona):
                     self._ticker.spawned(persona.identity.id)
+                    if persona.identity.swarm_id is not None:
+                        self._tasks.create_task(self._memory.spawned(persona), name="memory")
                 case Reaping(persona_ids):
                     self._reaped(persona_ids)
                 case Stopping(run):
@@ -68,6 +73,7 @@ class Changes:
     def _reaped(self, persona_ids: list[str]) -> None:
         self._ticker.reaped(persona_ids)
         for persona_id in persona_ids:
+            self._memory.reaped(persona_id)
             owner = self._shards.owner_of(persona_id)
             if owner is not None:
                 owner.dispatches.forget([persona_id])

@@ -22,6 +22,7 @@ from libs.contracts.work import Chunk, Ticket, WorkItem
 from libs.roster.state import Roster
 from services.scheduler.dispatches import Dispatch
 from services.scheduler.due import Due
+from services.scheduler.memory import Memory
 from services.scheduler.owner import ShardOwner
 from services.scheduler.taking import Takes
 
@@ -41,9 +42,11 @@ class Dispatching:
         roster: Roster,
         shared: Callable[[], Recent],
         takes: Takes,
+        memory: Memory,
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._takes = takes
+        self._memory = memory
         self._bus = bus
         self._roster = roster
         self._shared = shared
@@ -80,7 +83,8 @@ class Dispatching:
             len(context),
         )
         recent = entry.life.recent if entry.life is not None else ()
-        return Due(bare, identity.charter, context, inbox, [], recent)
+        shared = self._memory.of(identity.swarm_id, persona_id)
+        return Due(bare, identity.charter, context, inbox, shared, recent)
 
     async def publish(self, owner: ShardOwner, dispatch: Dispatch) -> None:
         """Put a chunk into the work queue. A copy that a repeated publish leaves is never granted."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct, structs
 
 from libs.cognition.context import Remembered, packed
-from libs.contracts.work import TakenItem, Ticket, WorkItem
+from libs.contracts.work import ContextLine, TakenItem, Ticket, WorkItem
 
 
 class Due(Struct, frozen=True):
@@ -17,7 +17,7 @@ class Due(Struct, frozen=True):
     charter: str
     context: list[Remembered]
     inbox: list[TakenItem] = []
-    shared: list[Remembered] = []
+    shared: list[ContextLine] = []
     recent: tuple[bytes, ...] = ()
 
     @property
@@ -40,6 +40,6 @@ class Due(Struct, frozen=True):
             charter=self.charter,
             context=packed(self.context),
             inbox=self.inbox,
-            shared=packed(self.shared),
+            shared=self.shared,
             recent=list(self.recent),
         )

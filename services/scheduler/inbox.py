@@ -46,6 +46,9 @@ class Held(Struct, gc=False, eq=False):
     taken_up: bool = False
     """A thought that is under way has it in its prompt: nobody else takes it, and it does not give way."""
 
+    may_answer: bool = True
+    """False: others answer the swarm-wide post that this is a copy of [A5]."""
+
     def effective(self, now: float) -> float:
         """Return its priority in hundredths with what waiting has added: 0 to 150 [A4]."""
         return self.base + AGING * min(max(now - self.arrived, 0.0) / AGED_S, 1.0)

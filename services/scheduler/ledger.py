@@ -81,6 +81,7 @@ class Ledger:
         """Where the event stream ended when this shard was loaded: events up to here came from the stream."""
 
         self._clock = clock
+        self._answered: list[tuple[str, ThoughtEntry]] = []
         self._restored = 0
         self._personas: dict[str, PersonaLedger] = {}
         self._changed: set[str] = set()
@@ -166,8 +167,9 @@ class Ledger:
         for item in effort.items:
             if item.outcome in (Outcome.HANDLED, Outcome.ASIDE):
                 self.settled.add(item.sequence)
-                if entry.inbox is not None:
-                    entry.inbox.remove(item.sequence)
+                held = entry.inbox.remove(item.sequence) if entry.inbox is not None else None
+                if held is not None and held.item.post_id is not None and held.may_answer:
+                    self._answered.append((held.item.post_id, thought))
             elif item.outcome is Outcome.FAILED and fresh and entry.inbox is not None:
                 entry.inbox.fail(item.sequence, self._clock())
 
@@ -196,6 +198,11 @@ class Ledger:
     def entries(self) -> Iterable[tuple[str, PersonaLedger]]:
         """Return every persona of which the journal has said something."""
         return self._personas.items()
+
+    def take_answered(self) -> list[tuple[str, ThoughtEntry]]:
+        """Return swarm-wide posts on which thoughts have decided since the last call, with the thoughts."""
+        answered, self._answered = self._answered, []
+        return answered
 
     def take_changed(self) -> set[str]:
         """Return the personas whose counters changed since the last call."""

@@ -52,8 +52,15 @@ class Mailbox:
     """Takes the shard's messages in stream order, each once: those held already, then those that come."""
 
     def __init__(
-        self, bus: Bus, owner: ShardOwner, roster: Roster, news: News, metrics: SchedulerMetrics
+        self,
+        bus: Bus,
+        owner: ShardOwner,
+        roster: Roster,
+        news: News,
+        copied: Callable[[Held], None],
+        metrics: SchedulerMetrics,
     ) -> None:
+        self._copied = copied
         self._bus = bus
         self._owner = owner
         self._roster = roster
@@ -144,7 +151,10 @@ class Mailbox:
         arrived = now - max(time() - message.at, 0.0)
         base = self._base(message, item) if base is None else base
         entry.lives(time()).sent(item)
-        loser = entry.inbox.add(Held(message.sequence, base, arrived, item), now)
+        held = Held(message.sequence, base, arrived, item)
+        loser = entry.inbox.add(held, now)
+        if item.post_id is not None and loser is not held:
+            self._copied(held)
         if loser is not None:
             self._drop(loser)
 

@@ -19,6 +19,7 @@ from libs.contracts.journal import Effort, ThoughtEntry
 from libs.contracts.limits import SHARDS
 from libs.contracts.presence import BootSummary
 from libs.contracts.registry import LoopPhase
+from libs.contracts.tokens import shard_of
 from libs.contracts.work import SchedulerStatus
 from libs.journal.position import PublicPosition, watch_position
 from libs.journal.tail import Tail
@@ -34,10 +35,13 @@ from services.scheduler.dispatching import Dispatching
 from services.scheduler.halting import halt_shard
 from services.scheduler.handlers import Handlers
 from services.scheduler.history import History, read_history
+from services.scheduler.idling import IdleClocks
 from services.scheduler.inboxes import Inboxes
 from services.scheduler.lost_work import Exhausted, LostWork
+from services.scheduler.memory import Memory
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import Fenced, ShardOwner
+from services.scheduler.posts import Posts, answer_of
 from services.scheduler.serving import served
 from services.scheduler.shards import Shards
 from services.scheduler.showing import Showing
@@ -74,8 +78,12 @@ class Scheduler:
             self.metrics,
         )
         adaptive = process.cognition.adaptive
-        takes = Takes(adaptive=adaptive)
-        self.dispatching = Dispatching(self.bus, self.roster, lambda: self.shards.shared, takes, tasks)
+        self.posts = Posts(self.bus, process.metrics, lambda post_id: self.inboxes.answered(post_id))
+        self.memory = Memory(self.bus, self.roster, lambda name: self.ticker.remembered(name))
+        takes = Takes(adaptive=adaptive, answers=self.posts.answers)
+        self.dispatching = Dispatching(
+            self.bus, self.roster, lambda: self.shards.shared, takes, self.memory, tasks
+        )
         self.banks: dict[int, Bank] = {}
         self.admitting = Admitting(
             Treasury(self.bus, self.roster, self.banks),
@@ -87,14 +95,22 @@ class Scheduler:
         )
         parts = self.dispatching, self.roster, self.shards.live, process.cognition.enabled, self.metrics
         self.ticker: Ticking = (
-            AdaptiveTicker(*parts, takes, self.admitting, tasks) if adaptive else Ticker(*parts)
+            AdaptiveTicker(*parts, takes, self.admitting, IdleClocks(self.bus, self.roster, tasks), tasks)
+            if adaptive
+            else Ticker(*parts)
         )
         self.showing = Showing(self.roster, self.ticker.next_look)
         self.inboxes = Inboxes(
-            self.bus, self.roster, self.shards.live, self.ticker.news, self.metrics, process.metrics
+            self.bus,
+            self.roster,
+            self.shards.live,
+            self.ticker.news,
+            self.posts,
+            self.metrics,
+            process.metrics,
         )
         self.lost_work = LostWork(self.bus, self.shards.live, self.dispatching.publish, self.metrics)
-        self.changes = Changes(self.roster, self.shards, self.ticker, self._halt, tasks)
+        self.changes = Changes(self.roster, self.shards, self.ticker, self.memory, self._halt, tasks)
         self.registry = Tail(self.bus, subjects.JOURNAL_REGISTRY, self.changes.fold)
         self._clock = asyncio.get_running_loop().time
         self.metrics.behind.set_function(self._lag)
@@ -149,6 +165,9 @@ class Scheduler:
     def _lived(self, thought: ThoughtEntry, effort: Effort) -> None:
         for item in effort.items:
             self.metrics.inbox_handled.labels(item.outcome).inc()
+        owner = self.shards.live.get(shard_of(thought.persona_id))
+        for post_id, answer in owner.ledger.take_answered() if owner is not None else ():
+            self.tasks.create_task(self.posts.settle(post_id, *answer_of(answer)), name="post-answered")
         if self.process.cognition.adaptive:
             self.tasks.create_task(self.admitting.settle(thought), name="settle-credits")
 
@@ -157,7 +176,9 @@ class Scheduler:
         """Read the history; the registry's newest records are folded before a shard is taken over."""
         await self.registry.sync()
         fresh = Tail(self.bus, subjects.JOURNAL_REGISTRY, lambda sequence, data: None)
-        yield await read_history(self.bus, fresh)
+        history = await read_history(self.bus, fresh)
+        await self.memory.prime(history.snapshots)
+        yield history
 
     async def _halt(self, owner: ShardOwner, run: int) -> None:
         try:
@@ -213,6 +234,7 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
             "tick": scheduler.ticker.run(),
             "inboxes": scheduler.inboxes.run(),
             "sweep": scheduler.inboxes.sweep(),
+            "posts": scheduler.posts.run(),
             "lost-work": scheduler.lost_work.run(),
             "tidy": scheduler.shards.keep_tidy(),
             "readiness": _say_ready(process, scheduler.shards),

@@ -18,12 +18,18 @@ class Takes:
     """Takes items up. Under `fixed` a thought takes whatever is best; else what the persona engages with."""
 
     def __init__(
-        self, *, adaptive: bool, clock: Callable[[], float] = monotonic, wall: Callable[[], float] = time
+        self,
+        *,
+        adaptive: bool,
+        answers: Callable[[str], list[str]] = lambda post_id: [],
+        clock: Callable[[], float] = monotonic,
+        wall: Callable[[], float] = time,
     ) -> None:
         self.least = EVERYTHING
         """Effective priority, in hundredths, below which items wait while the system is under load [A13]."""
 
         self._adaptive = adaptive
+        self._answers = answers
         self._clock = clock
         self._wall = wall
 
@@ -34,7 +40,7 @@ class Takes:
         entry.inbox.put_all_back()
         held = entry.inbox.best(self._clock(), self.above(entry))
         entry.inbox.take_up(one.sequence for one in held)
-        return [_taken(one) for one in held]
+        return [self._taken(one) for one in held]
 
     def has_any(self, entry: PersonaLedger) -> bool:
         """Whether a thought of the persona would take anything up now."""
@@ -49,16 +55,17 @@ class Takes:
         state, now = entry.life.state, self._wall()
         return max(threshold(state.mood(len(entry.inbox), now), state.energy_at(now)), self.least)
 
-
-def _taken(held: Held) -> TakenItem:
-    item = held.item
-    return TakenItem(
-        held.sequence,
-        item.id,
-        item.domain,
-        item.source_id,
-        item.content,
-        item.timestamp,
-        item.post_id,
-        held.attempts,
-    )
+    def _taken(self, held: Held) -> TakenItem:
+        item = held.item
+        return TakenItem(
+            held.sequence,
+            item.id,
+            item.domain,
+            item.source_id,
+            item.content,
+            item.timestamp,
+            item.post_id,
+            held.attempts,
+            held.may_answer,
+            self._answers(item.post_id) if item.post_id is not None else [],
+        )

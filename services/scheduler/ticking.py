@@ -71,6 +71,9 @@ class Ticking:
     def news(self, persona_id: str, urgent: bool) -> None:
         """Note that something came for a persona to think about [A11, A12]."""
 
+    def remembered(self, persona_id: str) -> None:
+        """Note that a persona's shared memory has something new."""
+
     def settled(self, thoughts: list[ThoughtEntry]) -> None:
         """Note that thoughts are stored."""
 

@@ -13,7 +13,9 @@ from libs.contracts.streams import StreamBounds
 BY_THE_BROKER = {subjects.EVENTS, subjects.SNAPSHOTS, subjects.WORK_EXHAUSTED}
 """Published by the broker itself: stored events and its advisories."""
 
-BY_OTHERS = {"event", "captures_of", "inboxes", "send", "send_swarm"}
+BY_OTHERS = {
+    "event", "events_of_swarm", "events_of_persona", "captures_of", "inboxes", "send", "send_swarm",
+}  # fmt: skip
 """Functions whose subjects only senders publish, or that make a filter."""
 
 BY_SENDERS = {subjects.SEND, subjects.SEND_SWARM}
