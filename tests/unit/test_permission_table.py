@@ -60,9 +60,7 @@ def test_each_named_subject_is_somebody_s_to_publish(pattern: str) -> None:
     assert publishers(pattern.replace("*", "x").replace(">", "x.y.z")) & {*SERVICES}
 
 
-@pytest.mark.parametrize(
-    "name", sorted(of_functions().keys() - {"event", "captures_of", "inboxes", "send", "send_swarm"})
-)
+@pytest.mark.parametrize("name", sorted(of_functions().keys() - BY_OTHERS))
 def test_each_subject_that_is_made_is_somebody_s_to_publish(name: str) -> None:
     assert publishers(of_functions()[name]) & {*SERVICES}
 
