@@ -83,7 +83,7 @@ class Dependencies:
         )
 
     def give_up(self, persona_id: str, now: float, interval_s: float) -> list[tuple[str, bool]]:
-        """Wait no more this time for who is reaped or silent for too long; return them, and whether reaped."""
+        """Give up, this time, who is reaped or silent for too long; return them, and whether reaped."""
         waiting = self._waiting.get(persona_id)
         if waiting is None:
             return []
