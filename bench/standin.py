@@ -4,7 +4,8 @@
 
 It prints its base URL and serves until it is ended. Who is asked for a decision responds to whatever it is.
 With `--slots` it thinks of so many requests at once, and the others wait. A raw asyncio protocol, since a
-server of a web framework would take as much processor time as what is measured. `GET /count` answers how many completions it has sent.
+server of a web framework would take as much processor time as what is measured. `GET /count` answers how
+many completions it has sent.
 """
 
 from __future__ import annotations
