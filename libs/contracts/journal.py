@@ -201,9 +201,6 @@ class StoredLife(Struct, frozen=True, array_like=True):
     progress_at: float = 0.0
     """Wall time in seconds of its last thought that was progress [A17]."""
 
-    sources: list[str] = []
-    """Sources of its newest inbox items [A3]."""
-
     pause: Pause | None = None
 
 

@@ -79,7 +79,7 @@ def permissions() -> dict[str, Permissions]:
                     streams.EVENTS, streams.POSTS,
                 ),
                 *_api("DIRECT.GET", streams.EVENTS),
-                *_follow(streams.JOURNAL, streams.PERSONAS, streams.LEASES, streams.INBOX),
+                *_follow(streams.JOURNAL, streams.PERSONAS, streams.LEASES, streams.INBOX, streams.POSTS),
                 *_present(),
                 *_answer("gateway", "thinker", "registry", "scheduler"),
             ],

@@ -151,7 +151,7 @@ class Event(Struct, frozen=True, kw_only=True):
 
     id: str
     event_type: str
-    """One of `EventType` or `OwnEventType`."""
+    """An `EventType` or an `OwnEventType`."""
 
     persona_id: str | None
     swarm_id: str | None

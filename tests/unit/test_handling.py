@@ -18,7 +18,7 @@ from libs.contracts.inbox import InboxDroppedPayload, InboxHandledPayload
 from libs.contracts.journal import ThoughtEntry
 from libs.contracts.limits import ITEM_ATTEMPTS, ITEMS_A_THOUGHT
 from libs.contracts.work import TakenItem
-from services.scheduler.owner import fits
+from services.scheduler.weights import fits
 from tests.unit.make import NOW
 from tests.unit.messages import LONG, decision, events, of_type, outcomes, reading, taken, worst
 
