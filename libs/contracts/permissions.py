@@ -67,8 +67,8 @@ def permissions() -> dict[str, Permissions]:
         "scheduler": _service(
             "scheduler",
             publish=[
-                subjects.JOURNAL, subjects.THINK, subjects.HALTED, _key(streams.CHECKPOINTS), _key(streams.POSTS),
-                subjects.dead_letter(streams.THINK), subjects.dead_letter(streams.INBOX),
+                subjects.JOURNAL, subjects.THINK, subjects.HALTED, _key(streams.CHECKPOINTS),
+                _key(streams.POSTS), subjects.dead_letter(streams.THINK), subjects.dead_letter(streams.INBOX),
                 "perpetua.accounts.*", subjects.registry(subjects.REAP),
                 *_api("STREAM.PURGE", streams.JOURNAL),
                 *_api("STREAM.MSG.DELETE", streams.THINK, streams.INBOX),
@@ -117,7 +117,8 @@ def permissions() -> dict[str, Permissions]:
             publish=[
                 subjects.registry("*"), subjects.SCHEDULER_STATUS,
                 *(f"perpetua.{kind}.*" for kind in ("counters", "held", "spend")),
-                subjects.INBOX, _key(streams.POSTS),
+                subjects.INBOX, _key(streams.POSTS), _key(streams.SENT),
+                *_api("STREAM.MSG.GET", streams.SENT),
                 *_api("STREAM.INFO", streams.EVENTS, streams.SNAPSHOTS),
                 *_api("DIRECT.GET", streams.EVENTS, streams.SNAPSHOTS),
                 *_follow(streams.EVENTS, streams.LEASES),
