@@ -85,6 +85,11 @@ bench-endpoint *ARGS: (_install "dev")
 bench-soak *ARGS: (_install "dev")
     {{ python }} -m bench.soak {{ ARGS }}
 
+# Personas with a life: what rest costs, how soon an urgent message is thought of, and at twice the capacity
+[group('measure')]
+bench-life *ARGS: (_install "dev")
+    {{ python }} -m bench.life {{ ARGS }}
+
 # A large swarm: creation, import, tick lag, memory, status, lineage, restart
 [group('measure')]
 bench-scale *ARGS: (_install "dev")

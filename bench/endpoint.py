@@ -120,7 +120,7 @@ def _items(personas: int) -> Iterator[WorkItem]:
     count = 0
     while True:
         name = f"p-{count % personas}"
-        yield WorkItem(name, name, "critic", "Find what is wrong.", "bench", 8 + count, now, [line] * 8)
+        yield WorkItem(name, name, "critic", "Find what is wrong.", "bench", 8 + count, now, [line] * 8, 8)
         count += 1
 
 

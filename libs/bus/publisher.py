@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from nats.aio.client import Client
@@ -101,14 +101,18 @@ class Publisher:
             raise
         return future
 
-    async def post(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> None:
-        """Publish without an ack: for messages of which a later one's ack is proof.
+    async def post(self, messages: Sequence[tuple[str, bytes, Mapping[str, str]]]) -> None:
+        """Publish subjects, bodies and headers without acks: a later message's ack is proof of them.
 
-        Raises `OutcomeUnknown` while the connection is lost.
+        They are handed over as one piece of the protocol, by the client's own way out: publishing them one
+        by one takes it four times as long. Neither subjects nor headers may come from a stranger as they are:
+        nothing of them is checked here. Raises `OutcomeUnknown` while the connection is lost.
         """
+        if not messages:
+            return
         if not self._client.is_connected:
-            raise OutcomeUnknown(subject, "the broker is away")
-        await self._client.publish(subject, data, headers=dict(headers) if headers else None)
+            raise OutcomeUnknown(messages[0][0], "the broker is away")
+        await self._client._send_command(b"".join([_frame(*message) for message in messages]))
 
     async def publish(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> int:
         """Publish and return the sequence under which the message is stored.
@@ -166,6 +170,19 @@ class Publisher:
                 if deadline > now:
                     break
                 self._resolve(token, OutcomeUnknown(subject, f"no ack within {self._deadline:g} s"))
+
+
+def _frame(subject: str, data: bytes, headers: Mapping[str, str]) -> bytes:
+    """Return an HPUB operation of the client protocol, without a reply."""
+    head = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    head = f"NATS/1.0\r\n{head}\r\n"
+    return b"HPUB %b %d %d\r\n%b%b\r\n" % (
+        subject.encode(),
+        len(head),
+        len(head) + len(data),
+        head.encode(),
+        data,
+    )
 
 
 def expecting(sequence: int) -> dict[str, str]:

@@ -16,7 +16,7 @@ from libs.cli.broker import connected, prepare
 from libs.cli.errors import CliError
 from libs.contracts import streams
 from libs.contracts.captures import Replayed
-from libs.contracts.work import Chunk, DeadLetter, WorkItem
+from libs.contracts.work import DeadLetter, GivenUp, WorkItem
 from libs.settings.broker import BrokerSettings
 
 if TYPE_CHECKING:
@@ -36,29 +36,29 @@ class Kept(Struct, frozen=True, kw_only=True):
     letter: DeadLetter
 
     @property
-    def chunk(self) -> Chunk | None:
+    def work(self) -> GivenUp | None:
         """The work that was given up, where that is what the letter holds."""
         if not self.letter.subject.startswith("think."):
             return None
         try:
-            return msgspec.json.decode(self.letter.body, type=Chunk)
+            return msgspec.json.decode(self.letter.body, type=GivenUp)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
 
     @property
     def about(self) -> str:
         """What it is about, in a few words."""
-        chunk = self.chunk
-        if chunk is None:
+        work = self.work
+        if work is None:
             return f"{len(self.letter.body)} bytes that cannot be read"
-        return ", ".join(f"{item.persona_id} #{item.thought_count}" for item in chunk.items)
+        return ", ".join(f"{item.persona_id} #{item.thought_count}" for item in work.items)
 
     def plain(self) -> dict[str, Any]:
         """Return everything for programs."""
-        chunk = self.chunk
+        work = self.work
         plain: dict[str, Any] = msgspec.to_builtins(self.letter) | {
             "number": self.number,
-            "thoughts": None if chunk is None else msgspec.to_builtins([_named(i) for i in chunk.items]),
+            "thoughts": None if work is None else msgspec.to_builtins([_named(i) for i in work.items]),
         }
         return plain
 

@@ -8,8 +8,8 @@ import os
 from libs.cli.broker import broker_of, connected
 from libs.contracts.streams import StreamBounds
 from libs.settings.broker import BrokerSettings
-from libs.settings.cognition import cognition_reader, read_cognition
-from libs.settings.process import process_reader, read_process
+from libs.settings.cognition import CognitionSettings, cognition_reader, read_cognition
+from libs.settings.process import ProcessSettings, process_reader, read_process
 from libs.supervisor.data_dir import DataDir
 
 _WITHIN_S = 30.0
@@ -35,13 +35,19 @@ def quiet(command: str) -> None:
 def wanted_bounds() -> StreamBounds:
     """Return what the settings say about the streams. Raises `SettingError`."""
     cognition = read_cognition(cognition_reader(os.environ))
-    process = read_process(process_reader(os.environ), "provision")
+    return bounds_of(cognition, read_process(process_reader(os.environ), "provision"))
+
+
+def bounds_of(cognition: CognitionSettings, process: ProcessSettings) -> StreamBounds:
+    """Return what settings that have been read say about the streams."""
     return StreamBounds(
         max_events=cognition.max_events,
         max_snapshots=cognition.max_snapshots,
         max_proposals=process.max_proposals,
         max_captures=process.max_captures,
+        max_inbox_bytes=process.max_inbox_bytes,
         replicas=process.replicas,
+        sync_always=process.sync_always,
     )
 
 

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from libs.cli.model_folder import model_folder
+from libs.cli.provision import bounds_of
 from libs.concurrency.tasks import leaves
-from libs.contracts.streams import StreamBounds
 from libs.settings.cognition import PREFIX, CognitionSettings, cognition_reader, read_cognition
 from libs.settings.process import ProcessSettings, process_reader, read_process
 from libs.supervisor.data_dir import DataDir
@@ -49,14 +49,7 @@ def up(
         schedulers=schedulers,
         registries=registries,
         compressors=compressors,
-        bounds=StreamBounds(
-            max_events=cognition.max_events,
-            max_snapshots=cognition.max_snapshots,
-            max_proposals=process.max_proposals,
-            max_captures=process.max_captures,
-            replicas=process.replicas,
-        ),
-        sync_always=process.sync_always,
+        bounds=bounds_of(cognition, process),
         gateway_scheme=process.gateway.scheme,
         access=process.nats,
         env=_model_settings(model, folder, as_json),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import cast
 
 import msgspec
@@ -15,6 +16,9 @@ from libs.contracts.work import ContextLine
 
 SHARED_TYPES = frozenset({EventType.CHECK_RESULT, EventType.PROPOSAL_CREATED, EventType.SNAPSHOT_COMPRESSED})
 """Types of events without a persona that every persona's context holds."""
+
+OF_REFERENCE = frozenset(kind.value for kind in EventType)
+"""Types of events that a context may hold at all: those that this project adds are told in other ways."""
 
 _UTF8_MAX = 4
 
@@ -66,15 +70,16 @@ def context_line(event: bytes | msgspec.Raw) -> ContextLine:
     return ContextLine(seen.event_type, seen.timestamp, trim(excerpt, CONTEXT_EXCERPT_CHARS))
 
 
-def merge(own: Recent, shared: Recent) -> list[ContextLine]:
-    """Return the newest 8 of both, in stream order, as they go into a work item.
-
-    They are in their final JSON, which only an encoder reads: they are packed here and unpacked by a thinker.
-    """
-    newest: list[Remembered] = own
+def merge(own: Recent, shared: Recent) -> list[Remembered]:
+    """Return the newest 8 of both, in stream order, frozen."""
     if shared and not (len(own) == CONTEXT_EVENTS and own[0].place > shared[-1].place):
-        newest = sorted([*own, *shared], key=_place)[-CONTEXT_EVENTS:]
-    return cast("list[ContextLine]", [msgspec.Raw(event.line) for event in newest])
+        return sorted([*own, *shared], key=_place)[-CONTEXT_EVENTS:]
+    return own[:]
+
+
+def packed(context: Iterable[Remembered]) -> list[ContextLine]:
+    """Return events in their final JSON, which only an encoder reads: a thinker unpacks them."""
+    return cast("list[ContextLine]", [msgspec.Raw(event.line) for event in context])
 
 
 def restored(held: Recent, live: Recent, public: Place) -> Recent:

@@ -12,7 +12,65 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
+from libs.contracts.accounts import AccountsCheckpoint, Credit, CreditChange
+from libs.contracts.inbox import Outcome
+from libs.contracts.lives import Spent, SpentInHour
 from libs.contracts.registry import PersonaRecord
+
+
+class JournalEvent(Struct, frozen=True, array_like=True):
+    """An event, with what its subject is made of."""
+
+    swarm_id: str | None
+    persona_id: str | None
+    event_type: str
+    event: msgspec.Raw
+
+
+class ItemSettled(Struct, frozen=True, array_like=True):
+    """What became of an inbox item that a thought took up."""
+
+    sequence: int
+    """The item's place in the INBOX stream."""
+
+    outcome: Outcome
+
+
+class Effort(Struct, frozen=True, array_like=True):
+    """What a thought cost, and what came of it beside its events.
+
+    A plain declared fallback has none, unless it is a snapshot that its persona shares.
+    """
+
+    role: str
+    tokens: int
+    """Of prompt and completion, as the model reports them; 0 where it does not."""
+
+    cpu_ms: int
+    """Milliseconds of thinking; of a batch each thought has its share."""
+
+    by_model: bool
+    failed: bool
+    """No model's answer came, though one was wanted."""
+
+    signature: bytes = b""
+    """Of the text, to tell later thoughts that repeat it [A19]."""
+
+    novelty: float | None = None
+    items: list[ItemSettled] = []
+    responded: bool = False
+    shares: bool = False
+    """The persona shares its memory: a snapshot of this thought may go into a roll-up [A18]."""
+
+
+class Pause(Struct, frozen=True, array_like=True):
+    """A persona waits for credits [A16]."""
+
+    persona_id: str
+    account: str
+    credit: Credit
+    since: datetime
+    resumes_at: datetime | None
 
 
 class ThoughtEntry(Struct, frozen=True, array_like=True):
@@ -25,6 +83,8 @@ class ThoughtEntry(Struct, frozen=True, array_like=True):
     tick_at: datetime
     events: list[tuple[str, msgspec.Raw]]
     """Event type and the event's JSON."""
+
+    effort: Effort | None = None
 
 
 class ShardRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -45,6 +105,21 @@ class ShardRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     reap: list[str] = []
     """Thoughts of these personas are refused from here on."""
+
+    events: list[JournalEvent] = []
+    """Published behind those of the thoughts."""
+
+    received: int = 0
+    """Messages of the shard in the INBOX stream up to this one are in inboxes, or dropped."""
+
+    dropped: list[int] = []
+    """Messages of the INBOX stream that are to be deleted: no inbox takes them."""
+
+    pauses: list[Pause] = []
+    resumed: list[str] = []
+    """Personas that wait for credits no more."""
+
+    credits: list[CreditChange] = []
 
 
 class Spawned(Struct, frozen=True, tag="spawned"):
@@ -98,22 +173,13 @@ class Stopped(Struct, frozen=True, tag="stopped"):
 Change = Spawned | Reaping | Reaped | Started | IntervalSet | Stopping | Stopped
 
 
-class RegistryEvent(Struct, frozen=True, array_like=True):
-    """An event of the registry, with what its subject is made of."""
-
-    swarm_id: str | None
-    persona_id: str | None
-    event_type: str
-    event: msgspec.Raw
-
-
 class RegistryRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One message of `j.registry`: changes that happen together or not at all."""
 
     number: int
     owner: str
     changes: list[Change] = []
-    events: list[RegistryEvent] = []
+    events: list[JournalEvent] = []
 
 
 class PublicRecord(Struct, frozen=True, kw_only=True):
@@ -121,10 +187,24 @@ class PublicRecord(Struct, frozen=True, kw_only=True):
 
     number: int | None = None
     thoughts: list[ThoughtEntry] = []
-    events: list[RegistryEvent] = []
+    events: list[JournalEvent] = []
 
 
-class CheckpointPage(Struct, frozen=True, kw_only=True):
+class StoredLife(Struct, frozen=True, array_like=True):
+    """What a checkpoint keeps of a persona's life."""
+
+    state: list[float]
+    """Energy, attention, last activity, and when it responded; see `services.scheduler.inner_state`."""
+
+    spent: Spent
+    failures: int = 0
+    progress_at: float = 0.0
+    """Wall time in seconds of its last thought that was progress [A17]."""
+
+    pause: Pause | None = None
+
+
+class CheckpointPage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Counters of some personas of a shard, as of a journal position."""
 
     sequence: int
@@ -133,8 +213,11 @@ class CheckpointPage(Struct, frozen=True, kw_only=True):
     counters: dict[str, tuple[int, datetime | None]]
     """Per persona: thought count, last tick."""
 
+    lives: dict[str, StoredLife] = {}
+    """Of those that have done more than declare fallbacks."""
 
-class CheckpointHead(Struct, frozen=True, kw_only=True):
+
+class CheckpointHead(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A shard's checkpoint: complete once this is stored, after all its pages."""
 
     sequence: int
@@ -142,6 +225,14 @@ class CheckpointHead(Struct, frozen=True, kw_only=True):
     halted: int
     pages: int
     last_tick_at: datetime | None = None
+    received: int = 0
+    """See `ShardRecord.received`."""
+
+    settled: list[int] = []
+    """Messages of the INBOX stream that are handled or dropped, and not deleted for certain."""
+
+    accounts: AccountsCheckpoint | None = None
+    hours: list[SpentInHour] = []
 
 
 class Position(Struct, frozen=True, kw_only=True):

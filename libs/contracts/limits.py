@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 from msgspec import Meta
@@ -20,6 +21,9 @@ MARKER_ROOM = 8
 
 RECORD_BYTES = 512 * 1024
 """The most a journal record, a checkpoint page or a chunk of work may weigh, in bytes."""
+
+GRANT_BYTES = 768 * 1024
+"""The most that the items of one grant may weigh together, in bytes; what is more follows in another."""
 
 THOUGHT_BYTES = 128 * 1024
 """The most that all events of one thought may weigh together, in bytes; more is settled as a fallback."""
@@ -60,6 +64,21 @@ INTERVAL_CEILING_MS = 24 * 60 * 60 * 1000
 BODY_BYTES = 1024 * 1024
 """The largest request body the gateway accepts, in bytes."""
 
+INBOX_ITEMS = 1000
+"""Items that a persona's inbox holds at most [A2]."""
+
+ITEMS_A_THOUGHT = 10
+"""Items that one thought takes up at most [A5]."""
+
+ITEM_ATTEMPTS = 3
+"""How often a thought takes an item up that comes to nothing, before the item is set aside [A5]."""
+
+MENTIONS = 32
+"""Names that one inbox item may mention apart from its content."""
+
+ANSWERS_MOST = 2
+"""How many personas answer a swarm-wide post, unless its sender says otherwise [A5]."""
+
 U32_MAX = 2**32 - 1
 U64_MAX = 2**64 - 1
 
@@ -80,6 +99,28 @@ Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Role = Annotated[str, Meta(min_length=1, max_length=200)]
 Charter = Annotated[str, Meta(min_length=1, max_length=8000)]
 Reason = Annotated[str, Meta(max_length=1000)]
+
+ItemId = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=64,
+        pattern=r"^[A-Za-z0-9_-]+(?![\s\S])",
+        description="1 to 64 letters, digits, `-` and `_`.",
+    ),
+]
+"""How a sender names what it sends, so that sending it again sends nothing twice; a UUID, best."""
+
+Content = Annotated[str, Meta(min_length=1, max_length=8000)]
+Domain = Annotated[str, Meta(min_length=1, max_length=64)]
+SourceId = Annotated[str, Meta(max_length=128)]
+"""A room, camera or session; empty where there is none [A1]."""
+
+Mentions = Annotated[list[Name], Meta(max_length=MENTIONS)]
+Priority = Annotated[float, Meta(ge=0, le=1)]
+Timestamp = Annotated[datetime, Meta(tz=True)]
+"""A time with its distance from UTC: without one nobody could say how old it is."""
+
 U32 = Annotated[int, Meta(ge=0, le=U32_MAX)]
 U64 = Annotated[int, Meta(ge=0, extra_json_schema={"maximum": U64_MAX})]
 """The upper bound is checked by the struct that holds the field: msgspec's own bounds end at 2**63."""

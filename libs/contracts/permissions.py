@@ -20,6 +20,9 @@ ADMIN = "admin"
 READER = "reader"
 """For subscribers of yours: public events and snapshots, live and as they are stored."""
 
+SENDER = "sender"
+"""For programs of yours that send to personas over NATS."""
+
 ANONYMOUS = "anonymous"
 """Who shows no key, where the broker lets anybody in: public events as they come."""
 
@@ -37,8 +40,8 @@ class Permissions(Struct, frozen=True, kw_only=True):
 
 
 def inbox(user: str) -> str:
-    """Return the prefix of a user's inboxes. Readers keep the one that every client has by default."""
-    return "_INBOX" if user in (READER, ANONYMOUS) else f"_INBOX_{user}"
+    """Return the prefix of a user's inboxes: for who is none of ours that of every client."""
+    return "_INBOX" if user in (READER, SENDER, ANONYMOUS) else f"_INBOX_{user}"
 
 
 def permissions() -> dict[str, Permissions]:
@@ -53,7 +56,7 @@ def permissions() -> dict[str, Permissions]:
                 *_api("STREAM.MSG.GET", streams.JOURNAL, streams.PERSONAS, streams.CONTROL),
                 *_follow(streams.JOURNAL, streams.PERSONAS, streams.LEASES),
                 *_present(),
-                *_answer("gateway", ADMIN),
+                *_answer("gateway", "scheduler", ADMIN),
             ],
             subscribe=[
                 subjects.registry("*"), subjects.HALTED, subjects.POSITION,
@@ -64,23 +67,28 @@ def permissions() -> dict[str, Permissions]:
         "scheduler": _service(
             "scheduler",
             publish=[
-                subjects.JOURNAL, subjects.THINK, _key(streams.CHECKPOINTS), subjects.HALTED,
-                subjects.dead_letter(streams.THINK),
+                subjects.JOURNAL, subjects.THINK, subjects.HALTED,
+                _key(streams.CHECKPOINTS), _key(streams.POSTS),
+                subjects.dead_letter(streams.THINK), subjects.dead_letter(streams.INBOX),
+                "perpetua.accounts.*", subjects.registry(subjects.REAP),
                 *_api("STREAM.PURGE", streams.JOURNAL),
-                *_api("STREAM.MSG.DELETE", streams.THINK),
+                *_api("STREAM.MSG.DELETE", streams.THINK, streams.INBOX),
                 *_api(
                     "STREAM.MSG.GET",
                     streams.JOURNAL, streams.THINK, streams.PERSONAS, streams.CONTROL, streams.CHECKPOINTS,
-                    streams.EVENTS,
+                    streams.EVENTS, streams.POSTS,
                 ),
                 *_api("DIRECT.GET", streams.EVENTS),
-                *_follow(streams.JOURNAL, streams.PERSONAS, streams.LEASES),
+                *_follow(streams.JOURNAL, streams.PERSONAS, streams.LEASES, streams.INBOX, streams.POSTS),
                 *_present(),
-                *_answer("gateway", "thinker", "registry"),
+                *_answer("gateway", "thinker", "registry", "scheduler"),
             ],
             subscribe=[
-                *(f"perpetua.{kind}.*" for kind in ("grant", "thinking", "result", "counters")),
-                subjects.SCHEDULER_STATUS, subjects.POSITION, subjects.WORK_EXHAUSTED,
+                *(
+                    f"perpetua.{kind}.*"
+                    for kind in ("grant", "thinking", "result", "counters", "accounts", "held", "spend")
+                ),
+                subjects.SCHEDULER_STATUS, subjects.POSITION, subjects.WORK_EXHAUSTED, subjects.EVENTS,
             ],
         ),
         "thinker": _service(
@@ -108,18 +116,22 @@ def permissions() -> dict[str, Permissions]:
         "gateway": _service(
             "gateway",
             publish=[
-                subjects.registry("*"), subjects.SCHEDULER_STATUS, "perpetua.counters.*",
+                subjects.registry("*"), subjects.SCHEDULER_STATUS,
+                *(f"perpetua.{kind}.*" for kind in ("counters", "held", "spend")),
+                subjects.INBOX, _key(streams.POSTS), _key(streams.SENT),
+                *_api("STREAM.MSG.GET", streams.SENT),
                 *_api("STREAM.INFO", streams.EVENTS, streams.SNAPSHOTS),
                 *_api("DIRECT.GET", streams.EVENTS, streams.SNAPSHOTS),
                 *_follow(streams.EVENTS, streams.LEASES),
                 *_present(),
+                *_answer(ADMIN, SENDER),
             ],
-            subscribe=[],
+            subscribe=[subjects.SEND, subjects.SEND_SWARM],
         ),
         ADMIN: Permissions(
             publish=(
                 f"{_API}>", "$JS.ACK.>", "$JS.FC.>", "$JS.SNAPSHOT.>", "$SRV.>", subjects.registry("*"),
-                subjects.DEAD_LETTERS, subjects.THINK,
+                subjects.DEAD_LETTERS, subjects.THINK, subjects.INBOX, subjects.SEND, subjects.SEND_SWARM,
             ),
             subscribe=(
                 f"{inbox(ADMIN)}.>", subjects.EVENTS, subjects.SNAPSHOTS, subjects.CAPTURES,
@@ -133,6 +145,9 @@ def permissions() -> dict[str, Permissions]:
                 *(f"{_API}DIRECT.GET.{stream}.>" for stream in (streams.EVENTS, streams.SNAPSHOTS)),
             ),
             subscribe=(f"{inbox(READER)}.>", subjects.EVENTS, subjects.SNAPSHOTS),
+        ),
+        SENDER: Permissions(
+            publish=(subjects.SEND, subjects.SEND_SWARM), subscribe=(f"{inbox(SENDER)}.>",)
         ),
     }  # fmt: skip
 

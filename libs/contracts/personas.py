@@ -9,6 +9,7 @@ from typing import Annotated
 from msgspec import Meta, Struct, structs
 
 from libs.contracts.limits import IMPORTED_AT_ONCE, U32, U64, U64_MAX, Charter, Identifier, Name, Reason, Role
+from libs.contracts.lives import PersonaLife
 
 
 class PersonaStatus(StrEnum):
@@ -73,6 +74,8 @@ class PersonaRuntimeState(Struct, frozen=True, kw_only=True):
     thought_count: U64 = 0
     last_tick_at: datetime | None = None
     updated_at: datetime
+    life: PersonaLife | None = None
+    """Its inner state [A6]; null right after it was made."""
 
 
 class SpawnPersonaRequest(Struct, frozen=True, kw_only=True):

@@ -11,16 +11,26 @@ from typing import Any
 from msgspec import Struct
 
 from libs.contracts import subjects
-from libs.contracts.limits import ACK_WAIT_S, CAPTURE_BYTES, EVENT_BYTES, JOURNAL_DEPTH, MAX_DELIVER
+from libs.contracts.limits import (
+    ACK_WAIT_S,
+    CAPTURE_BYTES,
+    EVENT_BYTES,
+    INBOX_ITEMS,
+    JOURNAL_DEPTH,
+    MAX_DELIVER,
+)
 
 EVENTS = "EVENTS"
 SNAPSHOTS = "SNAPSHOTS"
 JOURNAL = "JOURNAL"
 THINK = "THINK"
+INBOX = "INBOX"
 DEAD_LETTERS = "DEAD_LETTERS"
 CAPTURES = "CAPTURES"
 PERSONAS = "KV_personas"
 LEASES = "KV_leases"
+POSTS = "KV_posts"
+SENT = "KV_sent"
 CONTROL = "KV_control"
 PROPOSALS = "KV_proposals"
 CHECKPOINTS = "KV_checkpoints"
@@ -36,8 +46,14 @@ MIN_SERVER_VERSION = (2, 11)
 
 _SECOND = 1_000_000_000
 _THINK_DEPTH = 131_072
+INBOX_DEPTH = 2 * INBOX_ITEMS
+"""Messages kept for one persona: its owner deletes what its inbox does not take, but may be away."""
+
 _PENDING_CHUNKS = 4_096
 _DEAD_LETTERS_KEPT = 1_000
+_POSTS_KEPT = 10_000
+_SENT_KEPT = 100_000
+"""Ids that senders have given what they sent; whoever sends an older one again sends it twice."""
 
 
 class StreamBounds(Struct, frozen=True, kw_only=True):
@@ -47,7 +63,10 @@ class StreamBounds(Struct, frozen=True, kw_only=True):
     max_snapshots: int = 128
     max_proposals: int = 10_000
     max_captures: int = 2000
+    max_inbox_bytes: int = 256 * 1024 * 1024
     replicas: int = 1
+    sync_always: bool = False
+    """The broker flushes each write: public streams take atomic batches, which it flushes once (2.12)."""
 
 
 class StreamSpec(Struct, frozen=True):
@@ -59,9 +78,11 @@ class StreamSpec(Struct, frozen=True):
 
 def specs(bounds: StreamBounds) -> list[StreamSpec]:
     """Return every stream of the system."""
+    batches: dict[str, Any] = {"allow_atomic": True} if bounds.sync_always else {}
+    events, snapshots = (subjects.EVENTS_IN, subjects.EVENTS), (subjects.SNAPSHOTS_IN, subjects.SNAPSHOTS)
     return [
-        _public(EVENTS, subjects.EVENTS_IN, subjects.EVENTS, bounds.max_events, bounds.replicas),
-        _public(SNAPSHOTS, subjects.SNAPSHOTS_IN, subjects.SNAPSHOTS, bounds.max_snapshots, bounds.replicas),
+        _public(EVENTS, events, bounds.max_events, bounds.replicas, batches),
+        _public(SNAPSHOTS, snapshots, bounds.max_snapshots, bounds.replicas, batches),
         _stream(
             JOURNAL,
             subjects.JOURNAL,
@@ -78,6 +99,15 @@ def specs(bounds: StreamBounds) -> list[StreamSpec]:
             max_msgs=_THINK_DEPTH,
             discard="new",
         ),
+        _stream(
+            INBOX,
+            subjects.INBOX,
+            bounds.replicas,
+            max_bytes=bounds.max_inbox_bytes,
+            max_msgs_per_subject=INBOX_DEPTH,
+            discard="new",
+            discard_new_per_subject=True,
+        ),
         _stream(DEAD_LETTERS, subjects.DEAD_LETTERS, bounds.replicas, max_msgs=_DEAD_LETTERS_KEPT),
         _stream(
             CAPTURES,
@@ -91,7 +121,9 @@ def specs(bounds: StreamBounds) -> list[StreamSpec]:
         _bucket(PERSONAS, bounds.replicas),
         _bucket(CONTROL, bounds.replicas),
         _bucket(CHECKPOINTS, bounds.replicas),
-        _bucket(PROPOSALS, bounds.replicas, max_msgs=bounds.max_proposals, discard="old"),
+        _bucket(PROPOSALS, bounds.replicas, max_msgs=bounds.max_proposals, discard="old", **batches),
+        _bucket(POSTS, bounds.replicas, max_msgs=_POSTS_KEPT, discard="old"),
+        _bucket(SENT, bounds.replicas, max_msgs=_SENT_KEPT, discard="old"),
         _bucket(LEASES, bounds.replicas, allow_msg_ttl=True),
     ]
 
@@ -127,8 +159,12 @@ def _stream(name: str, subject: str, replicas: int, **config: Any) -> StreamSpec
     return StreamSpec(name, base | config)
 
 
-def _public(name: str, subject_in: str, subject: str, max_msgs: int, replicas: int) -> StreamSpec:
-    transform = {"src": subject_in, "dest": subject}
+def _public(
+    name: str, subject: tuple[str, str], max_msgs: int, replicas: int, config: dict[str, Any]
+) -> StreamSpec:
+    """Return a stream that only its writer fills: what is stored is republished under the second subject."""
+    subject_in, shown = subject
+    transform = {"src": subject_in, "dest": shown}
     return _stream(
         name,
         subject_in,
@@ -137,7 +173,8 @@ def _public(name: str, subject_in: str, subject: str, max_msgs: int, replicas: i
         max_msg_size=EVENT_BYTES,
         allow_direct=True,
         subject_transform=transform,
-        republish={"src": subject, "dest": subject},
+        republish={"src": shown, "dest": shown},
+        **config,
     )
 
 

@@ -9,6 +9,10 @@ EVENTS_IN = "perpetua.in.events.>"
 SNAPSHOTS = "perpetua.snapshots.>"
 SNAPSHOTS_IN = "perpetua.in.snapshots.>"
 
+INBOX = "inbox.*.*"
+SEND = "perpetua.inbox.*"
+SEND_SWARM = "perpetua.inbox_swarm.*"
+
 JOURNAL = "j.*"
 JOURNAL_REGISTRY = "j.registry"
 THINK = "think.*"
@@ -30,6 +34,16 @@ WORK_EXHAUSTED = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.THINK.thinkers"
 def event(swarm_id: str | None, persona_id: str | None, event_type: str) -> str:
     """Subject on which subscribers see an event."""
     return f"perpetua.events.{encode(swarm_id)}.{encode(persona_id)}.{event_type}"
+
+
+def events_of_swarm(swarm_id: str, event_type: str) -> str:
+    """Subjects of a swarm's events of one type, whosever they are."""
+    return f"perpetua.events.{encode(swarm_id)}.*.{event_type}"
+
+
+def events_of_persona(persona_id: str) -> str:
+    """Subjects of all events of a persona, whatever its swarm."""
+    return f"perpetua.events.*.{encode(persona_id)}.*"
 
 
 def event_in(swarm_id: str | None, persona_id: str | None, event_type: str) -> str:
@@ -57,6 +71,26 @@ def journal(shard: int) -> str:
     return f"j.{shard}"
 
 
+def inbox(shard: int, persona_id: str) -> str:
+    """Where what was sent to a persona is kept until a thought has handled it."""
+    return f"inbox.{shard}.{encode(persona_id)}"
+
+
+def inboxes(shard: int) -> str:
+    """Subjects of all that is kept for a shard's personas."""
+    return f"inbox.{shard}.*"
+
+
+def send(persona_id: str) -> str:
+    """Where anybody who may sends something to a persona; gateways answer."""
+    return f"perpetua.inbox.{encode(persona_id)}"
+
+
+def send_swarm(swarm_id: str) -> str:
+    """Where anybody who may sends something to every persona of a swarm; gateways answer."""
+    return f"perpetua.inbox_swarm.{encode(swarm_id)}"
+
+
 def think(shard: int) -> str:
     """Work queue subject of a shard."""
     return f"think.{shard}"
@@ -80,6 +114,21 @@ def result(shard: int) -> str:
 def counters(shard: int) -> str:
     """Where a shard's owner shows its personas' counters."""
     return f"perpetua.counters.{shard}"
+
+
+def held(shard: int) -> str:
+    """Where a shard's owner shows what a persona's inbox holds."""
+    return f"perpetua.held.{shard}"
+
+
+def spend(shard: int) -> str:
+    """Where a shard's owner shows what its personas have spent."""
+    return f"perpetua.spend.{shard}"
+
+
+def accounts(shard: int) -> str:
+    """Where a shard's owner keeps the accounts of its personas, for owners of their descendants."""
+    return f"perpetua.accounts.{shard}"
 
 
 def dead_letter(stream: str) -> str:
@@ -113,6 +162,21 @@ def checkpoint_head(shard: int) -> str:
 def checkpoint_page(shard: int, page: int) -> str:
     """Subject of one page of a shard's checkpoint."""
     return f"$KV.checkpoints.{shard}.{page}"
+
+
+def post_key(post_id: str) -> str:
+    """Subject of a swarm-wide post's key in its bucket."""
+    return f"$KV.posts.{encode(post_id)}"
+
+
+def sent_key(persona_id: str, item_id: str) -> str:
+    """Subject of the key that says that an item with an id of its sender's was stored for a persona."""
+    return f"$KV.sent.persona.{encode(persona_id)}.{encode(item_id)}"
+
+
+def posted_key(swarm_id: str, post_id: str) -> str:
+    """Subject of the key that says that a post with an id of its sender's was stored for a whole swarm."""
+    return f"$KV.sent.swarm.{encode(swarm_id)}.{encode(post_id)}"
 
 
 def proposal_key(proposal_id: str) -> str:

@@ -25,6 +25,17 @@ class EventType(StrEnum):
     SNAPSHOT_COMPRESSED = "snapshot_compressed"
 
 
+class OwnEventType(StrEnum):
+    """Types that this project adds; event streams carry them under another name [3.14]."""
+
+    INBOX_RECEIVED = "inbox_received"
+    INBOX_HANDLED = "inbox_handled"
+    INBOX_DROPPED = "inbox_dropped"
+    BUDGET_PAUSED = "budget_paused"
+    BUDGET_RESUMED = "budget_resumed"
+    DEPENDENCY_TIMED_OUT = "dependency_timed_out"
+
+
 class Phase(StrEnum):
     """The four phases of the loop, in order."""
 
@@ -41,7 +52,10 @@ class Source(StrEnum):
     FALLBACK = "fallback"
 
 
-TokenCount = Annotated[int, Meta(ge=0, le=2**53)]
+TOKENS_MOST = 2**53
+"""The most tokens that a count may say: what is more exact than a float is not counted."""
+
+TokenCount = Annotated[int, Meta(ge=0, le=TOKENS_MOST)]
 
 
 class Usage(Struct, frozen=True, kw_only=True):
@@ -79,6 +93,15 @@ class ThoughtPayload(Struct, frozen=True, kw_only=True):
 
     charter_trimmed: int | UnsetType = UNSET
     """Characters of the charter that the model's window had no room for; not there where none was [H11]."""
+
+    context_allocation: dict[str, str] | UnsetType = UNSET
+    """Per source `satisfied`, `floor` or `dropped`, where there are more than its own events [H13]."""
+
+    inbox_item_ids: list[str] | UnsetType = UNSET
+    """Items that it took up, best first; not there where there were none [A5]."""
+
+    novelty: float | UnsetType = UNSET
+    """0 to 1: how little it repeats of recent thoughts and of its prompt; of thoughts by a model [A19]."""
 
 
 class CheckResultPayload(Struct, frozen=True, kw_only=True):
@@ -127,7 +150,9 @@ class Event(Struct, frozen=True, kw_only=True):
     """A `ThoughtEvent` being made."""
 
     id: str
-    event_type: EventType
+    event_type: str
+    """An `EventType` or an `OwnEventType`."""
+
     persona_id: str | None
     swarm_id: str | None
     timestamp: datetime

@@ -1,7 +1,8 @@
 """Work for thinkers: chunks, grants and results.
 
-A chunk lies in the work queue until each of its thoughts is settled. Before a thinker thinks it asks the
-shard's owner which items are still wanted; afterwards it sends the thoughts until the owner has settled them.
+A chunk lies in the work queue until each of its thoughts is settled. It only says whose thoughts are due.
+Before a thinker thinks it asks the shard's owner for what is still wanted of it; afterwards it sends the
+thoughts until the owner has settled them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from libs.contracts.journal import ThoughtEntry
+from libs.contracts.lives import PersonaLife
 
 
 class ContextLine(Struct, frozen=True, array_like=True):
@@ -20,6 +22,41 @@ class ContextLine(Struct, frozen=True, array_like=True):
     timestamp: str
     excerpt: str
     """The payload's JSON, trimmed to 220 characters."""
+
+
+class Ticket(Struct, frozen=True, array_like=True):
+    """A thought that is due, as the work queue names it."""
+
+    persona_id: str
+    thought_count: int
+    tick_at: datetime
+
+
+class TakenItem(Struct, frozen=True, array_like=True):
+    """An inbox item that a thought takes up [A5]."""
+
+    sequence: int
+    """Its place in the INBOX stream."""
+
+    id: str
+    domain: str
+    source_id: str
+    content: str
+    timestamp: datetime
+    post_id: str | None = None
+    """The swarm-wide post that it is one persona's copy of."""
+
+    attempts: int = 0
+    """Thoughts that took it up before, and came to nothing."""
+
+    may_answer: bool = True
+    """False: as many personas as may have answered the post, or are about to."""
+
+    answers: list[str] = []
+    """What others have answered the post."""
+
+    priority: float | None = None
+    """As its sender gave it."""
 
 
 class WorkItem(Struct, frozen=True, array_like=True):
@@ -33,20 +70,44 @@ class WorkItem(Struct, frozen=True, array_like=True):
     thought_count: int
     tick_at: datetime
     context: list[ContextLine]
+    """The newest 8 events, oldest first. Charter and context are empty where the thinker reads neither."""
+
+    context_events: int = 0
+    """How many events the context holds."""
+
+    inbox: list[TakenItem] = []
+    """What it takes up, best first."""
+
+    shared: list[ContextLine] = []
+    """What its swarm remembers, oldest first [A18]."""
+
+    recent: list[bytes] = []
+    """Signatures of its newest thoughts by a model [A19]."""
+
+    shares: bool = False
+    """Its snapshots are context for its swarm, and go into roll-ups [A18]."""
 
 
 class Chunk(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One message of the work queue: at most 64 items of one shard and one run."""
+    """One message of the work queue: at most 64 thoughts of one shard and one run."""
 
     id: str
     shard: int
     run: int
-    items: list[WorkItem]
+    items: list[Ticket]
     alone: bool = False
     """Thinkers have ended while they thought of it: a thinker thinks of one such chunk at a time."""
 
 
-class GrantRequest(Struct, frozen=True, kw_only=True):
+class GivenUp(Struct, frozen=True, kw_only=True):
+    """The body of a dead letter: the thoughts of a chunk that were given up."""
+
+    shard: int
+    run: int
+    items: list[WorkItem]
+
+
+class GrantRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A thinker holds this delivery of a chunk and asks what of it is still wanted."""
 
     chunk: str
@@ -58,6 +119,11 @@ class GrantRequest(Struct, frozen=True, kw_only=True):
     """How often the broker has given the chunk to a thinker; 1: nobody else ever held it."""
 
     thinker: str
+    reads: bool = True
+    """Whether anything reads charters and contexts."""
+
+    begin: int = 0
+    """The first of the chunk's items that is asked for; see `Grant.next`."""
 
 
 class StillThinking(Struct, frozen=True, kw_only=True):
@@ -67,10 +133,12 @@ class StillThinking(Struct, frozen=True, kw_only=True):
     thinker: str
 
 
-class Grant(Struct, frozen=True, kw_only=True):
-    """Indexes of the chunk's items that the thinker is to think; none: acknowledge and forget it."""
+class Grant(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the thinker is to think of a chunk; nothing: acknowledge and forget it."""
 
-    items: list[int]
+    items: list[WorkItem] = []
+    next: int = 0
+    """One message had no room for more: ask again from this one of the chunk's items on. 0: that was all."""
 
 
 class Results(Struct, frozen=True, kw_only=True):
@@ -122,6 +190,7 @@ class Counters(Struct, frozen=True, array_like=True):
 
     thought_count: int
     last_tick_at: datetime | None
+    life: PersonaLife | None = None
 
 
 class CountersReply(Struct, frozen=True, kw_only=True):

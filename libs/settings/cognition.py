@@ -20,6 +20,7 @@ _BACKENDS = {
     "candle": "ctranslate2",
     "openai_compat": "openai_compat",
 }
+_CADENCES = {"fixed": "fixed", "adaptive": "adaptive"}
 _DEVICES = {"auto": "auto", "cpu": "cpu", "cuda": "cuda"}
 _COMPUTE_TYPES = {
     name: name
@@ -95,6 +96,9 @@ class CognitionSettings(Struct, frozen=True, kw_only=True):
     loop_interval_ms: int
     max_events: int
     max_snapshots: int
+    adaptive: bool
+    """Whether personas think when they have reason to, within their credits; else every tick."""
+
     policy: PersonaPolicy
     thinker: ThinkerSettings
 
@@ -118,6 +122,10 @@ def read_cognition(read: Reader) -> CognitionSettings:
         ),
         max_events=read.integer("MAX_EVENTS", 2000, "events the stream holds", floor=32, most=U32_MAX),
         max_snapshots=read.integer("MAX_SNAPSHOTS", 128, "snapshots the stream holds", floor=8, most=U32_MAX),
+        adaptive=read.choice(
+            "CADENCE", "fixed", _CADENCES, "fixed: everybody thinks every tick; adaptive: who has reason to"
+        )
+        == "adaptive",
         policy=_policy(read),
         thinker=_thinker(read),
     )

@@ -45,13 +45,14 @@ class ProcessSettings(Struct, frozen=True, kw_only=True):
     data_dir: str
     replicas: int
     sync_always: bool
-    """Whether the embedded broker flushes every write to the disk before it acknowledges it."""
+    """Whether the broker flushes every write to the disk before it acknowledges it."""
 
     max_proposals: int
     capture: str
     """`off`, `failures`, `sample` or `all`."""
 
     max_captures: int
+    max_inbox_bytes: int
     gateway: GatewaySettings
 
 
@@ -75,7 +76,9 @@ def read_process(read: Reader, service: str) -> ProcessSettings:
         data_dir=str(_data_dir(read)),
         replicas=read.integer("REPLICAS", 1, "replicas of each stream", least=1, most=5),
         sync_always=read.boolean(
-            "SYNC_ALWAYS", False, "whether the broker of `perpetua up` flushes before it acknowledges"
+            "SYNC_ALWAYS",
+            False,
+            "the broker flushes before it acknowledges: `up` starts it so, streams suit it",
         ),
         max_proposals=read.integer("MAX_PROPOSALS", 10_000, "proposals kept", least=1, most=2**31),
         capture=read.choice(
@@ -85,6 +88,9 @@ def read_process(read: Reader, service: str) -> ProcessSettings:
             "thoughts kept for `perpetua replay`; `sample`: at most 20 a second of a thinker",
         ),
         max_captures=read.integer("MAX_CAPTURES", 2000, "captured thoughts kept", least=1, most=2**31),
+        max_inbox_bytes=read.integer(
+            "MAX_INBOX_BYTES", 2**28, "bytes of all inboxes together", least=2**20, most=2**40
+        ),
         gateway=read_gateway(read, listens=service in ("gateway", "up")),
     )
 

@@ -43,7 +43,6 @@ class UpOptions:
     registries: int
     compressors: int
     bounds: StreamBounds
-    sync_always: bool
     gateway_scheme: str
     access: BrokerSettings
     """How to reach a broker of one's own; the embedded one has its own keys."""
@@ -177,7 +176,7 @@ class Up:
             HOST,
             self._nats_port,
             authorization=users,
-            sync_always=self._options.sync_always,
+            sync_always=self._options.bounds.sync_always,
         )
         return self._child("nats", "nats-1", [broker.find_server(), "-c", str(config)], {})
 

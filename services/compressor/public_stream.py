@@ -4,7 +4,8 @@ A message of the stream names its place in the journal. Whoever writes next read
 behind its place, so that nothing is published twice or left out, whoever died when.
 
 Since each message expects the one before it, what is acknowledged proves all that was sent before. So only
-the last message of a batch asks for an acknowledgement, which about halves the cost of each event.
+the last message of a batch asks for an acknowledgement, which about halves the cost of each event. Streams
+that take atomic batches get those: their broker flushes each write, and so does it once a batch.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from libs.bus.publisher import EXPECTED_LAST_SEQUENCE
 from libs.bus.read import Stored, last_of, message_at, stream_state
 from libs.contracts.place import Place, format_place, parse_place
 from libs.contracts.streams import PLACE, PROPOSALS
+from services.compressor.batches import Batches, Message
 from services.compressor.folding import Publication
 
 _UNPROVEN = 4096
@@ -52,6 +54,7 @@ class PublicStream:
         """The last message of ours that was found when the stream was opened."""
 
         self._bus = bus
+        self._batches: Batches | None = None
         self._broken: OutcomeUnknown | None = None
         self._unproven = 0
         self._proven = asyncio.Event()
@@ -64,17 +67,27 @@ class PublicStream:
         have been deleted is the stream's last sequence another.
         """
         last = await self._last()
-        end = int((await stream_state(self._bus, self.name))["last_seq"])
+        info = await self._bus.api(f"STREAM.INFO.{self.name}")
+        end = int(info["state"]["last_seq"])
         if last is None or last.sequence != end:
             before, last = last, await self._last()
             if last is not None and last != before:
                 end = last.sequence
+        self._batches = Batches(self._bus) if info["config"].get("allow_atomic") else None
         self._broken = None
         self._unproven = 0
         self._proven = asyncio.Event()
         self.sequence = end
         self.last = await self._ours_up_to(last)
         self.place = _place_of(self.last)
+
+    async def run(self) -> None:
+        """Store what is sent, where that goes in batches; to be run from each opening on.
+
+        Raises `BusError` where a batch was refused, or nothing is known of it.
+        """
+        if self._batches is not None:
+            await self._batches.run()
 
     async def is_overtaken(self) -> bool:
         """Whether another writer has gone further than this one."""
@@ -115,26 +128,28 @@ class PublicStream:
             await self._proven.wait()
         if self._broken is not None:
             raise self._broken
-        publisher = self._bus.publisher
-        try:
-            for publication in publications[:-1]:
-                await publisher.post(publication.subject, bytes(publication.data), self._headers(publication))
-                self._sent(publication)
-            last = publications[-1]
-            future = await publisher.send(last.subject, bytes(last.data), self._headers(last))
-        except OutcomeUnknown as error:
-            self._broken = error
-            raise
-        self._sent(last)
+        messages = [self._message(publication) for publication in publications]
+        if self._batches is not None:
+            future = self._batches.add(messages)
+        else:
+            future = await self._chained(messages)
         self._count(len(publications), future)
         return future
 
-    def _headers(self, publication: Publication) -> dict[str, str]:
-        return {EXPECTED_LAST_SEQUENCE: str(self.sequence), PLACE: format_place(publication.place)}
+    async def _chained(self, messages: list[Message]) -> asyncio.Future[int]:
+        try:
+            await self._bus.publisher.post(messages[:-1])
+            return await self._bus.publisher.send(*messages[-1])
+        except OutcomeUnknown as error:
+            self._broken = error
+            raise
 
-    def _sent(self, publication: Publication) -> None:
+    def _message(self, publication: Publication) -> Message:
+        """Return a publication as the message that stands at the stream's end from now on."""
+        headers = {EXPECTED_LAST_SEQUENCE: str(self.sequence), PLACE: format_place(publication.place)}
         self.sequence += 1
         self.place = publication.place
+        return publication.subject, bytes(publication.data), headers
 
     def _count(self, messages: int, future: asyncio.Future[int]) -> None:
         """Count messages until they are proven, or the stream is opened again."""

@@ -129,6 +129,8 @@ class Publishing:
         async with Background() as tasks:
             tasks.create_task(self._follower.run(), name="follow-journal")
             tasks.create_task(self._say_position(), name="say-position")
+            for target in self._targets:
+                tasks.create_task(target.run(), name=f"store-{target.name}")
             await self._failed
 
     async def _check_same_journal(self) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from libs.contracts.journal import Change, RegistryEvent, RegistryRecord
+from libs.contracts.journal import Change, JournalEvent, RegistryRecord
 from libs.contracts.limits import RECORD_BYTES
 from libs.contracts.refusals import Refusal, Unavailable
 from libs.journal.tail import JournalFull, Overtaken, Tail
@@ -113,7 +113,7 @@ class Committer:
     def _decide(self, batch: list[_Pending]) -> tuple[Decision, list[Decision | Refusal]]:
         draft = Draft(self._roster)
         changes: list[Change] = []
-        events: list[RegistryEvent] = []
+        events: list[JournalEvent] = []
         outcomes: list[Decision | Refusal] = []
         for pending in batch:
             try:

@@ -17,9 +17,9 @@ from libs.contracts.control import StartCognitionRequest
 from libs.contracts.journal import (
     Change,
     IntervalSet,
+    JournalEvent,
     Reaped,
     Reaping,
-    RegistryEvent,
     Spawned,
     Started,
     Stopped,
@@ -79,7 +79,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     """Changes that happen together or not at all, with their events."""
 
     changes: list[Change] = field(default_factory=list)
-    events: list[RegistryEvent] = field(default_factory=list)
+    events: list[JournalEvent] = field(default_factory=list)
 
     def plus(self, other: Decision) -> Decision:
         """Return both as one."""
@@ -205,12 +205,12 @@ class Rules(Struct, frozen=True, kw_only=True):
             return Decision()
         return Decision(changes=[Stopped(run)], events=self._stop_events(loop.stop_reason))
 
-    def _stop_events(self, reason: str | None) -> list[RegistryEvent]:
+    def _stop_events(self, reason: str | None) -> list[JournalEvent]:
         if reason is None:
             return []
         payload = LoopStoppedPayload(stopped=True, reason=reason)
         event = make_event(EventType.CHECK_RESULT, None, None, self.now(), payload)
-        return [RegistryEvent(None, None, EventType.CHECK_RESULT, event)]
+        return [JournalEvent(None, None, EventType.CHECK_RESULT, event)]
 
 
 def announce(view: View, persona_ids: list[str]) -> Decision:
@@ -224,16 +224,16 @@ def announce(view: View, persona_ids: list[str]) -> Decision:
     )
 
 
-def _announcement(record: PersonaRecord) -> RegistryEvent:
+def _announcement(record: PersonaRecord) -> JournalEvent:
     assert record.reaping is not None
     note = record.reaping
     payload = PersonaReapedPayload(reason=note.reason, cascade=note.cascade)
     return _event(EventType.PERSONA_REAPED, record.identity, note.at, payload)
 
 
-def _event(kind: EventType, identity: PersonaIdentity, at: datetime, payload: Struct) -> RegistryEvent:
+def _event(kind: EventType, identity: PersonaIdentity, at: datetime, payload: Struct) -> JournalEvent:
     event = make_event(kind, identity.id, identity.swarm_id, at, payload)
-    return RegistryEvent(identity.swarm_id, identity.id, kind, event)
+    return JournalEvent(identity.swarm_id, identity.id, kind, event)
 
 
 def _breadth_first(view: View, root: str) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from libs.contracts.journal import ThoughtEntry
 from libs.contracts.limits import MAX_DELIVER, TOGETHER
-from libs.contracts.work import Chunk, GrantRequest, WorkItem
+from libs.contracts.work import Chunk, GrantRequest
+from services.scheduler.due import Due
 
 HEARD_S = 4.0
 """A thinker that was heard of within so many seconds still thinks: it says so twice as often."""
@@ -37,16 +38,16 @@ class Dispatch:
     delivery: int = 0
     """Which of its deliveries was granted last."""
 
-    waiting: dict[str, WorkItem] = field(default_factory=dict)
-    """Items not settled yet, by persona."""
+    waiting: dict[str, Due] = field(default_factory=dict)
+    """What is not settled yet, by persona."""
 
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """What a thinker is to think."""
+    """What a thinker is to think of a chunk."""
 
-    items: list[int]
-    """Indexes of the chunk's items."""
+    dues: dict[int, Due]
+    """By their index in the chunk."""
 
     waited: float | None = None
     """Seconds that they have waited since their dispatch, where they are granted for the first time."""
@@ -72,7 +73,7 @@ class Dispatches:
         """Whether a thought of the persona is under way."""
         return persona_id in self._by_persona
 
-    def item(self, persona_id: str) -> WorkItem | None:
+    def due(self, persona_id: str) -> Due | None:
         """Return what is being thought for a persona."""
         dispatch = self._by_persona.get(persona_id)
         return dispatch.waiting.get(persona_id) if dispatch is not None else None
@@ -95,22 +96,15 @@ class Dispatches:
         """Return the monotonic time at which the oldest thought under way was dispatched."""
         return min((dispatch.begun for dispatch in self.all()), default=None)
 
-    def begin(
-        self,
-        chunk: Chunk,
-        now: float,
-        sequence: int | None = None,
-        *,
-        wanted: Callable[[WorkItem], bool] = lambda item: True,
-    ) -> Dispatch:
-        """Enter a chunk, but for items that are not wanted or whose persona has a thought under way already.
+    def begin(self, chunk: Chunk, dues: Iterable[Due], now: float, sequence: int | None = None) -> Dispatch:
+        """Enter those thoughts of a chunk that are wanted, but for personas with a thought under way already.
 
         A second copy of a chunk that is entered already changes nothing. A chunk of which nothing is left is
         entered only where it lies in the work queue already, so that somebody sees it go.
         """
         if (known := self._by_chunk.get(chunk.id)) is not None:
             return known
-        free = {i.persona_id: i for i in chunk.items if i.persona_id not in self._by_persona and wanted(i)}
+        free = {due.persona_id: due for due in dues if due.persona_id not in self._by_persona}
         dispatch = Dispatch(chunk, now, sequence, touched=now, waiting=free)
         if free or sequence is not None:
             self._by_chunk[chunk.id] = dispatch
@@ -118,13 +112,13 @@ class Dispatches:
         return dispatch
 
     def grant(self, request: GrantRequest, run: int | None, now: float) -> Granted:
-        """Return which of a chunk's items the asking thinker is to think.
+        """Return which thoughts of a chunk the asking thinker is to think.
 
         None are granted of a chunk that is unknown, a second copy, or of another run than the running one
         unless it was granted before the run began to stop. While another thinker that holds the chunk too is
         still heard of, the answer names it: what it thinks need not be thought, and paid for, twice.
         """
-        nothing = Granted([])
+        nothing = Granted({})
         dispatch = self._by_chunk.get(request.chunk)
         if dispatch is None:
             return nothing
@@ -137,15 +131,18 @@ class Dispatches:
         first = dispatch.granted_to is None
         others = request.deliveries > 1 and dispatch.granted_to not in (None, request.thinker)
         if others and now - dispatch.touched < HEARD_S:
-            return Granted([], held_by=dispatch.granted_to)
+            return Granted({}, held_by=dispatch.granted_to)
         if request.deliveries != dispatch.delivery:
             if dispatch.attempts >= (MAX_DELIVER if dispatch.chunk.alone else TOGETHER):
-                return Granted([], suspect=dispatch)
+                return Granted({}, suspect=dispatch)
             dispatch.attempts += 1
             dispatch.delivery = request.deliveries
         dispatch.granted_to, dispatch.touched = request.thinker, now
-        items = dispatch.chunk.items
-        wanted = [i for i, item in enumerate(items) if self._by_persona.get(item.persona_id) is dispatch]
+        wanted = {
+            index: dispatch.waiting[ticket.persona_id]
+            for index, ticket in enumerate(dispatch.chunk.items)
+            if index >= request.begin and ticket.persona_id in dispatch.waiting
+        }
         return Granted(wanted, now - dispatch.begun if first else None)
 
     def heard(self, chunk_id: str, thinker: str, now: float) -> None:

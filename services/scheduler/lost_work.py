@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
@@ -18,8 +17,10 @@ from libs.bus.read import message_at
 from libs.cognition.compose import compose, failed
 from libs.contracts import streams, subjects
 from libs.contracts.limits import ACK_WAIT_S, MAX_DELIVER
-from libs.contracts.work import Chunk, WorkItem
+from libs.contracts.work import GivenUp
 from services.scheduler.dispatches import HEARD_S, Dispatch
+from services.scheduler.dispatching import chunk_of
+from services.scheduler.due import Due
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
 
@@ -45,7 +46,7 @@ class LostWork:
         self,
         bus: Bus,
         owners: Mapping[int, ShardOwner],
-        publish: Callable[[ShardOwner, Dispatch, bytes], Awaitable[None]],
+        publish: Callable[[ShardOwner, Dispatch], Awaitable[None]],
         metrics: SchedulerMetrics,
     ) -> None:
         self._bus = bus
@@ -74,11 +75,11 @@ class LostWork:
         if dispatch.attempts >= MAX_DELIVER:
             return await self._give_up(owner, dispatch)
         log.warning("work_taken_apart", shard=owner.shard, thoughts=len(dispatch.waiting))
-        await self._again(owner, dispatch, [[item] for item in dispatch.waiting.values()], alone=True)
+        await self._again(owner, dispatch, [[due] for due in dispatch.waiting.values()], alone=True)
         return None
 
     async def _again(
-        self, owner: ShardOwner, dispatch: Dispatch, parts: list[list[WorkItem]], *, alone: bool
+        self, owner: ShardOwner, dispatch: Dispatch, parts: list[list[Due]], *, alone: bool
     ) -> None:
         """Dispatch a chunk's thoughts anew in other messages, then delete its own.
 
@@ -87,15 +88,13 @@ class LostWork:
         owner.dispatches.drop(dispatch)
         now = asyncio.get_running_loop().time()
         begun: list[Dispatch] = []
-        for items in parts:
-            chunk = Chunk(
-                id=secrets.token_hex(8), shard=owner.shard, run=dispatch.chunk.run, items=items, alone=alone
-            )
-            again = owner.dispatches.begin(chunk, now)
+        for dues in parts:
+            chunk = chunk_of(owner.shard, dispatch.chunk.run, dues, alone=alone)
+            again = owner.dispatches.begin(chunk, dues, now)
             again.attempts, again.begun = dispatch.attempts, dispatch.begun
             begun.append(again)
         for again in begun:
-            await self._publish(owner, again, msgspec.json.encode(again.chunk))
+            await self._publish(owner, again)
         if dispatch.sequence is not None:
             await purge_message(self._bus, streams.THINK, dispatch.sequence)
 
@@ -139,8 +138,8 @@ class LostWork:
             await purge_message(self._bus, streams.THINK, dispatch.sequence)
         elif dispatch.sequence <= delivered and now - dispatch.touched > _SILENT_S:
             log.warning("work_renewed", shard=owner.shard, thoughts=len(dispatch.waiting))
-            items = list(dispatch.waiting.values())
-            await self._again(owner, dispatch, [items], alone=dispatch.chunk.alone)
+            dues = list(dispatch.waiting.values())
+            await self._again(owner, dispatch, [dues], alone=dispatch.chunk.alone)
 
     async def _give_up(self, owner: ShardOwner, dispatch: Dispatch) -> None:
         """Bury a chunk once, however often that is asked for meanwhile."""
@@ -157,11 +156,12 @@ class LostWork:
         deliveries = max(dispatch.attempts, 1)
         reason = f"given up after {deliveries} deliveries: whoever thought of it ended, or fell silent"
         log.warning("work_given_up", shard=owner.shard, thoughts=len(dispatch.waiting))
-        body = msgspec.json.encode(dispatch.chunk)
+        dues = list(dispatch.waiting.values())
+        whole = [due.whole() for due in dues]
+        body = msgspec.json.encode(GivenUp(shard=owner.shard, run=dispatch.chunk.run, items=whole))
         await bury(self._bus, streams.THINK, subjects.think(owner.shard), body, reason, deliveries)
         now = datetime.now(UTC)
-        items = list(dispatch.waiting.values())
-        await owner.submit([compose(item, dispatch.chunk.run, failed(reason), now) for item in items])
+        await owner.submit([compose(due.tried(), dispatch.chunk.run, failed(reason), now) for due in dues])
         owner.dispatches.drop(dispatch)
         if dispatch.sequence is not None:
             await purge_message(self._bus, streams.THINK, dispatch.sequence)

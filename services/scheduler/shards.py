@@ -106,9 +106,13 @@ class Shards:
         self._peers.changed.set()
 
     async def keep_tidy(self) -> None:
-        """Have checkpoints stored and journals trimmed every few seconds, also where little happens."""
+        """Have checkpoints stored and journals trimmed every few seconds, also where little happens.
+
+        One shard after the other: a checkpoint takes milliseconds to encode, and all of them would hold up
+        everything else for as long as they take together.
+        """
         while True:
-            await asyncio.sleep(_TIDY_S)
+            await asyncio.sleep(_TIDY_S / 2)
             try:
                 held = await until_answered(
                     self._bus,
@@ -120,6 +124,7 @@ class Shards:
                 continue
             for owner in list(self.live.values()):
                 owner.tidy(held.get(subjects.journal(owner.shard), 0))
+                await asyncio.sleep(_TIDY_S / 2 / SHARDS)
 
     async def _look(self, tasks: asyncio.TaskGroup) -> None:
         wanted = self._wanted()

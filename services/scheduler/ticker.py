@@ -1,77 +1,51 @@
-"""Ticking: who is due gets a work item with its context frozen, and the items go to the queue in chunks."""
+"""The `fixed` cadence: every persona thinks once an interval, shard by shard."""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-import msgspec
-import structlog
-
-from libs.bus.connection import Bus
-from libs.bus.errors import OutcomeUnknown, PublishRefused
-from libs.bus.patience import Patience
-from libs.cognition.context import Recent
 from libs.concurrency.waiting import set_within
-from libs.contracts import subjects
-from libs.contracts.limits import CHUNK_PERSONAS, RECORD_BYTES, SHARDS
-from libs.contracts.personas import PersonaStatus
-from libs.contracts.registry import LoopPhase, LoopState
-from libs.contracts.tokens import shard_of
-from libs.contracts.work import Chunk, WorkItem
+from libs.contracts.limits import SHARDS
 from libs.roster.state import Roster
 from services.scheduler.agenda import Agenda, first_tick, spread
-from services.scheduler.dispatches import Dispatch
+from services.scheduler.dispatching import Dispatching, in_chunks
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
-
-log = structlog.get_logger("ticker")
-
-_encode = msgspec.json.Encoder().encode
+from services.scheduler.ticking import Ticking
 
 _YIELD_S = 0.005
 """For so long, in seconds, ticks may keep everything else in the process waiting."""
+
+_EARLY_S = 0.001
+"""Event loops wait for whole milliseconds: ticks may begin so many seconds early, rather than late."""
 
 _BEAT = -1
 """Stands in the agenda for the loop itself: `last_tick_at` advances with no persona at all [3.4]."""
 
 
-class Ticker:
-    """Ticks the active personas of the shards that this process owns, while the loop runs."""
+class Ticker(Ticking):
+    """Ticks every persona once an interval [3.1, 3.4]."""
 
     def __init__(
         self,
-        bus: Bus,
+        dispatching: Dispatching,
         roster: Roster,
         owners: Mapping[int, ShardOwner],
-        shared: Callable[[], Recent],
         enabled: bool,
         metrics: SchedulerMetrics,
     ) -> None:
-        self.last_tick_at: datetime | None = None
-        self._bus = bus
-        self._roster = roster
-        self._owners = owners
-        self._shared = shared
-        self._enabled = enabled
+        super().__init__(roster, owners, enabled)
+        self._dispatching = dispatching
         self._metrics = metrics
         self._agenda = Agenda()
-        self._members: dict[int, dict[str, None]] = {}
-        self._personas = 0
-        self._wake = asyncio.Event()
-
-    @property
-    def run_now(self) -> int | None:
-        """The run whose thoughts are wanted now; None while the loop does not run."""
-        loop = self._roster.loop
-        return loop.run if self._enabled and loop is not None and loop.phase is LoopPhase.RUNNING else None
+        self._began = 0.0
 
     @property
     def ticking(self) -> bool:
         """Whether this process ticks."""
-        return self.run_now is not None and _BEAT in self._agenda and bool(self._owners)
+        return super().ticking and _BEAT in self._agenda
 
     def loop_changed(self) -> None:
         """Begin, end or pace the ticking as the roster now says. Everybody is due at once on a start."""
@@ -82,14 +56,13 @@ class Ticker:
             self._agenda.hasten(now + self._interval())
             self._agenda.add(_BEAT, now)
             for shard in self._members:
-                self._agenda.add(shard, now + self._offset(shard))
-        self._wake.set()
+                lag = self._lag(shard, together=True)
+                self._agenda.add(shard, now + lag, lag)
+        super().loop_changed()
 
     def enter(self, shard: int) -> None:
         """Begin to tick a shard's personas."""
-        members = self._active(shard)
-        self._members[shard] = dict.fromkeys(members)
-        self._personas += len(members)
+        super().enter(shard)
         if self.run_now is not None:
             now = self._now()
             self._agenda.add(_BEAT, now)
@@ -98,97 +71,50 @@ class Ticker:
 
     def leave(self, shard: int) -> None:
         """Tick a shard's personas no more."""
-        self._personas -= len(self._members.pop(shard, ()))
+        super().leave(shard)
         self._agenda.remove(shard)
 
-    def spawned(self, persona_id: str) -> None:
-        """Tick a new persona from its shard's next tick on, where the shard is ours."""
-        members = self._members.get(shard_of(persona_id))
-        if members is not None and persona_id not in members:
-            members[persona_id] = None
-            self._personas += 1
-
-    def reaped(self, persona_ids: Iterable[str]) -> None:
-        """Tick these no more."""
-        for persona_id in persona_ids:
-            members = self._members.get(shard_of(persona_id), {})
-            if persona_id in members:
-                del members[persona_id]
-                self._personas -= 1
-
-    async def run(self, tasks: asyncio.TaskGroup) -> None:
-        """Tick until cancelled; chunks are published by tasks of the group."""
+    async def run(self) -> None:
+        """Tick until cancelled."""
         while True:
             self._wake.clear()
             due = self._agenda.next_due()
             now = self._now()
-            if due is None or due > now:
-                await set_within(self._wake, None if due is None else due - now)
+            if due is None or due > now + _EARLY_S:
+                await set_within(self._wake, None if due is None else due - now - _EARLY_S / 2)
                 continue
-            for shard, since in self._agenda.take_due(now, self._interval()):
-                self._tick(shard, since, tasks)
-                if self._now() - now > _YIELD_S:
-                    await asyncio.sleep(0)
-                    now = self._now()
+            self._began = now
+            for shard, since in self._agenda.take_due(now + _EARLY_S, self._interval(), self._lag):
+                await self._tick(shard, since)
 
-    def _tick(self, shard: int, since: float, tasks: asyncio.TaskGroup) -> None:
+    async def _tick(self, shard: int, since: float) -> None:
         run = self.run_now
         if run is None:
             return
         self.last_tick_at = at = datetime.now(UTC)
         owner = self._owners.get(shard)
-        if owner is None or owner.is_halted(run):
+        if owner is None:
             return
-        now = self._now()
-        self._metrics.lag.observe(now - since)
-        for chunk, data in pack(shard, run, self._due(owner, at)):
-            tasks.create_task(self.publish(owner, owner.dispatches.begin(chunk, now), data))
+        self._metrics.lag.observe(max(self._now() - since, 0.0))
+        for members in in_chunks(list(self._members.get(shard, ()))):
+            if run != self.run_now or self._owners.get(shard) is not owner or owner.is_halted(run):
+                return
+            self._begin(owner, run, members, at)
+            await self._let_others()
 
-    def _due(self, owner: ShardOwner, at: datetime) -> list[WorkItem]:
-        """Return what is to be thought; a persona whose last thought is under way skips its tick [3.2]."""
-        members = self._members[owner.shard]
-        free = [persona_id for persona_id in members if not owner.dispatches.in_flight(persona_id)]
+    def _begin(self, owner: ShardOwner, run: int, members: Sequence[str], at: datetime) -> None:
+        """Make thoughts due; a persona whose last thought is under way skips its tick [3.2]."""
+        there = self._members.get(owner.shard, {})
+        free = [name for name in members if name in there and not owner.dispatches.in_flight(name)]
         self._metrics.skipped.inc(len(members) - len(free))
-        return [self._item(persona_id, owner, at) for persona_id in free]
+        if free:
+            self._dispatching.begin(owner, run, free, at)
 
-    def _item(self, persona_id: str, owner: ShardOwner, at: datetime) -> WorkItem:
-        identity = self._roster.personas[persona_id].identity
-        ledger = owner.ledger
-        entry = ledger.persona(persona_id)
-        entry.last_tick_at = at
-        return WorkItem(
-            persona_id,
-            identity.name,
-            identity.role,
-            identity.charter,
-            identity.swarm_id,
-            entry.count + 1,
-            at,
-            ledger.context(persona_id, self._shared()),
-        )
-
-    async def publish(self, owner: ShardOwner, dispatch: Dispatch, data: bytes) -> None:
-        """Put a chunk into the work queue. A copy that a repeated publish leaves is never granted."""
-        with Patience(self._bus, f"publishing work of shard {owner.shard}") as patience:
-            while dispatch.waiting:
-                try:
-                    sequence = await self._bus.publish(subjects.think(owner.shard), data)
-                except OutcomeUnknown as error:
-                    await patience.pause(error)
-                except PublishRefused as error:
-                    log.warning("work_refused", shard=owner.shard, error=str(error))
-                    owner.dispatches.drop(dispatch)
-                else:
-                    if dispatch.granted_to is None:
-                        dispatch.sequence = sequence
-                    return
-
-    def _active(self, shard: int) -> list[str]:
-        return [
-            persona_id
-            for persona_id in self._roster.in_shard(shard)
-            if self._roster.personas[persona_id].status is PersonaStatus.ACTIVE
-        ]
+    async def _let_others(self) -> None:
+        """Give way to everything else in the process, where ticks have kept it waiting for long."""
+        if self._now() - self._began > _YIELD_S:
+            await asyncio.sleep(0)
+            self._began = self._now()
 
     def _arm(self, shard: int, now: float) -> None:
         """Put a shard that is taken over while the loop runs into the agenda, in the rhythm of the run."""
@@ -198,34 +124,12 @@ class Ticker:
         since_start = (wall - started_at).total_seconds() if started_at is not None else 0.0
         since_tick = (wall - ticked_at).total_seconds() if ticked_at is not None else None
         first = first_tick(now, max(since_start, 0.0), since_tick, interval)
-        self._agenda.add(shard, first + self._offset(shard))
+        lag = self._lag(shard)
+        self._agenda.add(shard, first + lag, lag)
 
-    def _offset(self, shard: int) -> float:
-        """Return by how many seconds a shard's ticks lag behind the first shard's."""
-        return spread(self._personas, self._interval()) * shard / SHARDS
-
-    def _loop(self) -> LoopState:
-        assert self._roster.loop is not None
-        return self._roster.loop
-
-    def _interval(self) -> float:
-        return self._loop().interval_ms / 1000
-
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()
-
-
-def pack(shard: int, run: int, items: list[WorkItem]) -> list[tuple[Chunk, bytes]]:
-    """Return the items in chunks within their bounds, each with its final bytes."""
-    packed: list[tuple[Chunk, bytes]] = []
-    for begin in range(0, len(items), CHUNK_PERSONAS):
-        taken = items[begin : begin + CHUNK_PERSONAS]
-        chunk = Chunk(id=secrets.token_hex(8), shard=shard, run=run, items=taken)
-        data = _encode(chunk)
-        if len(data) <= RECORD_BYTES or len(taken) == 1:
-            packed.append((chunk, data))
-            continue
-        middle = len(taken) // 2
-        packed += pack(shard, run, taken[:middle]) + pack(shard, run, taken[middle:])
-    return packed
+    def _lag(self, shard: int, *, together: bool = False) -> float:
+        """Return by how many seconds a shard's ticks come behind the rhythm of the run."""
+        if shard == _BEAT:
+            return 0.0
+        shards = 0 if together else sum(1 for members in self._members.values() if members)
+        return spread(self._personas, self._interval(), shards) * shard / SHARDS

@@ -12,7 +12,7 @@ from libs.bus.connection import ERROR_CODE, Bus
 from libs.contracts import subjects
 from libs.contracts.journal import ThoughtEntry
 from libs.contracts.limits import RECORD_BYTES
-from libs.contracts.work import Chunk, Grant, GrantRequest, Results, StillThinking
+from libs.contracts.work import Chunk, Grant, GrantRequest, Results, StillThinking, WorkItem
 
 log = structlog.get_logger("results")
 
@@ -30,21 +30,33 @@ class Owners:
         self._bus = bus
         self._instance = instance
 
-    async def grant(self, chunk: Chunk, sequence: int, deliveries: int) -> list[int]:
-        """Return the indexes of a chunk's items that are still wanted."""
-        request = GrantRequest(
-            chunk=chunk.id,
-            shard=chunk.shard,
-            sequence=sequence,
-            deliveries=deliveries,
-            thinker=self._instance,
-        )
+    async def grant(self, chunk: Chunk, sequence: int, deliveries: int, *, reads: bool) -> list[WorkItem]:
+        """Return what of a chunk is still wanted; without charters and contexts where nothing reads them."""
+        items: list[WorkItem] = []
+        begin = 0
         while True:
-            answer = await self._ask(subjects.grant(chunk.shard), _encode(request))
+            request = GrantRequest(
+                chunk=chunk.id,
+                shard=chunk.shard,
+                sequence=sequence,
+                deliveries=deliveries,
+                thinker=self._instance,
+                reads=reads,
+                begin=begin,
+            )
+            granted = await self._granted(request)
+            items += granted.items
+            begin = granted.next
+            if not begin:
+                return items
+
+    async def _granted(self, request: GrantRequest) -> Grant:
+        while True:
+            answer = await self._ask(subjects.grant(request.shard), _encode(request))
             try:
-                return _decode_grant(answer).items
+                return _decode_grant(answer)
             except msgspec.DecodeError as error:  # a stranger's; the owner answers, too
-                log.warning("grant_not_read", shard=chunk.shard, error=str(error))
+                log.warning("grant_not_read", shard=request.shard, error=str(error))
                 await asyncio.sleep(_NOBODY_S)
 
     async def still_thinking(self, chunk: Chunk) -> None:

@@ -125,6 +125,7 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
             pulling = tasks.create_task(thinker.puller.run(), name="pull")
             tasks.create_task(thinker.look_again(), name="look-again")
             tasks.create_task(thinker.captures.run(), name="captures")
+            tasks.create_task(thinker.thinking.keeping.run(), name="keep")
             thinker.announce()
             process.set_ready()
             yield
@@ -139,7 +140,7 @@ async def _finish(process: Process, thinker: Thinker) -> None:
     patience = max(process.settings.drain_ms / 1000 - _HAND_BACK_S, 0.0)
     if not await thinker.gate.idle(patience):
         log.info("handing_back", thoughts=thinker.thinking.in_hand)
-        thinker.thinking.draining.set()
+        await thinker.thinking.keeping.hand_back()
 
 
 def _summary(backend: Backend, troubles: list[str]) -> BootSummary:

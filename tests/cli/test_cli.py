@@ -78,10 +78,20 @@ def test_watch_follows_filters_and_ends_with_ctrl_c(running: Swarm) -> None:
     with watching.stdout as lines:
         first, second = json.loads(lines.readline()), json.loads(lines.readline())
         watching.send_signal(2)
-    assert watching.wait(10) == 130
+        assert watching.wait(10) == 130
     assert first["event_type"] == second["event_type"] == "hypothesis_raised"
     assert second["payload"]["thought_count"] == first["payload"]["thought_count"] + 4
     assert second["sequence"] > first["sequence"]
+
+
+def test_watch_ends_without_a_word_when_nobody_reads_any_more(running: Swarm) -> None:
+    with watching(running, "--after", "0") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(10) == 1
+        assert process.stderr.read() == ""
 
 
 def watching(swarm: Swarm, *arguments: str) -> subprocess.Popen[str]:

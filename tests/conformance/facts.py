@@ -210,4 +210,52 @@ FACTS: dict[str, Fact] = {
         "Timestamps and event ids",
         ("libs/cognition/compose.py",),
     ),
+    "A1": Fact(
+        "Inbox items and what may be sent",
+        ("libs/contracts/inbox.py", "services/gateway/sending.py", "services/gateway/senders.py"),
+    ),
+    "A2": Fact(
+        "At most 1000 items, the worst gives way, nothing accepted is lost", ("services/scheduler/inbox.py",)
+    ),
+    "A3": Fact("Priority of an item by what concerns its persona", ("services/scheduler/priority.py",)),
+    "A4": Fact("Waiting raises an item's priority; nothing starves", ("services/scheduler/inbox.py",)),
+    "A5": Fact(
+        "A thought takes up ten items; failing ones are retried, then set aside",
+        ("services/scheduler/inbox.py", "services/gateway/sending.py", "libs/cognition/handling.py"),
+    ),
+    "A6": Fact("Energy, attention, responses, compute budget", ("services/scheduler/inner_state.py",)),
+    "A7": Fact("Work costs energy, rest gives it back once", ("services/scheduler/inner_state.py",)),
+    "A8": Fact("Mood is computed where it is used", ("services/scheduler/inner_state.py",)),
+    "A9": Fact("Which items a persona engages with now", ("services/scheduler/inner_state.py",)),
+    "A10": Fact(
+        "The wait until the next look", ("services/scheduler/cadence.py", "services/scheduler/rhythm.py")
+    ),
+    "A11": Fact(
+        "Who has nothing new rests, at no cost",
+        ("services/scheduler/cadence.py", "services/scheduler/rhythm.py"),
+    ),
+    "A12": Fact(
+        "Urgent items wake their persona at once",
+        ("services/scheduler/ready.py", "services/scheduler/inbox.py"),
+    ),
+    "A13": Fact("Under load everybody's cadence slows", ("services/scheduler/cadence.py",)),
+    "A14": Fact("Nobody has a second turn before another's first", ("services/scheduler/ready.py",)),
+    "A16": Fact(
+        "Credits are reserved before a thought and settled after it",
+        ("services/scheduler/accounts.py", "services/scheduler/account.py", "libs/contracts/accounts.py"),
+    ),
+    "A18": Fact("Shared memory, rolled up", ("libs/contracts/journal.py",)),
+    "A19": Fact("Novelty of a thought", ("libs/cognition/novelty.py", "libs/cognition/compose.py")),
+    "H11": Fact("Shares of a model's window", ("services/thinker/budget.py",)),
+    "H12": Fact(
+        "Context is packed newest first, whole, and what is left out counted", ("services/thinker/budget.py",)
+    ),
+    "H13": Fact(
+        "Each source of a prompt has a floor; the rest they share",
+        ("services/thinker/allocation.py", "services/thinker/budget.py"),
+    ),
+    "H15": Fact(
+        "One call decides and writes; no default for what is missing",
+        ("libs/cognition/decision.py", "libs/cognition/handling.py", "services/thinker/thinking.py"),
+    ),
 }

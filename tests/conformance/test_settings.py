@@ -17,6 +17,7 @@ BAD = {
     "LOOP_INTERVAL_MS": "fast",
     "MAX_EVENTS": "-1",
     "MAX_SNAPSHOTS": "1e3",
+    "CADENCE": "lively",
     "MAX_SPAWN_DEPTH": "4294967296",
     "MAX_BRANCHING_FACTOR": "4.0",
     "TOKEN_CREDITS_PER_MINUTE": "lots",

@@ -27,6 +27,7 @@ from libs.contracts import (
 from libs.contracts.personas import PersonaStatus
 from libs.contracts.registry import LoopPhase
 from libs.contracts.thoughts import EventType, Phase, ProposalRisk, ProposalStatus, Source
+from tests.golden.autonomy import AUTONOMY, LIVES
 
 WIRE = Path(__file__).with_name("wire")
 
@@ -78,7 +79,7 @@ RECORD = registry.PersonaRecord(
 )
 LOOP = registry.LoopState(run=3, phase=LoopPhase.STOPPING, interval_ms=2000, started_at=AT, stop_reason="tea")
 THOUGHT = journal.ThoughtEntry("p-1", 7, 3, "swarm-core", AT, [("thought_generated", RAW)])
-REGISTRY_EVENT = journal.RegistryEvent("swarm-core", "p-1", "persona_spawned", RAW)
+REGISTRY_EVENT = journal.JournalEvent("swarm-core", "p-1", "persona_spawned", RAW)
 FAILURE = presence.BootFailure(slot_index=0, role="scout", persona_id="p-1", reason="no memory")
 SUMMARY = presence.BootSummary(
     service="thinker",
@@ -113,7 +114,7 @@ SNAPSHOT = thoughts.MemorySnapshot(
     metadata={"phase": "compress", "completion_tokens": 4},
 )
 LINE = work.ContextLine("thought_generated", "2026-01-02T03:04:05Z", '{"phase":"observe"}')
-ITEM = work.WorkItem("p-1", "Ada", "scout", "Look far.", None, 8, AT, [LINE])
+ITEM = work.WorkItem("p-1", "Ada", "scout", "Look far.", None, 8, AT, [LINE], 1)
 COUNTERS = work.Counters(7, AT)
 CAPTURED_SETTINGS = captures.CapturedSettings(
     backend="openai_compat",
@@ -141,7 +142,9 @@ CAPTURED_ANSWER = captures.CapturedAnswer(
     latency_ms=900,
     error=None,
 )
-CAPTURED_PROMPT = captures.CapturedPrompt(system="You are one persona.", user="phase: test")
+CAPTURED_PROMPT = captures.CapturedPrompt(
+    system="You are one persona.", user="phase: test", prefill='{"will_respond":'
+)
 
 SAMPLES: list[msgspec.Struct] = [
     control.StartCognitionRequest(loop_interval_ms=500, seed_persona=CREATE),
@@ -285,10 +288,12 @@ SAMPLES: list[msgspec.Struct] = [
     ),
     LINE,
     ITEM,
-    work.Chunk(id="c-1", shard=3, run=3, items=[ITEM]),
-    work.GrantRequest(chunk="c-1", shard=3, sequence=12, deliveries=1, thinker="thinker-1"),
+    work.Ticket("p-1", 8, AT),
+    work.Chunk(id="c-1", shard=3, run=3, items=[work.Ticket("p-1", 8, AT)]),
+    work.GivenUp(shard=3, run=3, items=[ITEM]),
+    work.GrantRequest(chunk="c-1", shard=3, sequence=12, deliveries=1, thinker="thinker-1", begin=2),
     work.StillThinking(chunk="c-1", thinker="thinker-1"),
-    work.Grant(items=[0, 2]),
+    work.Grant(items=[ITEM], next=2),
     work.Results(chunk="c-1", shard=3, thinker="thinker-1", thoughts=[THOUGHT]),
     work.Settled(stored=1, stale=0),
     work.DeadLetter(subject="think.3", reason="given up", deliveries=4, at=AT, body=b"\x00{}"),
@@ -314,6 +319,8 @@ SAMPLES: list[msgspec.Struct] = [
     session.Session(required=True, scope="control"),
     captures.Replayed(settings=CAPTURED_SETTINGS, answer=CAPTURED_ANSWER),
     work.CountersReply(counters=[COUNTERS, work.Counters(0, None)]),
+    *AUTONOMY,
+    *LIVES,
 ]
 
 

@@ -37,7 +37,7 @@ GOOD = Answer(text="A thought.", model="m", latency_ms=3)
 
 def item(count: int, persona: str = "ann") -> WorkItem:
     line = ContextLine("thought_generated", "2026-01-02T03:04:05Z", "{}")
-    return WorkItem(persona, "Ann", "critic", "Find.", "s", count, datetime.now(UTC), [line])
+    return WorkItem(persona, "Ann", "critic", "Find.", "s", count, datetime.now(UTC), [line], 1)
 
 
 class Taking:

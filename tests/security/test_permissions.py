@@ -19,7 +19,7 @@ from libs.bus.loop import MessageLoop
 from libs.bus.read import stream_state
 from libs.bus.telemetry import NoTelemetry
 from libs.contracts.journal import Position
-from libs.contracts.permissions import ADMIN, READER, SERVICES, inbox, permissions
+from libs.contracts.permissions import ADMIN, READER, SENDER, SERVICES, inbox, permissions
 from libs.contracts.refusals import Unavailable
 from libs.journal.position import watch_position
 from libs.runtime.metrics import ProcessMetrics
@@ -45,15 +45,20 @@ MAY_PUBLISH = {
     ],
     "scheduler": [
         *JOURNAL, "think.3", "$KV.checkpoints.3.head", "$KV.leases.scheduler.s1", "_INBOX_thinker.x",
-        "_INBOX_gateway.x", "perpetua.dead.THINK", "perpetua.halted",
+        "_INBOX_gateway.x", "perpetua.dead.THINK", "perpetua.halted", "perpetua.accounts.3",
+        "perpetua.registry.reap", "perpetua.dead.INBOX", "$JS.API.STREAM.MSG.DELETE.INBOX",
     ],
     "thinker": [
         RESULT, GRANT, "perpetua.captures.p.1", "$KV.leases.thinker.t1", "$JS.ACK.THINK.thinkers.1.1.1.1.1",
     ],
     "compressor": [EVENTS_IN, "perpetua.in.snapshots.s.p", "$KV.proposals.x", "perpetua.position"],
-    "gateway": ["perpetua.registry.create", "perpetua.scheduler.status", "perpetua.counters.3"],
+    "gateway": [
+        "perpetua.registry.create", "perpetua.scheduler.status", "perpetua.counters.3", "inbox.3.p",
+        "_INBOX.x",
+    ],
     ADMIN: ["$JS.API.STREAM.INFO.JOURNAL", "$SRV.PING", "$JS.SNAPSHOT.ACK.EVENTS.x"],
     READER: ["$JS.API.DIRECT.GET.EVENTS", "$JS.API.STREAM.INFO.EVENTS"],
+    SENDER: ["perpetua.inbox.p", "perpetua.inbox_swarm.s"],
 }  # fmt: skip
 MAY_NOT_PUBLISH = {
     "registry": [
@@ -62,7 +67,7 @@ MAY_NOT_PUBLISH = {
     ],
     "scheduler": [
         EVENT, EVENTS_IN, "$KV.personas.p", "$KV.control.loop", RESULT, "perpetua.registry.create",
-        *STREAM_ADMIN,
+        "inbox.3.p", *STREAM_ADMIN,
     ],
     "thinker": [
         EVENT, EVENTS_IN, *JOURNAL, "think.3", "$KV.personas.p", "$KV.leases.scheduler.s1",
@@ -82,6 +87,10 @@ MAY_NOT_PUBLISH = {
     ADMIN: [EVENT, EVENTS_IN, *JOURNAL, RESULT, "$KV.personas.p"],
     READER: [
         EVENT, EVENTS_IN, *JOURNAL, "perpetua.registry.create", "$JS.API.CONSUMER.CREATE.EVENTS.x",
+        "perpetua.inbox.p", *STREAM_ADMIN,
+    ],
+    SENDER: [
+        EVENT, EVENTS_IN, *JOURNAL, "inbox.3.p", "perpetua.registry.create", "$JS.API.STREAM.INFO.EVENTS",
         *STREAM_ADMIN,
     ],
 }  # fmt: skip
@@ -90,9 +99,10 @@ MAY_SUBSCRIBE = {
     "scheduler": [RESULT, GRANT, "perpetua.counters.3", "perpetua.scheduler.status"],
     "thinker": [],
     "compressor": [],
-    "gateway": [],
+    "gateway": ["perpetua.inbox.*", "perpetua.inbox_swarm.*"],
     ADMIN: ["perpetua.events.>", "perpetua.dead.>"],
     READER: ["perpetua.events.>", "perpetua.snapshots.>", "_INBOX.x"],
+    SENDER: ["_INBOX.x"],
 }
 MAY_NOT_SUBSCRIBE = {
     **{
@@ -104,6 +114,7 @@ MAY_NOT_SUBSCRIBE = {
     },
     ADMIN: [">", "j.*", "_INBOX_gateway.>"],
     READER: [">", "j.*", "perpetua.captures.>", "perpetua.registry.*", "_INBOX_gateway.>", "$KV.>"],
+    SENDER: [">", "perpetua.events.>", "perpetua.inbox.*", "inbox.*.*", "_INBOX_gateway.>"],
 }  # fmt: skip
 
 
@@ -142,7 +153,8 @@ async def test_a_user_reads_its_own_inboxes_only(guarded: GuardedBroker) -> None
         async with guarded.connected(user) as (bus, noted):
             assert bus.client.new_inbox().startswith(f"{inbox(user)}.")
             assert noted.faults == []
-    assert len({inbox(user) for user in permissions()}) == len(permissions())
+    ours = permissions().keys() - {READER, SENDER}
+    assert len({inbox(user) for user in ours}) == len(ours)
 
 
 async def test_who_shows_no_key_reads_public_events_and_nothing_else(guarded: GuardedBroker) -> None:

@@ -13,7 +13,7 @@ from libs.bus.endpoints import Request
 from libs.contracts import streams, subjects
 from libs.contracts.limits import ACK_WAIT_S, MAX_DELIVER, TOGETHER
 from libs.contracts.thoughts import Source, ThoughtEvent
-from libs.contracts.work import Chunk, DeadLetter
+from libs.contracts.work import Chunk, DeadLetter, GivenUp
 from services.scheduler.dispatches import PREVIOUS_OWNER, Dispatch
 from services.scheduler.lost_work import Exhausted, LostWork
 from services.scheduler.metrics import SchedulerMetrics
@@ -21,15 +21,15 @@ from services.scheduler.owner import ShardOwner
 from tests.bus.support import held
 from tests.services.support import owner, shard_records
 from tests.services.test_shard_owners import owning
-from tests.unit.make import chunk
+from tests.unit.make import chunk, entry
 
 SHARD = 0
 NAMES = ["a", "b", "c"]
 
 
 def lost_work(bus: Bus, one: ShardOwner) -> LostWork:
-    async def publish(_: ShardOwner, dispatch: Dispatch, data: bytes) -> None:
-        dispatch.sequence = await bus.publish(subjects.think(SHARD), data)
+    async def publish(_: ShardOwner, dispatch: Dispatch) -> None:
+        dispatch.sequence = await bus.publish(subjects.think(SHARD), msgspec.json.encode(dispatch.chunk))
 
     return LostWork(bus, {SHARD: one}, publish, SchedulerMetrics(CollectorRegistry()))
 
@@ -37,7 +37,7 @@ def lost_work(bus: Bus, one: ShardOwner) -> LostWork:
 async def dispatched(bus: Bus, one: ShardOwner, attempts: int, *names: str) -> Dispatch:
     work = chunk("whole", *names)
     sequence = await bus.publish(subjects.think(SHARD), msgspec.json.encode(work))
-    dispatch = one.dispatches.begin(work, asyncio.get_running_loop().time(), sequence)
+    dispatch = one.dispatches.begin(*entry(work), asyncio.get_running_loop().time(), sequence)
     dispatch.attempts = attempts
     return dispatch
 
@@ -72,7 +72,9 @@ async def test_what_four_thinkers_ended_over_becomes_a_dead_letter_and_the_fallb
         (letter,) = await held(bus, streams.DEAD_LETTERS)
         kept = msgspec.json.decode(letter.data, type=DeadLetter)
         assert (kept.subject, kept.deliveries) == (subjects.think(SHARD), MAX_DELIVER)
-        assert msgspec.json.decode(kept.body, type=Chunk) == dispatch.chunk
+        given_up = msgspec.json.decode(kept.body, type=GivenUp)
+        assert (given_up.shard, given_up.run) == (SHARD, dispatch.chunk.run)
+        assert [(item.persona_id, item.charter) for item in given_up.items] == [("a", "Watch.")]
         (stored,) = [entry for record in await shard_records(bus, SHARD) for entry in record.thoughts]
         payload = msgspec.json.decode(stored.events[0][1], type=ThoughtEvent).payload
         assert payload["source"] == Source.FALLBACK
@@ -161,10 +163,10 @@ async def test_while_a_chunk_is_taken_apart_every_thought_of_it_stays_under_way(
     one = owner(bus, SHARD, "boot")
     under_way: list[list[bool]] = []
 
-    async def publish(_: ShardOwner, dispatch: Dispatch, data: bytes) -> None:
+    async def publish(_: ShardOwner, dispatch: Dispatch) -> None:
         under_way.append([one.dispatches.in_flight(name) for name in NAMES])
         assert {d.attempts for d in one.dispatches.all()} == {TOGETHER}
-        dispatch.sequence = await bus.publish(subjects.think(SHARD), data)
+        dispatch.sequence = await bus.publish(subjects.think(SHARD), msgspec.json.encode(dispatch.chunk))
 
     async with owning(one):
         whole = await dispatched(bus, one, TOGETHER, *NAMES)
@@ -179,7 +181,7 @@ async def test_a_chunk_of_which_nothing_is_left_goes(bus: Bus) -> None:
         await dispatched(bus, one, 0, *NAMES)
         copy = chunk("copy", *NAMES)
         sequence = await bus.publish(subjects.think(SHARD), msgspec.json.encode(copy))
-        one.dispatches.begin(copy, 0.0, sequence)
+        one.dispatches.begin(*entry(copy), 0.0, sequence)
         await look(bus, one)
         assert [each.id for each in await queued(bus)] == ["whole"]
         assert [each.chunk.id for each in one.dispatches.all()] == ["whole"]

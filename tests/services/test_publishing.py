@@ -12,14 +12,16 @@ import pytest
 
 from libs.bus.connection import Bus, connect
 from libs.bus.follow import StreamMessage
+from libs.bus.provision import provision
 from libs.bus.read import Stored, message_at
 from libs.bus.telemetry import NoTelemetry
 from libs.concurrency.tasks import Background, leaves
 from libs.contracts import streams, subjects
 from libs.contracts.journal import PublicRecord
 from libs.contracts.place import format_place
+from libs.contracts.streams import StreamBounds
 from libs.runtime.metrics import ProcessMetrics
-from services.compressor.folding import publications
+from services.compressor.folding import Publication, publications
 from services.compressor.metrics import CompressorMetrics
 from services.compressor.public_stream import PlaceLost, PublicStream
 from services.compressor.publishing import AnotherJournal, Publishing
@@ -30,6 +32,15 @@ from tests.unit.make import Tree, shard_record, thought
 
 SHARDS = (1, 2, 3)
 _decode = msgspec.json.Decoder(PublicRecord).decode
+
+
+@pytest.fixture(params=[False, True], ids=["chained", "batches"])
+async def bus(broker: Broker, request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
+    """Streams as they are for a broker that writes now and then, and for one that flushes each write."""
+    async with connect(broker.url, "test", NoTelemetry()) as connected:
+        bounds = StreamBounds(max_events=2000, max_snapshots=128, sync_always=request.param)
+        await provision(connected, bounds)
+        yield connected
 
 
 def publisher(bus: Bus) -> Publishing:
@@ -347,3 +358,16 @@ async def test_whoever_is_told_to_flush_has_published_what_the_journal_held(bus:
         final = await message_at(bus, streams.EVENTS, await count(bus))
         assert final is not None
         assert placed([final]) == (await wanted(bus, streams.EVENTS))[-1:]
+
+
+async def test_more_messages_than_a_batch_takes_go_in_several(bus: Bus) -> None:
+    stream = PublicStream(bus, streams.EVENTS)
+    await stream.open()
+    subject = subjects.event_in(None, "p", "thought_generated")
+    many = [Publication(streams.EVENTS, (1, n), subject, b"{}") for n in range(1, 2502)]
+    async with Background() as tasks:
+        tasks.create_task(stream.run())
+        stored = await stream.send(many)
+        assert await stored == 2501
+    assert await count(bus) == 2501
+    assert placed(await held(bus, streams.EVENTS))[-1][0] == "1.2501"

@@ -10,12 +10,15 @@ from typing import Any
 import msgspec
 
 from libs.cognition.compose import Answer, compose
+from libs.cognition.context import Remembered, packed
+from libs.contracts.inbox import InboxItem
 from libs.contracts.journal import RegistryRecord, ShardRecord, ThoughtEntry
 from libs.contracts.personas import CreatePersonaRequest, PersonaPolicy
 from libs.contracts.work import Chunk, ContextLine, WorkItem
 from libs.roster.state import Roster
 from services.registry.draft import Draft
 from services.registry.rules import Decision, Rules
+from services.scheduler.due import Due
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
@@ -87,9 +90,9 @@ def line(number: int = 1) -> ContextLine:
     return ContextLine("thought_generated", "2026-01-02T03:04:05Z", f'{{"n":{number}}}')
 
 
-def lines(context: Sequence[ContextLine]) -> list[ContextLine]:
+def lines(context: Sequence[Remembered]) -> list[ContextLine]:
     """A context as a thinker reads it."""
-    return msgspec.json.decode(_encode(context), type=list[ContextLine])
+    return msgspec.json.decode(_encode(packed(context)), type=list[ContextLine])
 
 
 def item(persona_id: str = "p", thought_count: int = 1, context: Sequence[ContextLine] = ()) -> WorkItem:
@@ -103,6 +106,7 @@ def item(persona_id: str = "p", thought_count: int = 1, context: Sequence[Contex
         thought_count,
         NOW + timedelta(seconds=thought_count),
         list(context),
+        len(context),
     )
 
 
@@ -120,4 +124,23 @@ def shard_record(*thoughts: ThoughtEntry, number: int | None = 1, **more: Any) -
 
 def chunk(chunk_id: str, *persona_ids: str, run: int = 1, thought_count: int = 1) -> Chunk:
     """Work for some personas."""
-    return Chunk(id=chunk_id, shard=0, run=run, items=[item(p, thought_count) for p in persona_ids])
+    tickets = [due(p, thought_count).ticket() for p in persona_ids]
+    return Chunk(id=chunk_id, shard=0, run=run, items=tickets)
+
+
+def due(persona_id: str = "p", thought_count: int = 1, charter: str = "Watch.") -> Due:
+    """A thought that is due."""
+    bare = msgspec.structs.replace(item(persona_id, thought_count), charter="")
+    return Due(bare, charter, [])
+
+
+def entry(work: Chunk, *, but: str = "") -> tuple[Chunk, list[Due]]:
+    """A chunk with its thoughts, but for those of a persona, as its shard's owner enters it."""
+    tickets = [ticket for ticket in work.items if ticket.persona_id != but]
+    return work, [due(ticket.persona_id, ticket.thought_count) for ticket in tickets]
+
+
+def inbox_item(content: str = "Is it calm?", **more: Any) -> InboxItem:
+    """Something that was sent to a persona."""
+    words: dict[str, Any] = {"id": "i", "persona_id": "p", "timestamp": NOW}
+    return InboxItem(content=content, **(words | more))

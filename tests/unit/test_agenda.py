@@ -105,6 +105,20 @@ def test_an_overrun_is_followed_by_one_tick_at_once() -> None:
     assert agenda.next_due() == 13
 
 
+@pytest.mark.fact("3.4")
+def test_shards_begin_together_and_tick_apart() -> None:
+    """The second tick moves by the lag that a shard is to have; from then on ticks are an interval apart."""
+    agenda = Agenda()
+    for shard in (1, 2):
+        agenda.add(shard, 10)
+    lag = {1: 0.0, 2: 0.5}.__getitem__
+    assert agenda.take_due(10, 2, lag) == [(1, 10), (2, 10)]
+    assert agenda.take_due(13, 2, lag) == [(1, 12), (2, 12.5)]
+    assert agenda.take_due(15, 2, lag) == [(1, 14), (2, 14.5)]
+    assert agenda.take_due(17, 2, lambda shard: 0.0) == [(1, 16), (2, 16.5)]
+    assert agenda.take_due(19, 2, lambda shard: 0.0) == [(1, 18), (2, 18)]
+
+
 def test_a_shard_that_left_and_came_back_for_the_same_time_ticks_once() -> None:
     agenda = Agenda()
     agenda.add(1, 5)
@@ -150,4 +164,6 @@ def test_a_first_tick_is_never_past_and_never_more_than_an_interval_away(
 @given(st.integers(0, 10**7), st.floats(0.1, 86_400))
 def test_ticks_are_spread_over_less_than_the_interval(personas: int, interval: float) -> None:
     assert 0 <= spread(personas, interval) < interval
-    assert spread(100, interval) <= 0.05, "a small swarm ticks together"
+    assert 0 <= spread(personas, interval, 64) < interval
+    assert spread(100, interval) <= 0.05, "a small swarm begins together"
+    assert spread(1, interval, 1) <= 0.005, "a lone persona waits for nobody"

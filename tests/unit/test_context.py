@@ -66,7 +66,9 @@ def test_a_lone_fresh_persona_sees_1_2_4_6_7_8_8_events(answered: str | None) ->
     ledger.persona("p").remember((1, 1), context_line(spawned.event))
     seen = []
     for count in range(1, 12):
-        thought = compose(item("p", count, ledger.context("p", Recent())), 1, Answer(text=answered), NOW)
+        thought = compose(
+            item("p", count, lines(ledger.context("p", Recent()))), 1, Answer(text=answered), NOW
+        )
         seen.append(json.loads(bytes(thought.events[0][1]))["payload"]["context_event_count"])
         ledger.fold(10 + count, shard_record(thought, number=count))
     assert seen == [1, 2, 4, 6, 7, 8, 8, 8, 8, 8, 8]

@@ -9,7 +9,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from libs.contracts.work import Chunk, GrantRequest
 from services.scheduler.dispatches import Dispatches
-from tests.unit.make import chunk
+from tests.unit.make import chunk, entry
 
 PERSONAS = st.sampled_from("abcde")
 NAMES = st.lists(PERSONAS, min_size=1, max_size=4, unique=True)
@@ -34,7 +34,7 @@ class Table(RuleBasedStateMachine):
     )
     def dispatch(self, personas: list[str], copies: int) -> Chunk:
         work = chunk(f"c{len(self.queue)}", *personas)
-        self.table.begin(work, 0.0)
+        self.table.begin(*entry(work), 0.0)
         self.queue += [(len(self.queue) + copy, work) for copy in range(copies)]
         return work
 
@@ -46,7 +46,7 @@ class Table(RuleBasedStateMachine):
         self.granted = {}
         for sequence, work in self.queue:
             if work.id in wanted:
-                self.table.begin(work, 0.0, sequence)
+                self.table.begin(*entry(work), 0.0, sequence)
 
     @rule(data=st.data(), thinker=st.sampled_from(["t1", "t2"]), run=st.sampled_from([1, 1, 1, 2, None]))
     def grant(self, data: st.DataObject, thinker: str, run: int | None) -> None:
@@ -54,11 +54,12 @@ class Table(RuleBasedStateMachine):
             return
         sequence, work = data.draw(st.sampled_from(self.queue))
         request = GrantRequest(chunk=work.id, shard=0, sequence=sequence, deliveries=1, thinker=thinker)
-        granted = self.table.grant(request, run, 1.0).items
+        granted = self.table.grant(request, run, 1.0).dues
         if granted:
             assert self.granted.setdefault(work.id, sequence) == sequence, "a second copy was granted"
-        for index in granted:
-            assert self.table.item(work.items[index].persona_id) is work.items[index]
+        for index, due in granted.items():
+            assert self.table.due(work.items[index].persona_id) is due
+            assert due.ticket() == work.items[index]
 
     @rule(personas=st.lists(PERSONAS, max_size=3))
     def settle(self, personas: list[str]) -> None:

@@ -7,15 +7,23 @@ import inspect
 import pytest
 
 from libs.contracts import streams, subjects
-from libs.contracts.permissions import ADMIN, READER, SERVICES, inbox, permissions
+from libs.contracts.permissions import ADMIN, READER, SENDER, SERVICES, inbox, permissions
 from libs.contracts.streams import StreamBounds
 
 BY_THE_BROKER = {subjects.EVENTS, subjects.SNAPSHOTS, subjects.WORK_EXHAUSTED}
 """Published by the broker itself: stored events and its advisories."""
 
+BY_OTHERS = {
+    "event", "events_of_swarm", "events_of_persona", "captures_of", "inboxes", "send", "send_swarm",
+}  # fmt: skip
+"""Functions whose subjects only senders publish, or that make a filter."""
+
+BY_SENDERS = {subjects.SEND, subjects.SEND_SWARM}
+
 ARGUMENTS = {
     "shard": 3, "page": 1, "endpoint": "create", "stream": streams.THINK, "swarm_id": "s", "persona_id": "p",
     "event_type": "thought_generated", "thought_count": 1, "instance": "i", "proposal_id": "x",
+    "post_id": "x", "item_id": "x",
 }  # fmt: skip
 
 
@@ -30,7 +38,7 @@ def matches(pattern: str, subject: str) -> bool:
 def of_constants() -> set[str]:
     named = [value for name, value in vars(subjects).items() if name.isupper() and isinstance(value, str)]
     covered = {subjects.REGISTRY, subjects.DEAD_LETTERS}  # by functions, which say more
-    return {value for value in named if "." in value} - BY_THE_BROKER - covered
+    return {value for value in named if "." in value} - BY_THE_BROKER - BY_SENDERS - covered
 
 
 def of_functions() -> dict[str, str]:
@@ -52,7 +60,7 @@ def test_each_named_subject_is_somebody_s_to_publish(pattern: str) -> None:
     assert publishers(pattern.replace("*", "x").replace(">", "x.y.z")) & {*SERVICES}
 
 
-@pytest.mark.parametrize("name", sorted(of_functions().keys() - {"event", "captures_of"}))
+@pytest.mark.parametrize("name", sorted(of_functions().keys() - BY_OTHERS))
 def test_each_subject_that_is_made_is_somebody_s_to_publish(name: str) -> None:
     assert publishers(of_functions()[name]) & {*SERVICES}
 
@@ -80,5 +88,24 @@ def test_nobody_listens_to_everything_or_to_another_s_inbox() -> None:
         for pattern in may.subscribe:
             assert not pattern.startswith((">", "*", "$JS.API", "$KV", "j.", "think."))
         for other in permissions():
-            if other != user:
+            if inbox(other) != inbox(user):
                 assert not any(matches(p, f"{inbox(other)}.x.y") for p in may.subscribe)
+
+
+def test_no_stream_stores_what_a_service_answers() -> None:
+    """The broker delivers what is stored wherever a consumer's maker says, as what it is stored under."""
+    stored = [
+        subject.replace("*", "x").replace(">", "x.y")
+        for spec in streams.specs(StreamBounds())
+        for subject in (*spec.config["subjects"], spec.config.get("subject_transform", {}).get("dest", ""))
+    ]
+    listened = {pattern for service in SERVICES for pattern in permissions()[service].subscribe}
+    answered = listened - {subjects.EVENTS} - {f"{inbox(service)}.>" for service in SERVICES}
+    assert {subjects.SEND, subjects.SEND_SWARM} <= answered
+    assert [(p, s) for p in answered for s in stored if matches(p, s)] == []
+
+
+def test_senders_may_send_and_nothing_else() -> None:
+    for subject in BY_SENDERS:
+        assert publishers(subject.replace("*", "p")) == {SENDER, ADMIN}
+    assert [subject for subject in permissions()[SENDER].publish if subject not in BY_SENDERS] == []

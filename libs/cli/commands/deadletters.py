@@ -63,10 +63,10 @@ def show(number: int, data_dir: DataDir, nats_url: str | None, as_json: bool) ->
         return output.print_json(kept.plain())
     click.echo(f"dead letter {number}, {output.ago(kept.letter.at)}, from {plain(kept.letter.subject)}")
     click.echo(f"reason: {plain(kept.letter.reason)}")
-    chunk = kept.chunk
-    if chunk is None:
+    work = kept.work
+    if work is None:
         return click.echo(f"body: {plain(body_of(kept))}")
-    for item in chunk.items:
+    for item in work.items:
         click.echo(f"thought {item.thought_count} of {plain(item.persona_id)}: {plain(item.charter)[:200]}")
     return None
 
@@ -87,7 +87,7 @@ def retry(number: int, data_dir: DataDir, nats_url: str | None, as_json: bool) -
 
     broker = broker_holding(data_dir, nats_url, _HELD)
     kept = letter(broker, number)
-    if kept.chunk is not None:
+    if kept.work is not None:
         return _think(kept, as_json)
     deliver_again(broker, kept)
     if as_json:
@@ -101,7 +101,7 @@ def _think(kept: Kept, as_json: bool) -> None:
     from libs.cli.deadletters import think_again
 
     answers = []
-    for item in kept.chunk.items if kept.chunk is not None else ():
+    for item in kept.work.items if kept.work is not None else ():
         answer = think_again(item).answer
         thought = {"persona_id": item.persona_id, "thought_count": item.thought_count}
         answers.append(thought | {"answer": msgspec.to_builtins(answer)})
