@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
@@ -280,10 +281,14 @@ def _collect_garbage_seldom() -> None:
     gc.set_threshold(_COLLECT_AFTER, 20, 50)
 
 
+_version = cache(version)
+"""Reads and parses the package's metadata, which is not to be done twice a second."""
+
+
 def own_version() -> str:
     """Return this project's version."""
     try:
-        return version("perpetua")
+        return _version("perpetua")
     except PackageNotFoundError:
         return "0.0.0"
 
@@ -291,4 +296,4 @@ def own_version() -> str:
 def versions(*packages: str) -> dict[str, str]:
     """Return the versions of Python, of this project and of packages, for a boot summary."""
     found = {"python": platform.python_version(), "perpetua": own_version()}
-    return found | {name: version(name) for name in packages}
+    return found | {name: _version(name) for name in packages}
