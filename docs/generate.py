@@ -14,7 +14,8 @@ import yaml
 
 from libs.contracts import subjects
 from libs.contracts.captures import Capture
-from libs.contracts.thoughts import EventType, MemorySnapshot, ThoughtEvent
+from libs.contracts.inbox import Accepted, SendRequest, SwarmAccepted, SwarmSendRequest
+from libs.contracts.thoughts import EventType, MemorySnapshot, OwnEventType, ThoughtEvent
 from libs.settings.cognition import cognition_reader, read_cognition
 from libs.settings.process import process_reader, read_process
 from libs.settings.reader import Described
@@ -130,9 +131,8 @@ def prometheus_rule() -> str:
 
 def asyncapi() -> dict[str, Any]:
     """AsyncAPI 3 of the public subjects."""
-    schemas, components = msgspec.json.schema_components(
-        [ThoughtEvent, MemorySnapshot, Capture], ref_template="#/components/schemas/{name}"
-    )
+    structs = [ThoughtEvent, MemorySnapshot, Capture, SendRequest, SwarmSendRequest, Accepted, SwarmAccepted]
+    schemas, components = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
     parameters = {
         "swarm": {"description": "The swarm's id as a token, `_` for none"},
         "persona": {"description": "The persona's id as a token, `_` for none"},
@@ -143,7 +143,7 @@ def asyncapi() -> dict[str, Any]:
         "channels": {
             "events": {
                 "address": subjects.EVENTS.replace(">", "{swarm}.{persona}.{event_type}"),
-                "parameters": parameters | {"event_type": {"enum": list(EventType)}},
+                "parameters": parameters | {"event_type": {"enum": [*EventType, *OwnEventType]}},
                 "messages": {"event": {"contentType": "application/json", "payload": schemas[0]}},
             },
             "snapshots": {
@@ -159,12 +159,40 @@ def asyncapi() -> dict[str, Any]:
                 },
                 "messages": {"capture": {"contentType": "application/json", "payload": schemas[2]}},
             },
+            **_asked("inbox", subjects.SEND.replace("*", "{persona}"), "persona", schemas[3], schemas[5]),
+            **_asked(
+                "inbox_swarm", subjects.SEND_SWARM.replace("*", "{swarm}"), "swarm", schemas[4], schemas[6]
+            ),
         },
         "operations": {
             name: {"action": "send", "channel": {"$ref": f"#/channels/{name}"}}
             for name in ("events", "snapshots", "captures")
+        }
+        | {
+            name: {
+                "action": "receive",
+                "channel": {"$ref": f"#/channels/{name}"},
+                "reply": {"channel": {"$ref": f"#/channels/{name}_answers"}},
+            }
+            for name in ("inbox", "inbox_swarm")
         },
         "components": {"schemas": components},
+    }
+
+
+def _asked(name: str, address: str, parameter: str, request: Any, answer: Any) -> dict[str, Any]:
+    """The channels of a request and of its answer, which goes to the inbox of whoever asked."""
+    described = {parameter: {"description": f"The {parameter}'s id as a token"}}
+    return {
+        name: {
+            "address": address,
+            "parameters": described,
+            "messages": {"request": {"contentType": "application/json", "payload": request}},
+        },
+        f"{name}_answers": {
+            "address": None,
+            "messages": {"answer": {"contentType": "application/json", "payload": answer}},
+        },
     }
 
 

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 import msgspec
 import nats.errors
 import structlog
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from libs.bus.access import NoTls, client_options
+from libs.bus.client import Client
 from libs.bus.errors import DENIED, FORBIDDEN, ApiRefused, BusError, NoAnswer, is_without_leader
 from libs.bus.publisher import Publisher
 from libs.bus.telemetry import BusFault, Telemetry

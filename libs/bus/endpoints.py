@@ -1,8 +1,13 @@
-"""Requests and notes over core NATS, handled side by side up to a limit."""
+"""Requests and notes over core NATS, handled side by side up to a limit.
+
+An answer goes to an inbox and nowhere else: whoever asks names the subject, and would otherwise have this
+process publish where it may not itself.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -25,18 +30,35 @@ log = structlog.get_logger("bus")
 M = TypeVar("M")
 
 _CONCURRENT = 256
+_INBOX = re.compile(r"_INBOX[A-Za-z0-9_-]*(?:\.[^.*>\s]+)+")
 
 
 Respond = Callable[[bytes, dict[str, str] | None], Awaitable[None]]
+Written = Callable[[int, str], bytes]
+
+
+def as_refusal(status: int, detail: str) -> bytes:
+    """Return the body of an answer that refuses, as `Bus.ask` reads it."""
+    return msgspec.json.encode(RefusalBody(status, detail))
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """What may wait for a gate; what comes beyond it is dropped, and told as `slow_consumer`."""
+
+    messages: int = 512 * 1024
+    payload_bytes: int = 128 * 1024 * 1024
 
 
 class Request:
     """A message that may want an answer. A note has nobody to `respond` to."""
 
-    def __init__(self, subject: str, data: bytes, respond: Respond | None) -> None:
+    def __init__(
+        self, subject: str, data: bytes, respond: Respond | None, written: Written = as_refusal
+    ) -> None:
         self.subject = subject
         self.data = data
         self._respond = respond
+        self._written = written
 
     async def settle(self, outcome: Outcome) -> None:
         """Answer the request, unless it was a note or its handler has nothing to say."""
@@ -55,8 +77,7 @@ class Request:
 
     async def _refuse(self, status: int, detail: str) -> None:
         assert self._respond is not None
-        body = msgspec.json.encode(RefusalBody(status, detail))
-        await self._respond(body, {ERROR_CODE: str(status), ERROR_TEXT: detail})
+        await self._respond(self._written(status, detail), {ERROR_CODE: str(status), ERROR_TEXT: detail})
 
 
 RequestLoop = MessageLoop[M, Request]
@@ -114,15 +135,31 @@ class Gate:
 
 @asynccontextmanager
 async def listening(
-    bus: Bus, subject: str, loop: MessageLoop[M, Request], gate: Gate, *, queue: str = ""
+    bus: Bus,
+    subject: str,
+    loop: MessageLoop[M, Request],
+    gate: Gate,
+    *,
+    queue: str = "",
+    written: Written = as_refusal,
+    waiting: Waiting = Waiting(),  # noqa: B008 - frozen
 ) -> AsyncIterator[None]:
-    """Process what comes on a subject, one without wildcards, while the context is open."""
+    """Process what comes on a subject while the context is open; `*` stands for any one token.
+
+    `written` makes the bodies of answers that refuse.
+    """
 
     async def receive(message: Msg) -> None:
         if was_sent_to(subject, message.subject):
-            await gate.admit(loop.process(_request(bus, message)))
+            await gate.admit(loop.process(_request(bus, message, written)))
 
-    subscription = await bus.client.subscribe(subject, queue=queue, cb=receive)
+    subscription = await bus.client.subscribe(
+        subject,
+        queue=queue,
+        cb=receive,
+        pending_msgs_limit=waiting.messages,
+        pending_bytes_limit=waiting.payload_bytes,
+    )
     try:
         yield
     finally:
@@ -161,7 +198,8 @@ async def micro_service(
 def _receiver(subject: str, loop: RequestLoop[Any], gate: Gate) -> Callable[[MicroRequest], Awaitable[None]]:
     async def receive(request: MicroRequest) -> None:
         if was_sent_to(subject, request.subject):
-            await gate.admit(loop.process(Request(request.subject, request.data, request.respond)))
+            respond = request.respond if is_inbox(request._msg.reply, subject) else None
+            await gate.admit(loop.process(Request(request.subject, request.data, respond)))
 
     return receive
 
@@ -170,16 +208,31 @@ def was_sent_to(subject: str, came_as: str) -> bool:
     """Whether a message that a subscription got was published on its subject by somebody who may.
 
     A push consumer delivers stored messages wherever its maker says, whatever that user may publish; but they
-    keep the subject under which they are stored.
+    keep the subject under which they are stored. So nobody may listen to a subject that a stream stores, with
+    wildcards or without.
     """
-    if came_as == subject:
+    if came_as == subject or ("*" in subject and _fits(subject, came_as)):
         return True
     log.warning("misdelivered", subject=came_as, to=subject)
     return False
 
 
-def _request(bus: Bus, message: Msg) -> Request:
+def _fits(pattern: str, subject: str) -> bool:
+    wanted, given = pattern.split("."), subject.split(".")
+    return len(wanted) == len(given) and all(w in ("*", g) for w, g in zip(wanted, given, strict=True))
+
+
+def is_inbox(reply: str, subject: str) -> bool:
+    """Whether an answer may go to a reply subject; one that is there, and no inbox, is logged."""
+    if not reply or _INBOX.fullmatch(reply):
+        return bool(reply)
+    log.warning("answer_not_sent", to=reply, asked=subject)
+    return False
+
+
+def _request(bus: Bus, message: Msg, written: Written) -> Request:
     async def respond(data: bytes, headers: dict[str, str] | None) -> None:
         await bus.client.publish(message.reply, data, headers=headers)
 
-    return Request(message.subject, message.data, respond if message.reply else None)
+    answers = is_inbox(message.reply, message.subject)
+    return Request(message.subject, message.data, respond if answers else None, written)

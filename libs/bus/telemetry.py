@@ -8,6 +8,8 @@ from typing import Protocol
 
 import nats.errors
 
+from libs.bus.client import UnreadableMessage
+
 _DENIED = re.compile(r'permissions violation for (?:publish|subscription) to "([^"]*)"')
 
 
@@ -27,8 +29,8 @@ class BusFault:
     """The client library reports a fault that no caller sees."""
 
     kind: str
-    """`slow_consumer` (messages were dropped), `denied` (a permission is missing), `refused` (the broker does
-    not know us) or `connection`."""
+    """`slow_consumer` (messages were dropped), `unreadable` (one was left), `denied` (a permission is
+    missing), `refused` (the broker does not know us) or `connection`."""
 
     subject: str
     """What it is about; of a denied one in small letters, as the client library tells it."""
@@ -41,6 +43,8 @@ class BusFault:
         text = str(error) or type(error).__name__
         if isinstance(error, nats.errors.SlowConsumerError):
             return cls("slow_consumer", error.subject, text)
+        if isinstance(error, UnreadableMessage):
+            return cls("unreadable", error.subject, text)
         if denied := _DENIED.search(text.lower()):
             return cls("denied", denied[1], text)
         if "authorization" in text.lower():

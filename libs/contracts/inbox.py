@@ -12,7 +12,16 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from libs.contracts.limits import ANSWERS_MOST, Content, Domain, Mentions, Priority, SourceId, Timestamp
+from libs.contracts.limits import (
+    ANSWERS_MOST,
+    Content,
+    Domain,
+    ItemId,
+    Mentions,
+    Priority,
+    SourceId,
+    Timestamp,
+)
 
 CHAT = "chat"
 """The domain of an item whose sender names none."""
@@ -36,6 +45,9 @@ class SendRequest(Struct, frozen=True, kw_only=True):
 
     timestamp: Timestamp | None = None
     """When it happened; left out, when it was received."""
+
+    id: ItemId | None = None
+    """Sent again under the same id, it is there once. Left out, it gets a UUID."""
 
 
 class InboxItem(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -100,6 +100,17 @@ Role = Annotated[str, Meta(min_length=1, max_length=200)]
 Charter = Annotated[str, Meta(min_length=1, max_length=8000)]
 Reason = Annotated[str, Meta(max_length=1000)]
 
+ItemId = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=64,
+        pattern=r"^[A-Za-z0-9_-]+(?![\s\S])",
+        description="1 to 64 letters, digits, `-` and `_`.",
+    ),
+]
+"""How a sender names what it sends, so that sending it again sends nothing twice; a UUID, best."""
+
 Content = Annotated[str, Meta(min_length=1, max_length=8000)]
 Domain = Annotated[str, Meta(min_length=1, max_length=64)]
 SourceId = Annotated[str, Meta(max_length=128)]

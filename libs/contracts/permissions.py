@@ -118,7 +118,8 @@ def permissions() -> dict[str, Permissions]:
             publish=[
                 subjects.registry("*"), subjects.SCHEDULER_STATUS,
                 *(f"perpetua.{kind}.*" for kind in ("counters", "held", "spend")),
-                subjects.INBOX, _key(streams.POSTS),
+                subjects.INBOX, _key(streams.POSTS), _key(streams.SENT),
+                *_api("STREAM.MSG.GET", streams.SENT),
                 *_api("STREAM.INFO", streams.EVENTS, streams.SNAPSHOTS),
                 *_api("DIRECT.GET", streams.EVENTS, streams.SNAPSHOTS),
                 *_follow(streams.EVENTS, streams.LEASES),

@@ -85,6 +85,16 @@ class NotFound(Refusal):
         return cls(f"Parent persona not found: {parent_id}")
 
     @classmethod
+    def swarm(cls, swarm_id: str) -> NotFound:
+        """No persona of the swarm lives."""
+        return cls(f"No persona of swarm {swarm_id} lives")
+
+    @classmethod
+    def sent(cls, persona_id: str, item_id: str) -> NotFound:
+        """Nothing was sent under that id, as far as it is remembered."""
+        return cls(f"Nothing was sent to persona {persona_id} under the id {item_id}")
+
+    @classmethod
     def snapshot(cls) -> NotFound:
         """The snapshot stream is empty."""
         return cls("No snapshots available")
@@ -110,6 +120,11 @@ class Conflict(Refusal):
     def was_reaped(cls, persona_id: str) -> Conflict:
         """The id belonged to a persona that lives no more."""
         return cls(f"Persona {persona_id} was reaped; its id is not used again")
+
+    @classmethod
+    def reaped(cls, persona_id: str) -> Conflict:
+        """The persona lives no more."""
+        return cls(f"Persona {persona_id} is reaped; nothing reaches it any more")
 
     @classmethod
     def parent_reaped(cls, parent_id: str) -> Conflict:

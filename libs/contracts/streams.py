@@ -30,6 +30,7 @@ CAPTURES = "CAPTURES"
 PERSONAS = "KV_personas"
 LEASES = "KV_leases"
 POSTS = "KV_posts"
+SENT = "KV_sent"
 CONTROL = "KV_control"
 PROPOSALS = "KV_proposals"
 CHECKPOINTS = "KV_checkpoints"
@@ -45,12 +46,14 @@ MIN_SERVER_VERSION = (2, 11)
 
 _SECOND = 1_000_000_000
 _THINK_DEPTH = 131_072
-_INBOX_DEPTH = 2 * INBOX_ITEMS
+INBOX_DEPTH = 2 * INBOX_ITEMS
 """Messages kept for one persona: its owner deletes what its inbox does not take, but may be away."""
 
 _PENDING_CHUNKS = 4_096
 _DEAD_LETTERS_KEPT = 1_000
 _POSTS_KEPT = 10_000
+_SENT_KEPT = 100_000
+"""Ids that senders have given what they sent; whoever sends an older one again sends it twice."""
 
 
 class StreamBounds(Struct, frozen=True, kw_only=True):
@@ -101,7 +104,7 @@ def specs(bounds: StreamBounds) -> list[StreamSpec]:
             subjects.INBOX,
             bounds.replicas,
             max_bytes=bounds.max_inbox_bytes,
-            max_msgs_per_subject=_INBOX_DEPTH,
+            max_msgs_per_subject=INBOX_DEPTH,
             discard="new",
             discard_new_per_subject=True,
         ),
@@ -120,6 +123,7 @@ def specs(bounds: StreamBounds) -> list[StreamSpec]:
         _bucket(CHECKPOINTS, bounds.replicas),
         _bucket(PROPOSALS, bounds.replicas, max_msgs=bounds.max_proposals, discard="old", **batches),
         _bucket(POSTS, bounds.replicas, max_msgs=_POSTS_KEPT, discard="old"),
+        _bucket(SENT, bounds.replicas, max_msgs=_SENT_KEPT, discard="old"),
         _bucket(LEASES, bounds.replicas, allow_msg_ttl=True),
     ]
 

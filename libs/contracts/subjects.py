@@ -169,6 +169,16 @@ def post_key(post_id: str) -> str:
     return f"$KV.posts.{encode(post_id)}"
 
 
+def sent_key(persona_id: str, item_id: str) -> str:
+    """Subject of the key that says that an item with an id of its sender's was stored for a persona."""
+    return f"$KV.sent.persona.{encode(persona_id)}.{encode(item_id)}"
+
+
+def posted_key(swarm_id: str, post_id: str) -> str:
+    """Subject of the key that says that a post with an id of its sender's was stored for a whole swarm."""
+    return f"$KV.sent.swarm.{encode(swarm_id)}.{encode(post_id)}"
+
+
 def proposal_key(proposal_id: str) -> str:
     """Subject of a proposal's key in its bucket."""
     return f"$KV.proposals.{encode(proposal_id)}"

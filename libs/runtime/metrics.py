@@ -17,7 +17,7 @@ from libs.bus.telemetry import BusFault, MessageHandled
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 """Histogram bounds for durations, in seconds."""
 
-_FAULTS = ("connection", "denied", "slow_consumer")
+_FAULTS = ("connection", "denied", "slow_consumer", "unreadable")
 
 
 class WeightedHistogram(Collector):

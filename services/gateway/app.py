@@ -29,16 +29,19 @@ from services.gateway.routes import health as health_routes
 from services.gateway.routes import page
 from services.gateway.routes.cognition import Cognition
 from services.gateway.routes.common import check_request
+from services.gateway.routes.inbox import InboxRoutes
 from services.gateway.routes.session import Sessions
 from services.gateway.routes.swarm import SwarmRoutes
+from services.gateway.sending import Sending
 
-_PARTS = ("bus", "swarm", "feed", "health", "registry", "access")
+_PARTS = ("bus", "swarm", "sending", "feed", "health", "registry", "access")
 
 
 def make_app(
     *,
     bus: Bus,
     swarm: Swarm,
+    sending: Sending,
     feed: Feed,
     health: Health,
     registry: CollectorRegistry,
@@ -48,7 +51,7 @@ def make_app(
 ) -> ASGIApp:
     """Return the application over its parts. `refused` is told the reason of each refusal of the guard."""
     access = Access(settings.tokens, time.time)
-    parts = dict(zip(_PARTS, (bus, swarm, feed, health, registry, access), strict=True))
+    parts = dict(zip(_PARTS, (bus, swarm, sending, feed, health, registry, access), strict=True))
     rates = Rates(settings.requests_per_s, time.monotonic)
     guarded = Guard(cast("ASGIApp", _litestar(parts, version)), access, rates, settings.names, refused)
     return raw_paths(cast("ASGIApp", guarded))
@@ -62,7 +65,11 @@ def published(version: str) -> dict[str, Any]:
 def _litestar(parts: dict[str, Any], version: str) -> Litestar:
     return Litestar(
         route_handlers=[
-            Router("/", route_handlers=[Cognition, SwarmRoutes, Sessions], before_request=check_request),
+            Router(
+                "/",
+                route_handlers=[Cognition, SwarmRoutes, InboxRoutes, Sessions],
+                before_request=check_request,
+            ),
             health_routes.livez,
             health_routes.readyz,
             health_routes.metrics,

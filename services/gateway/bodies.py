@@ -33,11 +33,11 @@ def is_json(content_type: str) -> bool:
     return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 
-def check_body(body: bytes, kind: Any) -> None:
-    """Raise `Invalid`, which names the field, unless the body is a JSON value of this type."""
+def read_body(body: bytes, kind: Any) -> Any:
+    """Return the JSON value of a body as this type. Raises `Invalid`, which names the field."""
     try:
         body.decode()
-        msgspec.convert(_json.decode(body), kind)
+        return msgspec.convert(_json.decode(body), kind)
     except UnicodeDecodeError as error:
         raise Invalid(f"the body is not valid UTF-8: {error.reason} (byte {error.start})") from None
     except msgspec.ValidationError as error:

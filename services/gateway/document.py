@@ -13,8 +13,8 @@ import msgspec
 from litestar import Litestar
 from msgspec import Struct, inspect
 
-from libs.contracts import control, personas, session, thoughts
-from libs.contracts.limits import Identifier
+from libs.contracts import control, inbox, personas, session, thoughts
+from libs.contracts.limits import Identifier, ItemId
 from services.gateway.guard import COOKIE, SECURE_COOKIE, SESSION_PATH
 from services.gateway.problems import MEDIA_TYPE, Problem
 
@@ -23,6 +23,10 @@ _STRUCTS = (
     control.CognitionStatus,
     control.StartCognitionRequest,
     control.StopCognitionRequest,
+    inbox.Accepted,
+    inbox.SendRequest,
+    inbox.SwarmAccepted,
+    inbox.SwarmSendRequest,
     personas.CreatePersonaRequest,
     personas.ImportPersonasRequest,
     personas.ImportPersonasResponse,
@@ -124,7 +128,8 @@ def _operation(operation: dict[str, Any]) -> dict[str, Any]:
 def _parameter(parameter: dict[str, Any]) -> dict[str, Any]:
     """Return a parameter whose bounds are whole numbers; a path's is an id, though it comes encoded."""
     if parameter["in"] == "path":
-        return parameter | {"schema": msgspec.json.schema(Identifier)}
+        kind = ItemId if parameter["name"] == "item_id" else Identifier
+        return parameter | {"schema": msgspec.json.schema(kind)}
     schema = {key: _whole(value) for key, value in parameter["schema"].items()}
     return parameter | {"schema": schema}
 

@@ -57,6 +57,7 @@ def openapi(version: str) -> OpenAPIConfig:
         tags=[
             Tag(name="cognition", description="The loop, its events and snapshots"),
             Tag(name="swarm", description="Personas and their lineage"),
+            Tag(name="inbox", description="What is sent to personas"),
             Tag(name="session", description="Signing in with a browser, where the gateway has tokens"),
         ],
         openapi_router=Router(

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote_to_bytes
 import msgspec
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from libs.contracts.limits import Identifier
+from libs.contracts.limits import Identifier, ItemId
 from libs.contracts.refusals import Invalid
 from services.gateway.problems import ID_RULE
 
@@ -28,14 +28,22 @@ def canonical(raw_path: bytes) -> str:
     return "/".join(quote(unquote_to_bytes(segment), safe="") for segment in path.split(b"/"))
 
 
-def decode_segment(segment: str) -> str:
-    """Return the id of a canonical segment. Raises `Invalid` where no persona can have it."""
+def decode_segment(segment: str, whose: str = "persona") -> str:
+    """Return the id of a canonical segment. Raises `Invalid` where no persona, or swarm, can have it."""
     try:
         return msgspec.convert(unquote_to_bytes(segment).decode(), Identifier)
     except UnicodeDecodeError:
-        raise Invalid("the persona id in the path is not valid UTF-8") from None
+        raise Invalid(f"the {whose} id in the path is not valid UTF-8") from None
     except msgspec.ValidationError:
-        raise Invalid(f"the persona id in the path is not {ID_RULE}") from None
+        raise Invalid(f"the {whose} id in the path is not {ID_RULE}") from None
+
+
+def decode_item_id(segment: str) -> str:
+    """Return the id that a sender gave an item. Raises `Invalid` where it can give none such."""
+    try:
+        return msgspec.convert(segment, ItemId)
+    except msgspec.ValidationError:
+        raise Invalid("the item id in the path is not 1 to 64 letters, digits, `-` and `_`") from None
 
 
 def raw_paths(app: ASGIApp) -> ASGIApp:

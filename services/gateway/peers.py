@@ -20,6 +20,7 @@ from libs.contracts.personas import (
     LineageGraph,
     PersonaPage,
     PersonaRuntimeState,
+    PersonaStatus,
     ReapPersonaRequest,
     ReapPersonaResponse,
 )
@@ -43,6 +44,7 @@ _WITHIN_S = 5.0
 _STOP_WITHIN_S = 20.0
 _START_WITHIN_S = 12.0
 _IMPORT_WITHIN_S = 20.0
+_PAGE = 1000
 
 
 class _Nothing(Struct, frozen=True):
@@ -78,12 +80,28 @@ class Swarm:
 
     async def persona(self, persona_id: str) -> PersonaRuntimeState:
         """Return one persona with its counters."""
+        (state,) = await self._joined([await self.record(persona_id)])
+        return state
+
+    async def record(self, persona_id: str) -> PersonaRecord:
+        """Return the registry's record of a persona. Raises `NotFound`."""
         query = PersonaQuery(persona_id=persona_id)
-        record = await self._bus.ask(
+        return await self._bus.ask(
             subjects.registry(subjects.PERSONA), query, PersonaRecord, timeout=_WITHIN_S
         )
-        (state,) = await self._joined([record])
-        return state
+
+    async def living_members(self, swarm_id: str) -> list[str]:
+        """Return the ids of a swarm's personas that are not reaped, read in pages, sorted."""
+        found: list[str] = []
+        query = PersonaListQuery(swarm_id=swarm_id, limit=_PAGE)
+        while True:
+            page = await self._bus.ask(
+                subjects.registry(subjects.PERSONAS), query, PersonaListReply, timeout=_WITHIN_S
+            )
+            found += [r.identity.id for r in page.records if r.status is not PersonaStatus.REAPED]
+            if page.next_after is None:
+                return found
+            query = PersonaListQuery(swarm_id=swarm_id, after=page.next_after, limit=_PAGE)
 
     async def personas(self, query: PersonaListQuery) -> PersonaPage:
         """Return a page of personas with their counters."""

@@ -7,9 +7,12 @@ import logging
 import resource
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from typing import Any, cast
+from uuid import uuid4
 
 import structlog
 import uvicorn
@@ -26,6 +29,9 @@ from services.gateway.connections import ConnectionLimits, Door, http_of
 from services.gateway.feed import Feed
 from services.gateway.metrics import Refusals
 from services.gateway.peers import Swarm
+from services.gateway.rates import Rates
+from services.gateway.senders import senders
+from services.gateway.sending import Sending
 
 log = structlog.get_logger("gateway")
 
@@ -58,9 +64,12 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
         client_connections=settings.client_connections,
     )
     door = Door(limits, refusals.count)
+    swarm = Swarm(bus, peers)
+    sending = Sending(bus, swarm, lambda: datetime.now(UTC), lambda: str(uuid4()))
     app = make_app(
         bus=bus,
-        swarm=Swarm(bus, peers),
+        swarm=swarm,
+        sending=sending,
         feed=feed,
         health=process.health,
         registry=process.metrics.registry,
@@ -75,7 +84,8 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
         "perpetua_http_connections", "Connections to the gateway.", registry=process.metrics.registry
     ).set_function(lambda: door.inside)
     server = Server(config(app, door, settings))
-    async with Background() as tasks:
+    rates = Rates(settings.requests_per_s, time.monotonic)
+    async with senders(bus, sending, rates, process.metrics), Background() as tasks:
         tasks.create_task(peers.run(), name="peers")
         tasks.create_task(feed.run(), name="feed")
         serving = tasks.create_task(server.serve(sockets=[listener]), name="http")

@@ -9,9 +9,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from libs.bus.connection import ERROR_CODE, Bus
-from libs.bus.endpoints import Gate, Handler, Request, listening, micro_service
+from libs.bus.endpoints import Gate, Handler, Request, Waiting, listening, micro_service
 from libs.bus.loop import MessageLoop, Postpone
 from libs.contracts.journal import Position
 from libs.contracts.refusals import Conflict, NotFound, Refusal, RefusalBody, Unavailable
@@ -178,6 +179,81 @@ async def test_of_a_queue_group_one_answers(bus: Bus) -> None:
         for _ in range(10):
             await ask(bus)
     assert len(seen) == 10
+
+
+async def test_a_wildcard_stands_for_any_one_token(bus: Bus) -> None:
+    seen: list[str] = []
+
+    async def handle(message: Position, request: Request) -> bytes:
+        seen.append(request.subject)
+        return msgspec.json.encode(message)
+
+    loop = MessageLoop("here", msgspec.json.Decoder(Position).decode, handle, Noted())
+    async with Gate() as gate, listening(bus, "svc.*", loop, gate):
+        await bus.ask("svc.one", Position(sequence=1), Position)
+        await bus.ask("svc.=41", Position(sequence=1), Position)
+        with pytest.raises(Unavailable):
+            await bus.ask("svc.one.two", Position(sequence=1), Position, timeout=0.2)
+    assert seen == ["svc.one", "svc.=41"]
+
+
+@pytest.mark.parametrize("listened", ["svc.here", "svc.*"])
+async def test_what_the_broker_delivers_of_a_stream_is_left_with_wildcards_too(
+    bus: Bus, listened: str
+) -> None:
+    """It comes as the subject under which it is stored, whatever its maker calls it."""
+    noted = Noted()
+    loop = MessageLoop("here", msgspec.json.Decoder(Position).decode, double, noted)
+    async with Gate() as gate, listening(bus, listened, loop, gate):
+        await bus.client.subscribe("svc.here")  # the broker delivers only where somebody listens literally
+        await bus.publish("inbox.3.p", b'{"sequence": 1}')
+        config = {"name": "c", "deliver_subject": "svc.here", "deliver_policy": "all", "ack_policy": "none"}
+        with capture_logs() as logs:
+            await bus.api("CONSUMER.CREATE.INBOX.c", {"stream_name": "INBOX", "config": config})
+            await eventually(lambda: [line["event"] for line in logs] == ["misdelivered"])
+    assert noted.outcomes == []
+
+
+@both
+@pytest.mark.parametrize("to", ["svc.other", "inbox.3.p", "_INBOX", "_INBOXES.*", "_INBOX.>", "_INBOX.a.>"])
+async def test_an_answer_goes_to_an_inbox_and_nowhere_else(bus: Bus, serve: Serve, to: str) -> None:
+    """Whoever asks names it: it could be a subject where this process may publish, and the asker may not."""
+    noted, came = Noted(), list[bytes]()
+
+    async def take(message: Any) -> None:
+        came.append(message.data)
+
+    await bus.client.subscribe("svc.other", cb=take)
+    await bus.client.subscribe("_INBOX.>", cb=take)
+    async with serve(bus, double, noted):
+        with capture_logs() as logs:
+            await bus.client.publish("svc.here", b'{"sequence": 1}', reply=to)
+            await eventually(lambda: noted.outcomes == ["done"])
+        assert await ask(bus) == Position(sequence=2)
+        assert [line["to"] for line in logs if line["event"] == "answer_not_sent"] == [to]
+    assert came == []
+
+
+async def test_what_waits_for_a_gate_is_bounded(bus: Bus) -> None:
+    go, noted, faults = asyncio.Event(), Noted(), list[str]()
+
+    async def wait(_: Position, __: Request) -> None:
+        await go.wait()
+
+    async def fault(error: Exception) -> None:
+        faults.append(type(error).__name__)
+
+    bus.client._error_cb = fault
+    loop = MessageLoop("here", msgspec.json.Decoder(Position).decode, wait, noted)
+    async with Gate(1) as gate, listening(bus, "svc.*", loop, gate, waiting=Waiting(messages=4)):
+        for _ in range(20):
+            await bus.client.publish("svc.here", b'{"sequence": 1}')
+        await bus.client.flush()
+        await eventually(lambda: len(faults) >= 20 - 4 - 2, what="what there is no room for dropped")
+        go.set()
+        await eventually(lambda: len(noted.outcomes) + len(faults) == 20)
+    assert set(faults) == {"SlowConsumerError"}
+    assert noted.outcomes
 
 
 async def test_a_gate_admits_no_more_than_its_limit() -> None:

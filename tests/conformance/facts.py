@@ -210,7 +210,10 @@ FACTS: dict[str, Fact] = {
         "Timestamps and event ids",
         ("libs/cognition/compose.py",),
     ),
-    "A1": Fact("Inbox items and what may be sent", ("libs/contracts/inbox.py",)),
+    "A1": Fact(
+        "Inbox items and what may be sent",
+        ("libs/contracts/inbox.py", "services/gateway/sending.py", "services/gateway/senders.py"),
+    ),
     "A2": Fact(
         "At most 1000 items, the worst gives way, nothing accepted is lost", ("services/scheduler/inbox.py",)
     ),
@@ -218,7 +221,7 @@ FACTS: dict[str, Fact] = {
     "A4": Fact("Waiting raises an item's priority; nothing starves", ("services/scheduler/inbox.py",)),
     "A5": Fact(
         "A thought takes up ten items; failing ones are retried, then set aside",
-        ("services/scheduler/inbox.py", "libs/cognition/handling.py"),
+        ("services/scheduler/inbox.py", "services/gateway/sending.py", "libs/cognition/handling.py"),
     ),
     "A6": Fact("Energy, attention, responses, compute budget", ("services/scheduler/inner_state.py",)),
     "A7": Fact("Work costs energy, rest gives it back once", ("services/scheduler/inner_state.py",)),

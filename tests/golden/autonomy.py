@@ -91,6 +91,7 @@ AUTONOMY: list[msgspec.Struct] = [
         priority=0.75,
         mentions=["Ada"],
         timestamp=AT,
+        id="i-1",
     ),
     inbox.InboxItem(
         id="i-1",

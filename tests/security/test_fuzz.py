@@ -26,6 +26,8 @@ PATHS = [
     "/", "/v1/cognition/status", "/v1/cognition/start", "/v1/cognition/stop", "/v1/cognition/events",
     "/v1/cognition/snapshots", "/v1/cognition/snapshots/latest", "/v1/swarm/personas", "/v1/swarm/lineage",
     "/v1/swarm/personas/root-thinker", "/v1/swarm/personas/x/spawn", "/v1/swarm/personas/x/reap",
+    "/v1/swarm/personas/root-thinker/inbox", "/v1/swarm/swarms/swarm-core/inbox",
+    "/v1/swarm/personas/root-thinker/inbox/x",
     "/v1/session", "/metrics", "/readyz", "/static/js/main.js", "/schema", "/schema/openapi.json",
 ]  # fmt: skip
 PIECES = [
@@ -49,6 +51,7 @@ BODIES = [
     b"", b"{}", b"[]", b"null", b'{"name":"n","role":"r","charter":"c"}', b'{"loop_interval_ms":1e400}',
     b'{"loop_interval_ms":"100"}', b'{"name":' + b'"\\ud800"' + b',"role":"r","charter":"c"}', b"\xff\xfe",
     b"[" * 5000, b'{"a":' * 3000, b'{"cascade":"yes"}', b'{"persona_id":"' + b"x" * 5000 + b'"}',
+    b'{"content":"c"}', b'{"content":"c","id":"x","priority":-1}', b'{"content":"c","timestamp":"9999"}',
     b"\x00" * 100, b'{"token":"x"}', b'{"reason":"\\u0000"}', b"x" * (1 << 20),
 ]  # fmt: skip
 

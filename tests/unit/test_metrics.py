@@ -42,7 +42,7 @@ def test_faults_of_the_bus_are_counted_by_kind() -> None:
     assert metrics.registry.get_sample_value("perpetua_bus_faults_total", {"kind": "slow_consumer"}) == 1
 
 
-@pytest.mark.parametrize("kind", ["connection", "denied", "slow_consumer"])
+@pytest.mark.parametrize("kind", ["connection", "denied", "slow_consumer", "unreadable"])
 def test_faults_begin_at_zero_so_that_an_increase_sees_the_first(kind: str) -> None:
     assert process().registry.get_sample_value("perpetua_bus_faults_total", {"kind": kind}) == 0
 

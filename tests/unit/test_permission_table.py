@@ -23,7 +23,7 @@ BY_SENDERS = {subjects.SEND, subjects.SEND_SWARM}
 ARGUMENTS = {
     "shard": 3, "page": 1, "endpoint": "create", "stream": streams.THINK, "swarm_id": "s", "persona_id": "p",
     "event_type": "thought_generated", "thought_count": 1, "instance": "i", "proposal_id": "x",
-    "post_id": "x",
+    "post_id": "x", "item_id": "x",
 }  # fmt: skip
 
 
@@ -90,6 +90,19 @@ def test_nobody_listens_to_everything_or_to_another_s_inbox() -> None:
         for other in permissions():
             if inbox(other) != inbox(user):
                 assert not any(matches(p, f"{inbox(other)}.x.y") for p in may.subscribe)
+
+
+def test_no_stream_stores_what_a_service_answers() -> None:
+    """The broker delivers what is stored wherever a consumer's maker says, as what it is stored under."""
+    stored = [
+        subject.replace("*", "x").replace(">", "x.y")
+        for spec in streams.specs(StreamBounds())
+        for subject in (*spec.config["subjects"], spec.config.get("subject_transform", {}).get("dest", ""))
+    ]
+    listened = {pattern for service in SERVICES for pattern in permissions()[service].subscribe}
+    answered = listened - {subjects.EVENTS} - {f"{inbox(service)}.>" for service in SERVICES}
+    assert {subjects.SEND, subjects.SEND_SWARM} <= answered
+    assert [(p, s) for p in answered for s in stored if matches(p, s)] == []
 
 
 def test_senders_may_send_and_nothing_else() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from litestar import Request, Response
 from litestar.openapi.datastructures import ResponseSpec
 
-from services.gateway.bodies import UnsupportedMediaType, check_body, is_json
+from services.gateway.bodies import UnsupportedMediaType, is_json, read_body
 from services.gateway.problems import MEDIA_TYPE, Problem
 
 _DESCRIPTIONS = {
@@ -64,4 +64,4 @@ async def _check_post(request: Request[Any, Any, Any]) -> None:
         raise UnsupportedMediaType
     expected = request.route_handler.parsed_data_field
     if body and expected is not None:
-        check_body(body, expected.annotation)
+        read_body(body, expected.annotation)
