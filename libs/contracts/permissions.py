@@ -81,12 +81,14 @@ def permissions() -> dict[str, Permissions]:
                 *_api("DIRECT.GET", streams.EVENTS),
                 *_follow(streams.JOURNAL, streams.PERSONAS, streams.LEASES, streams.INBOX, streams.POSTS),
                 *_present(),
-                *_answer("gateway", "thinker", "registry", "scheduler"),
+                *_answer("gateway", "thinker", "registry", "scheduler", "compressor"),
             ],
             subscribe=[
                 *(
                     f"perpetua.{kind}.*"
-                    for kind in ("grant", "thinking", "result", "counters", "accounts", "held", "spend")
+                    for kind in (
+                        "grant", "thinking", "result", "counters", "accounts", "held", "spend", "roll_up",
+                    )
                 ),
                 subjects.SCHEDULER_STATUS, subjects.POSITION, subjects.WORK_EXHAUSTED, subjects.EVENTS,
             ],
@@ -98,14 +100,15 @@ def permissions() -> dict[str, Permissions]:
                 subjects.CAPTURES, subjects.dead_letter(streams.THINK),
                 f"{_API}CONSUMER.MSG.NEXT.{streams.THINK}.{streams.THINKERS}",
                 f"$JS.ACK.{streams.THINK}.{streams.THINKERS}.>",
+                *_answer("compressor"),
             ],
-            subscribe=[],
+            subscribe=[subjects.SUMMARIES],
         ),
         "compressor": _service(
             "compressor",
             publish=[
                 subjects.EVENTS_IN, subjects.SNAPSHOTS_IN, _key(streams.PROPOSALS), subjects.POSITION,
-                subjects.dead_letter(streams.JOURNAL),
+                subjects.dead_letter(streams.JOURNAL), subjects.SUMMARIES, "perpetua.roll_up.*",
                 *_api("STREAM.INFO", streams.EVENTS, streams.SNAPSHOTS, streams.PROPOSALS),
                 *_api("STREAM.MSG.GET", streams.EVENTS, streams.SNAPSHOTS, streams.PROPOSALS),
                 *_follow(streams.JOURNAL, streams.LEASES),

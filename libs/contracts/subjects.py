@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libs.contracts.tokens import encode
+from libs.contracts.tokens import NONE, encode
 
 EVENTS = "perpetua.events.>"
 EVENTS_IN = "perpetua.in.events.>"
@@ -18,6 +18,9 @@ JOURNAL_REGISTRY = "j.registry"
 THINK = "think.*"
 DEAD_LETTERS = "perpetua.dead.>"
 CAPTURES = "perpetua.captures.>"
+
+SUMMARIES = "perpetua.summaries"
+"""Where compressors ask for a summary; thinkers that have a model answer, one of them."""
 
 POSITION = "perpetua.position"
 HALTED = "perpetua.halted"
@@ -54,6 +57,20 @@ def event_in(swarm_id: str | None, persona_id: str | None, event_type: str) -> s
 def snapshot_in(swarm_id: str | None, persona_id: str | None) -> str:
     """Subject on which the publisher stores a memory snapshot."""
     return f"perpetua.in.snapshots.{encode(swarm_id)}.{encode(persona_id)}"
+
+
+def snapshots_of(swarm_id: str | None) -> str:
+    """Subjects of all snapshots of a swarm or, for None, of everybody's."""
+    return f"perpetua.snapshots.{_or_any(swarm_id)}.*"
+
+
+def roll_ups_of(swarm_id: str | None) -> str:
+    """Subjects of what a swarm remembers as a whole or, for None, of what every swarm does."""
+    return f"perpetua.snapshots.{_or_any(swarm_id)}.{NONE}"
+
+
+def _or_any(swarm_id: str | None) -> str:
+    return encode(swarm_id) if swarm_id is not None else "*"
 
 
 def capture(persona_id: str, thought_count: int) -> str:
@@ -124,6 +141,11 @@ def held(shard: int) -> str:
 def spend(shard: int) -> str:
     """Where a shard's owner shows what its personas have spent."""
     return f"perpetua.spend.{shard}"
+
+
+def roll_up(shard: int) -> str:
+    """Where a compressor has a shard's owner journal what a swarm remembers; the swarm's id says which."""
+    return f"perpetua.roll_up.{shard}"
 
 
 def accounts(shard: int) -> str:

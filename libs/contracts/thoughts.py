@@ -104,6 +104,20 @@ class ThoughtPayload(Struct, frozen=True, kw_only=True):
     """0 to 1: how little it repeats of recent thoughts and of its prompt; of thoughts by a model [A19]."""
 
 
+class RollUpPayload(Struct, frozen=True, kw_only=True):
+    """The payload of a `snapshot_compressed` without a persona: what a swarm remembers [A18]."""
+
+    thinking: str
+    source: Source
+    model: str | None
+    usage: Usage | None
+    error: str | None
+    persona_scope: list[str]
+    cold_snapshot_count: int
+    hot_event_count: int
+    warm_fact_count: int
+
+
 class CheckResultPayload(Struct, frozen=True, kw_only=True):
     """The payload of a test phase's `check_result` [3.7]."""
 
@@ -235,6 +249,14 @@ class MemorySnapshot(Struct, frozen=True, kw_only=True):
     warm_fact_count: Annotated[int, Meta(ge=0)]
     cold_snapshot_count: Annotated[int, Meta(ge=0)]
     metadata: dict[str, Any]
+
+
+class SnapshotScope(StrEnum):
+    """Whose memory a snapshot is."""
+
+    PERSONA = "persona"
+    SWARM = "swarm"
+    """A roll-up of those that a swarm's personas share [A18]."""
 
 
 class SequencedSnapshot(Struct, frozen=True, kw_only=True):

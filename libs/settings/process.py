@@ -10,6 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from libs.contracts.limits import INTERVAL_CEILING_MS
 from libs.contracts.permissions import ADMIN, SERVICES
 from libs.settings.broker import BrokerSettings, read_broker
 from libs.settings.gateway import GatewaySettings, read_gateway
@@ -53,6 +54,9 @@ class ProcessSettings(Struct, frozen=True, kw_only=True):
 
     max_captures: int
     max_inbox_bytes: int
+    roll_up_interval_ms: int
+    """Milliseconds between two roll-ups of one swarm's memory."""
+
     gateway: GatewaySettings
 
 
@@ -90,6 +94,13 @@ def read_process(read: Reader, service: str) -> ProcessSettings:
         max_captures=read.integer("MAX_CAPTURES", 2000, "captured thoughts kept", least=1, most=2**31),
         max_inbox_bytes=read.integer(
             "MAX_INBOX_BYTES", 2**28, "bytes of all inboxes together", least=2**20, most=2**40
+        ),
+        roll_up_interval_ms=read.integer(
+            "ROLL_UP_INTERVAL_MS",
+            60_000,
+            "milliseconds between two roll-ups of a swarm's memory",
+            least=100,
+            most=INTERVAL_CEILING_MS,
         ),
         gateway=read_gateway(read, listens=service in ("gateway", "up")),
     )

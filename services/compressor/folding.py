@@ -1,4 +1,4 @@
-"""From a committed thought to what is public of it: events, a snapshot, a proposal. Pure [3.8, 3.9].
+"""From a committed thought to what is public of it: events, a snapshot, a proposal. Pure [3.8, 3.9, A18].
 
 Everything derives from the events' final bytes, so the same record gives the same result however often, and
 by whomever, it is folded [3.15].
@@ -16,17 +16,24 @@ from libs.cognition.text import RATIONALE_CHARS, SUMMARY_CHARS, count_facts, tri
 from libs.contracts import streams, subjects
 from libs.contracts.journal import PublicRecord, ThoughtEntry
 from libs.contracts.place import Place
+from libs.contracts.rollups import SharedSnapshot
 from libs.contracts.thoughts import (
     EventType,
     MemorySnapshot,
+    Phase,
     Proposal,
     ProposalCreatedPayload,
     ProposalRisk,
     ProposalStatus,
+    RollUpPayload,
+    Source,
     ThoughtPayload,
 )
 
 _SNAPSHOT_IDS = UUID("6d1f1f4e-6f0e-4f0c-9a54-2f9f0b8f4c11")
+SWARM_ROLE = "swarm"
+"""The role under which a roll-up stands in a snapshot's metadata."""
+
 _EVIDENCE = ["internal.thought_stream"]
 
 _encode = msgspec.json.Encoder().encode
@@ -40,12 +47,20 @@ class _Thought(Struct, frozen=True):
     payload: ThoughtPayload
 
 
+class _RollUp(Struct, frozen=True):
+    id: str
+    timestamp: datetime
+    swarm_id: str | None
+    payload: RollUpPayload
+
+
 class _ProposalCreated(Struct, frozen=True):
     timestamp: datetime
     payload: ProposalCreatedPayload
 
 
 _decode_thought = msgspec.json.Decoder(_Thought).decode
+_decode_roll_up = msgspec.json.Decoder(_RollUp).decode
 _decode_proposal_created = msgspec.json.Decoder(_ProposalCreated).decode
 
 
@@ -76,6 +91,10 @@ def publications(record: PublicRecord, sequence: int) -> list[Publication]:
         index += 1
         subject = subjects.event_in(other.swarm_id, other.persona_id, other.event_type)
         found.append(Publication(streams.EVENTS, (sequence, index), subject, other.event, other.event_type))
+        if other.event_type == EventType.SNAPSHOT_COMPRESSED:
+            snapshot = _encode(roll_up_of(other.event))
+            subject = subjects.snapshot_in(other.swarm_id, None)
+            found.append(Publication(streams.SNAPSHOTS, (sequence, index), subject, snapshot))
     return found
 
 
@@ -100,6 +119,44 @@ def snapshot_of(event: bytes | msgspec.Raw) -> MemorySnapshot:
             "model": payload.model or "fallback",
             "completion_tokens": tokens or 0,
         },
+    )
+
+
+def roll_up_of(event: bytes | msgspec.Raw) -> MemorySnapshot:
+    """Return the memory snapshot that a `snapshot_compressed` without a persona stands for [A18]."""
+    seen = _decode_roll_up(event)
+    payload = seen.payload
+    tokens = payload.usage.completion_tokens if payload.usage is not None else None
+    return MemorySnapshot(
+        id=str(uuid5(_SNAPSHOT_IDS, seen.id)),
+        generated_at=seen.timestamp,
+        swarm_id=seen.swarm_id,
+        persona_scope=payload.persona_scope,
+        summary=trim(payload.thinking, SUMMARY_CHARS),
+        hot_event_count=payload.hot_event_count,
+        warm_fact_count=payload.warm_fact_count,
+        cold_snapshot_count=payload.cold_snapshot_count,
+        metadata={
+            "phase": Phase.COMPRESS,
+            "role": SWARM_ROLE,
+            "source": payload.source,
+            "model": payload.model or "fallback",
+            "completion_tokens": tokens or 0,
+        },
+    )
+
+
+def shared_snapshot(event: bytes | msgspec.Raw) -> SharedSnapshot:
+    """Return what a roll-up folds in of a persona's `snapshot_compressed`."""
+    thought = _decode_thought(event)
+    payload = thought.payload
+    return SharedSnapshot(
+        persona_id=thought.persona_id,
+        name=payload.persona.name,
+        role=payload.persona.role,
+        summary=trim(payload.thinking, SUMMARY_CHARS),
+        hot_event_count=payload.context_event_count,
+        by_model=payload.source is Source.MODEL,
     )
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from prometheus_client import Counter, Gauge
 
 from libs.contracts import streams
+from libs.contracts.rollups import RollUpRequest
+from libs.contracts.thoughts import Source
 from libs.runtime.metrics import ProcessMetrics
 from services.compressor.folding import Publication
 
@@ -24,6 +26,23 @@ class CompressorMetrics:
         self._snapshots = Counter(
             "perpetua_snapshots_published_total", "Memory snapshots published.", registry=registry
         )
+        rollups = Counter(
+            "perpetua_roll_ups_total",
+            "Memories of swarms that are rolled up in the journal, by what made the summary.",
+            ["source"],
+            registry=registry,
+        )
+        self._rollups = {source: rollups.labels(source.value) for source in Source}
+        self._rollups_lost = Counter(
+            "perpetua_roll_ups_lost_total",
+            "Roll-ups that no shard's owner took in time.",
+            registry=registry,
+        )
+        self._left_out = Counter(
+            "perpetua_roll_up_snapshots_left_out_total",
+            "Shared snapshots that no roll-up folds in: newer ones came, or there are too many swarms.",
+            registry=registry,
+        )
         self._proposals = Counter("perpetua_proposals_stored_total", "Proposals stored.", registry=registry)
         self.position = Gauge(
             "perpetua_published_journal_sequence",
@@ -33,6 +52,17 @@ class CompressorMetrics:
         self.in_charge = Gauge(
             "perpetua_publishing", "1 while this compressor publishes, 0 on standby.", registry=registry
         )
+
+    def rolled_up(self, request: RollUpRequest, *, stored: bool) -> None:
+        """Count a roll-up."""
+        if stored:
+            self._rollups[request.source].inc()
+        else:
+            self._rollups_lost.inc()
+
+    def left_out(self, snapshots: int) -> None:
+        """Count shared snapshots that no roll-up folds in."""
+        self._left_out.inc(snapshots)
 
     def stored(self, publications: Iterable[Publication]) -> None:
         """Count messages that are stored."""

@@ -61,13 +61,21 @@ class Publishing:
     Of a record's events, snapshots and proposals only the last each is acknowledged, and proves the others.
     """
 
-    def __init__(self, bus: Bus, in_charge: Callable[[], bool], metrics: CompressorMetrics) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        in_charge: Callable[[], bool],
+        metrics: CompressorMetrics,
+        note: Callable[[PublicRecord, int], None] = lambda record, sequence: None,
+    ) -> None:
+        """`note` is told each record, and again what is read again."""
         self.publishes = asyncio.Event()
         """Set while a session is under way."""
 
         self._bus = bus
         self._in_charge = in_charge
         self._metrics = metrics
+        self._note = note
         self._events = PublicStream(bus, streams.EVENTS)
         others = (PublicStream(bus, streams.SNAPSHOTS), PublicStream(bus, streams.PROPOSALS))
         self._targets = (self._events, *others)
@@ -179,6 +187,7 @@ class Publishing:
             await self._check_number(record, message.subject, message.sequence)
         except (NoAnswer, ApiRefused, Superseded) as error:
             return _fail(self._failed, error)
+        self._note(record, message.sequence)
         self._progress.begin(message.sequence, len(self._targets) + 1)
         try:
             for target in self._targets:

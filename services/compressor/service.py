@@ -15,6 +15,8 @@ from libs.contracts.presence import BootSummary
 from libs.runtime.process import Process, versions
 from services.compressor.metrics import CompressorMetrics
 from services.compressor.publishing import Publishing
+from services.compressor.rolling import Rolling
+from services.compressor.rollups import RollUps
 
 log = structlog.get_logger("compressor")
 
@@ -27,11 +29,16 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
     """Publish, or stand by for the compressor that does; drain by publishing what the journal holds."""
     peers = Peers(process.bus, "compressor")
     metrics = CompressorMetrics(process.metrics)
-    publishing = Publishing(process.bus, in_charge(peers, "compressor", process.settings.instance), metrics)
+    interval_s = process.settings.roll_up_interval_ms / 1000
+    rollups = RollUps(interval_s)
+    charge = in_charge(peers, "compressor", process.settings.instance)
+    publishing = Publishing(process.bus, charge, metrics, rollups.note)
+    rolling = Rolling(process.bus, rollups, interval_s, publishing.publishes.is_set, metrics)
     await peers.prime()
     async with Background() as tasks:
         tasks.create_task(peers.run(), name="peers")
         tasks.create_task(publishing.run(), name="publish")
+        tasks.create_task(rolling.run(), name="roll-up")
         tasks.create_task(_tell(process, publishing, metrics), name="activity")
         process.set_ready(
             BootSummary(service="compressor", hosted=1, versions=versions("nats-py", "msgspec"))

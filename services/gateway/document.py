@@ -39,6 +39,7 @@ _STRUCTS = (
     session.SignIn,
     thoughts.EventPage,
     thoughts.SnapshotPage,
+    thoughts.SnapshotScope,
     Problem,
 )
 

@@ -17,9 +17,10 @@ from libs.contracts.thoughts import (
     SequencedEvent,
     SequencedSnapshot,
     SnapshotPage,
+    SnapshotScope,
     ThoughtEvent,
 )
-from libs.contracts.tokens import encode
+from libs.contracts.tokens import NONE, encode
 
 _decode_event = msgspec.json.Decoder(ThoughtEvent).decode
 _decode_snapshot = msgspec.json.Decoder(MemorySnapshot).decode
@@ -72,18 +73,35 @@ def _of_persona(persona_id: str) -> str:
     return f"{subjects.EVENTS.removesuffix('>')}*.{encode(persona_id)}.*"
 
 
-async def snapshot_page(bus: Bus, after: int, limit: int) -> SnapshotPage:
-    """Return snapshots after a sequence."""
+async def snapshot_page(
+    bus: Bus, after: int, limit: int, scope: SnapshotScope | None = None, swarm_id: str | None = None
+) -> SnapshotPage:
+    """Return snapshots after a sequence, of one swarm or all: personas' own, roll-ups, or both."""
     there = await held(bus, streams.SNAPSHOTS)
-    stored = await read_after(bus, streams.SNAPSHOTS, after, limit) if after < there.last else []
+    found: list[Stored] = []
+    while after < there.last and len(found) < limit:
+        stored = await read_after(bus, streams.SNAPSHOTS, after, limit - len(found), _of(scope, swarm_id))
+        if not stored:
+            break
+        after = stored[-1].sequence
+        found += [one for one in _ours(stored) if scope is not SnapshotScope.PERSONA or not _is_roll_up(one)]
     return SnapshotPage(
-        snapshots=[
-            SequencedSnapshot(sequence=s.sequence, snapshot=_decode_snapshot(s.data)) for s in _ours(stored)
-        ],
-        next_after=stored[-1].sequence if stored else after,
+        snapshots=[SequencedSnapshot(sequence=s.sequence, snapshot=_decode_snapshot(s.data)) for s in found],
+        next_after=after,
         first_sequence=there.first,
         last_sequence=there.last,
     )
+
+
+def _of(scope: SnapshotScope | None, swarm_id: str | None) -> str | None:
+    """Return the subjects that hold what is asked for, or more; None for all."""
+    if scope is SnapshotScope.SWARM:
+        return subjects.roll_ups_of(swarm_id)
+    return subjects.snapshots_of(swarm_id) if swarm_id is not None else None
+
+
+def _is_roll_up(snapshot: Stored) -> bool:
+    return snapshot.subject.endswith(f".{NONE}")
 
 
 async def latest_snapshot(bus: Bus) -> MemorySnapshot:

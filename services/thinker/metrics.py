@@ -120,6 +120,13 @@ class ThinkerMetrics:
             "Answers to messages that were no decision, so that the model was asked once more.",
             registry=registry,
         )
+        summaries = Counter(
+            "perpetua_summaries_total",
+            "Summaries of what swarms remember, by whether the model made one.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._summaries = {True: summaries.labels("made"), False: summaries.labels("failed")}
         self._repeating = Counter(
             "perpetua_thoughts_repeating_total",
             "Thoughts by a model that repeat recent ones, or their prompt, nearly word for word.",
@@ -133,6 +140,9 @@ class ThinkerMetrics:
             self.inference.observe(seconds)
         elif answer.failure is not None:
             self._failures.inc()
+        self._tokens(answer)
+
+    def _tokens(self, answer: Answer) -> None:
         if answer.usage is not None:
             self._prompt_tokens.inc(answer.usage.prompt_tokens or 0)
             self._completion_tokens.inc(answer.usage.completion_tokens or 0)
@@ -165,6 +175,11 @@ class ThinkerMetrics:
         if effort.items and effort.by_model:
             handled = any(settled.outcome is Outcome.HANDLED for settled in effort.items)
             self._decisions["response" if effort.responded else "silence" if handled else "none"].inc()
+
+    def summed_up(self, answer: Answer) -> None:
+        """Count a summary of what a swarm remembers, and what it cost."""
+        self._summaries[answer.by_model].inc()
+        self._tokens(answer)
 
     def taken(self, details: BatchTaken) -> None:
         """Count a batch that begins."""

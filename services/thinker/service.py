@@ -10,12 +10,13 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from libs.bus.endpoints import Gate
+from libs.bus.endpoints import Gate, listening
 from libs.bus.loop import MessageLoop
 from libs.bus.queue import Puller, Work
 from libs.concurrency.tasks import Background
-from libs.contracts import streams
+from libs.contracts import streams, subjects
 from libs.contracts.presence import BootSummary
+from libs.contracts.rollups import SummaryRequest
 from libs.contracts.work import Chunk
 from libs.runtime.process import Process, versions
 from services.thinker.backends.base import Backend
@@ -27,11 +28,15 @@ from services.thinker.capture import CaptureMetrics, Captures
 from services.thinker.endpoint_health import EndpointHealth, EndpointMetrics
 from services.thinker.metrics import ThinkerMetrics
 from services.thinker.results import Owners
+from services.thinker.summaries import Summaries
 from services.thinker.thinking import Thinking
 
 log = structlog.get_logger("thinker")
 
 _CHUNKS_AT_ONCE = 1024
+_SUMMERS = "summaries"
+"""The queue group of thinkers that sum up."""
+
 _HAND_BACK_S = 2.0
 """How long before the drain ends what is still being thought is handed back."""
 
@@ -60,6 +65,8 @@ class Thinker:
             self.captures,
         )
         self._held: dict[int, Work] = {}
+        self._summaries = Summaries(lambda: self.backend, self.metrics)
+        self._has_model = asyncio.Event()
         self.gate = Gate(_CHUNKS_AT_ONCE)
         self.loop = MessageLoop(
             "think", msgspec.json.Decoder(Chunk).decode, self.thinking.handle, process.metrics
@@ -76,10 +83,27 @@ class Thinker:
                 self.backend = found
                 self.announce()
 
+    async def sum_up(self) -> None:
+        """Sum up what swarms remember, for compressors, from when there is a model to do it."""
+        await self._has_model.wait()
+        loop = MessageLoop(
+            "summaries",
+            msgspec.json.Decoder(SummaryRequest).decode,
+            self._summaries.sum_up,
+            self.process.metrics,
+        )
+        async with (
+            Gate() as gate,
+            listening(self.process.bus, subjects.SUMMARIES, loop, gate, queue=_SUMMERS),
+        ):
+            await asyncio.Event().wait()
+
     def announce(self) -> None:
         """Say what thinks, and which settings it cannot honour. Raises `ConfigurationError`."""
         log.info("thinks_with", backend=self.backend.description)
         check(self.process.cognition.thinker, self.backend)
+        if self.backend.always is None:
+            self._has_model.set()
         if isinstance(self.backend, Batching):
             self.backend.telemetry = self.metrics
         if isinstance(self.backend, Watched):
@@ -125,6 +149,7 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
             pulling = tasks.create_task(thinker.puller.run(), name="pull")
             tasks.create_task(thinker.look_again(), name="look-again")
             tasks.create_task(thinker.captures.run(), name="captures")
+            tasks.create_task(thinker.sum_up(), name="summaries")
             tasks.create_task(thinker.thinking.keeping.run(), name="keep")
             thinker.announce()
             process.set_ready()

@@ -244,7 +244,10 @@ FACTS: dict[str, Fact] = {
         "Credits are reserved before a thought and settled after it",
         ("services/scheduler/accounts.py", "services/scheduler/account.py", "libs/contracts/accounts.py"),
     ),
-    "A18": Fact("Shared memory, rolled up", ("libs/contracts/journal.py",)),
+    "A18": Fact(
+        "Shared memory, rolled up",
+        ("services/compressor/rollups.py", "services/thinker/summaries.py", "services/scheduler/memory.py"),
+    ),
     "A19": Fact("Novelty of a thought", ("libs/cognition/novelty.py", "libs/cognition/compose.py")),
     "H11": Fact("Shares of a model's window", ("services/thinker/budget.py",)),
     "H12": Fact(

@@ -28,6 +28,7 @@ from libs.contracts.personas import PersonaStatus
 from libs.contracts.registry import LoopPhase
 from libs.contracts.thoughts import EventType, Phase, ProposalRisk, ProposalStatus, Source
 from tests.golden.autonomy import AUTONOMY, LIVES
+from tests.golden.memory import MEMORY
 
 WIRE = Path(__file__).with_name("wire")
 
@@ -321,6 +322,7 @@ SAMPLES: list[msgspec.Struct] = [
     work.CountersReply(counters=[COUNTERS, work.Counters(0, None)]),
     *AUTONOMY,
     *LIVES,
+    *MEMORY,
 ]
 
 

@@ -33,10 +33,13 @@ SERVICES = {
         "perpetua_endpoint_circuit_opened_total", "perpetua_context_sources_total",
         "perpetua_inbox_items_taken_up_total", "perpetua_decisions_total",
         "perpetua_decisions_asked_again_total", "perpetua_thoughts_repeating_total",
+        "perpetua_summaries_total",
     ),
     "compressor": (
         *EVERY, *HANDLES, "perpetua_events_published_total", "perpetua_snapshots_published_total",
         "perpetua_proposals_stored_total", "perpetua_published_journal_sequence", "perpetua_publishing",
+        "perpetua_roll_ups_total", "perpetua_roll_ups_lost_total",
+        "perpetua_roll_up_snapshots_left_out_total",
     ),
     "gateway": (*EVERY, "perpetua_sse_clients", "perpetua_http_connections"),
 }  # fmt: skip

@@ -55,7 +55,7 @@ class Taking:
         self.changes += 1
 
     def take(self, count: int, answer: Answer = GOOD, user: str = "the user") -> None:
-        self.captures.take(item(count), Prompt("the system", user), self.backend, answer)
+        self.captures.take(item(count), Prompt("the system", user, "{"), self.backend, answer)
 
     def counted(self, outcome: str) -> int:
         return int(self.registry.get_sample_value("perpetua_captures_total", {"outcome": outcome}) or 0)
@@ -86,7 +86,8 @@ async def test_a_capture_holds_what_a_replay_needs_and_nothing_secret(bus: Bus) 
     assert found is not None
     assert b"secret" not in found.data and b"pw@" not in found.data
     capture = msgspec.json.decode(found.data, type=Capture)
-    assert (capture.prompt.system, capture.prompt.user) == ("the system", "the user")
+    prompt = capture.prompt
+    assert (prompt.system, prompt.user, prompt.prefill) == ("the system", "the user", "{")
     assert (capture.persona_id, capture.thought_count, capture.phase, capture.thinker) == (
         "ann", 7, "test", "thinker-1",
     )  # fmt: skip

@@ -45,13 +45,18 @@ MAY_PUBLISH = {
     ],
     "scheduler": [
         *JOURNAL, "think.3", "$KV.checkpoints.3.head", "$KV.leases.scheduler.s1", "_INBOX_thinker.x",
+        "_INBOX_compressor.x",
         "_INBOX_gateway.x", "perpetua.dead.THINK", "perpetua.halted", "perpetua.accounts.3",
         "perpetua.registry.reap", "perpetua.dead.INBOX", "$JS.API.STREAM.MSG.DELETE.INBOX",
     ],
     "thinker": [
         RESULT, GRANT, "perpetua.captures.p.1", "$KV.leases.thinker.t1", "$JS.ACK.THINK.thinkers.1.1.1.1.1",
+        "_INBOX_compressor.x",
     ],
-    "compressor": [EVENTS_IN, "perpetua.in.snapshots.s.p", "$KV.proposals.x", "perpetua.position"],
+    "compressor": [
+        EVENTS_IN, "perpetua.in.snapshots.s.p", "$KV.proposals.x", "perpetua.position", "perpetua.summaries",
+        "perpetua.roll_up.3",
+    ],
     "gateway": [
         "perpetua.registry.create", "perpetua.scheduler.status", "perpetua.counters.3", "inbox.3.p",
         "_INBOX.x",
@@ -72,6 +77,7 @@ MAY_NOT_PUBLISH = {
     "thinker": [
         EVENT, EVENTS_IN, *JOURNAL, "think.3", "$KV.personas.p", "$KV.leases.scheduler.s1",
         "perpetua.registry.reap",
+        "perpetua.roll_up.3", "perpetua.summaries",
         "perpetua.counters.3", "_INBOX_gateway.x", "$JS.API.CONSUMER.CREATE.JOURNAL.x",
         "$JS.API.STREAM.PURGE.JOURNAL",
         "$JS.API.STREAM.MSG.GET.JOURNAL", *STREAM_ADMIN,
@@ -81,7 +87,7 @@ MAY_NOT_PUBLISH = {
     ],
     "gateway": [
         EVENT, EVENTS_IN, *JOURNAL, "think.3", "$KV.personas.p", RESULT, GRANT, "perpetua.position",
-        "perpetua.halted",
+        "perpetua.halted", "perpetua.roll_up.3", "perpetua.summaries",
         "$JS.API.CONSUMER.CREATE.JOURNAL.x", "$JS.API.STREAM.MSG.GET.KV_personas", *STREAM_ADMIN,
     ],
     ADMIN: [EVENT, EVENTS_IN, *JOURNAL, RESULT, "$KV.personas.p"],
@@ -96,8 +102,14 @@ MAY_NOT_PUBLISH = {
 }  # fmt: skip
 MAY_SUBSCRIBE = {
     "registry": ["perpetua.registry.create", "$SRV.PING", "perpetua.position"],
-    "scheduler": [RESULT, GRANT, "perpetua.counters.3", "perpetua.scheduler.status"],
-    "thinker": [],
+    "scheduler": [
+        RESULT,
+        GRANT,
+        "perpetua.counters.3",
+        "perpetua.scheduler.status",
+        "perpetua.roll_up.3",
+    ],
+    "thinker": ["perpetua.summaries"],
     "compressor": [],
     "gateway": ["perpetua.inbox.*", "perpetua.inbox_swarm.*"],
     ADMIN: ["perpetua.events.>", "perpetua.dead.>"],

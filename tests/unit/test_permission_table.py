@@ -15,6 +15,7 @@ BY_THE_BROKER = {subjects.EVENTS, subjects.SNAPSHOTS, subjects.WORK_EXHAUSTED}
 
 BY_OTHERS = {
     "event", "events_of_swarm", "events_of_persona", "captures_of", "inboxes", "send", "send_swarm",
+    "snapshots_of", "roll_ups_of",
 }  # fmt: skip
 """Functions whose subjects only senders publish, or that make a filter."""
 
@@ -45,7 +46,7 @@ def of_functions() -> dict[str, str]:
     """A subject of each function, by the function's name."""
     found = {}
     for name, make in inspect.getmembers(subjects, inspect.isfunction):
-        if make.__module__ == subjects.__name__:
+        if make.__module__ == subjects.__name__ and not name.startswith("_"):
             parameters = inspect.signature(make).parameters
             found[name] = make(*(ARGUMENTS.get(p, "scheduler") for p in parameters))
     return found

@@ -13,7 +13,7 @@ from litestar.response import Stream
 from libs.bus.connection import Bus
 from libs.contracts import streams
 from libs.contracts.control import CognitionStatus, StartCognitionRequest, StopCognitionRequest
-from libs.contracts.thoughts import EventPage, MemorySnapshot, SnapshotPage
+from libs.contracts.thoughts import EventPage, MemorySnapshot, SnapshotPage, SnapshotScope
 from services.gateway import event_log
 from services.gateway.feed import Feed
 from services.gateway.peers import Swarm
@@ -22,6 +22,13 @@ from services.gateway.sse import beginning, event_stream
 
 After = Annotated[int, QueryParameter(ge=0, le=2**62, description="Only what follows this sequence")]
 PersonaId = Annotated[str, QueryParameter(max_length=128, description="Only events of this persona")]
+SwarmId = Annotated[str, QueryParameter(max_length=128, description="Only snapshots of this swarm")]
+Scope = Annotated[
+    SnapshotScope | None,
+    QueryParameter(
+        name="scope", description="`persona`: of one persona each; `swarm`: roll-ups of what personas share"
+    ),
+]
 LastEventId = Annotated[
     str | None,
     HeaderParameter(name="Last-Event-ID", description="The last event seen; a browser sends it"),
@@ -95,10 +102,15 @@ class Cognition(Controller):
 
     @get("/snapshots", responses=problems(400, 503), operation_id="snapshots")
     async def snapshots(
-        self, bus: NamedDependency[Bus], after: After = 0, limit: Limit = 100
+        self,
+        bus: NamedDependency[Bus],
+        after: After = 0,
+        limit: Limit = 100,
+        of: Scope = None,
+        swarm_id: SwarmId = "",
     ) -> SnapshotPage:
-        """Read memory snapshots in stream order."""
-        return await event_log.snapshot_page(bus, after, limit)
+        """Read memory snapshots in stream order, of all, of one swarm or of one scope."""
+        return await event_log.snapshot_page(bus, after, limit, of, swarm_id or None)
 
     @get("/snapshots/latest", responses=problems(404, 503), operation_id="latest_snapshot")
     async def latest(self, bus: NamedDependency[Bus]) -> MemorySnapshot:

@@ -1,0 +1,121 @@
+"""Having swarms' memories rolled up: a model's word for each, then the journal's [A18]."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from libs.bus.connection import Bus
+from libs.bus.errors import UNREADABLE
+from libs.contracts import subjects
+from libs.contracts.refusals import Refusal, Unavailable
+from libs.contracts.rollups import RollUpReply, RollUpRequest, SummaryReply, SummaryRequest
+from libs.contracts.tokens import shard_of
+from services.compressor.metrics import CompressorMetrics
+from services.compressor.rollups import RollUps, Taken, rolled_up
+
+log = structlog.get_logger("rolling")
+
+AT_ONCE = 4
+"""Swarms that are rolled up side by side."""
+
+SUMMARY_WITHIN_S = 30.0
+STORED_WITHIN_S = 30.0
+_OWNER_ANSWERS_WITHIN_S = 5.0
+_LOOK_MOST_S = 1.0
+_AGAIN_S = 0.5
+_ON_ITS_WAY_S = 0.5
+"""How long a summary that was made in time may be on its way."""
+
+
+class Rolling:
+    """Rolls up what is due while this compressor publishes."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        rollups: RollUps,
+        interval_s: float,
+        publishes: Callable[[], bool],
+        metrics: CompressorMetrics,
+    ) -> None:
+        self._bus = bus
+        self._rollups = rollups
+        self._look_s = min(interval_s / 4, _LOOK_MOST_S)
+        self._publishes = publishes
+        self._metrics = metrics
+        self._clock = asyncio.get_running_loop().time
+
+    async def run(self) -> None:
+        """Roll up what is due, until cancelled."""
+        while True:
+            await asyncio.sleep(self._look_s)
+            if not self._publishes():
+                self._rollups.forget()
+                continue
+            self._metrics.left_out(self._rollups.left_out())
+            for swarm_ids in _in_parts(self._rollups.due(self._clock())):
+                async with asyncio.TaskGroup() as tasks:
+                    for swarm_id in swarm_ids:
+                        tasks.create_task(self._roll_up(self._rollups.take(swarm_id, self._clock())))
+
+    async def _roll_up(self, taken: Taken) -> None:
+        request = await self._made(taken)
+        stored = await self._stored(request)
+        self._metrics.rolled_up(request, stored=stored)
+        log.debug("rolled_up", swarm=taken.swarm_id, snapshots=request.cold_snapshot_count, stored=stored)
+
+    async def _made(self, taken: Taken) -> RollUpRequest:
+        if not taken.by_model:
+            return rolled_up(taken, None)
+        try:
+            return rolled_up(taken, await self._summary(taken))
+        except Refusal as error:
+            log.info("rolled_up_without_model", swarm=taken.swarm_id, error=error.detail)
+            return rolled_up(taken, None, error.detail)
+
+    async def _summary(self, taken: Taken) -> SummaryReply:
+        """Return a model's summary. Raises `Refusal` where none comes in time."""
+        deadline = self._clock() + SUMMARY_WITHIN_S
+        while True:
+            left = deadline - self._clock()
+            request = SummaryRequest(
+                swarm_id=taken.swarm_id,
+                snapshots=taken.snapshots,
+                within_ms=round((left - _ON_ITS_WAY_S) * 1000),
+            )
+            try:
+                return await self._bus.ask(subjects.SUMMARIES, request, SummaryReply, timeout=left)
+            except UNREADABLE as error:
+                raise Unavailable(f"no summary: {error}") from error
+            except Unavailable:  # busy, or nobody there: thinkers come and go
+                if deadline - self._clock() < 2 * _ON_ITS_WAY_S:
+                    raise
+                await asyncio.sleep(_AGAIN_S)
+
+    async def _stored(self, request: RollUpRequest) -> bool:
+        """Have the swarm's owner journal a roll-up; false where none could be had to."""
+        subject = subjects.roll_up(shard_of(request.swarm_id))
+        deadline = self._clock() + STORED_WITHIN_S
+        while True:
+            try:
+                await self._bus.ask(subject, request, RollUpReply, timeout=_OWNER_ANSWERS_WITHIN_S)
+            except Unavailable as error:
+                if self._clock() > deadline:
+                    log.warning("roll_up_not_stored", swarm=request.swarm_id, error=error.detail)
+                    return False
+                await asyncio.sleep(_AGAIN_S)
+            except UNREADABLE as error:
+                log.warning("roll_up_not_stored", swarm=request.swarm_id, error=str(error))
+                return False
+            except Refusal as error:
+                log.warning("roll_up_refused", swarm=request.swarm_id, error=error.detail)
+                return False
+            else:
+                return True
+
+
+def _in_parts(swarm_ids: list[str]) -> list[list[str]]:
+    return [swarm_ids[begin : begin + AT_ONCE] for begin in range(0, len(swarm_ids), AT_ONCE)]

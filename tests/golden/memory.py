@@ -1,0 +1,44 @@
+"""Samples of what swarms remember. See `samples`."""
+
+from __future__ import annotations
+
+import msgspec
+
+from libs.contracts import rollups, thoughts
+from libs.contracts.thoughts import Source
+
+USAGE = thoughts.Usage(prompt_tokens=10, completion_tokens=4, total_tokens=14)
+SHARED = rollups.SharedSnapshot(
+    persona_id="p-1", name="Ada", role="scout", summary="Calm.", hot_event_count=8, by_model=True
+)
+
+MEMORY: list[msgspec.Struct] = [
+    SHARED,
+    rollups.SummaryRequest(swarm_id="swarm-core", snapshots=[SHARED], within_ms=30000),
+    rollups.SummaryReply(text="All is calm.", told=1, model="tiny", usage=USAGE, error=None),
+    rollups.RollUpRequest(
+        id="r-1",
+        swarm_id="swarm-core",
+        persona_scope=["p-1", "p-2"],
+        summary="All is calm.",
+        cold_snapshot_count=3,
+        hot_event_count=24,
+        warm_fact_count=1,
+        source=Source.FALLBACK,
+        model=None,
+        usage=None,
+        error="no answer on perpetua.summaries within 30 s",
+    ),
+    rollups.RollUpReply(repeated=True),
+    thoughts.RollUpPayload(
+        thinking="All is calm.",
+        source=Source.MODEL,
+        model="tiny",
+        usage=USAGE,
+        error=None,
+        persona_scope=["p-1", "p-2"],
+        cold_snapshot_count=3,
+        hot_event_count=24,
+        warm_fact_count=1,
+    ),
+]
