@@ -21,6 +21,7 @@ from libs.contracts.personas import (
     SpawnPersonaRequest,
 )
 from libs.contracts.registry import PersonaListQuery
+from libs.contracts.spending import SpendBy, SpendPage
 from services.gateway.paths import decode_segment
 from services.gateway.peers import Swarm
 from services.gateway.routes.common import problems
@@ -31,6 +32,7 @@ After = Annotated[str, QueryParameter(description="Only what follows this id")]
 """Texts, and not `None` where absent: of an optional text the framework takes `null` for none."""
 
 Status = Annotated[PersonaStatus | None, QueryParameter(description="Only personas of this status")]
+By = Annotated[SpendBy, QueryParameter(description="By what it is summed up")]
 Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="At most so many")]
 
 
@@ -112,6 +114,17 @@ class SwarmRoutes(Controller):
     ) -> ReapPersonaResponse:
         """Reap a persona, with `cascade` everything below it too."""
         return await swarm.reap(decode_segment(persona_id), data or ReapPersonaRequest())
+
+    @get("/spend", responses=problems(400, 503), operation_id="spend")
+    async def spend(
+        self,
+        swarm: NamedDependency[Swarm],
+        by: By = SpendBy.PERSONA,
+        swarm_id: SwarmId = "",
+        limit: Limit = 100,
+    ) -> SpendPage:
+        """Sum up what thinking has cost: by persona over whole lives, else over the newest 48 hours."""
+        return await swarm.spend(by, swarm_id or None, limit)
 
     @get("/lineage", responses=problems(503), operation_id="lineage")
     async def lineage(self, swarm: NamedDependency[Swarm]) -> LineageGraph:
