@@ -132,6 +132,7 @@ async def gateway(bus: Bus, **env: str) -> AsyncIterator[StandIn]:
             registry=CollectorRegistry(),
             settings=settings,
             refused=refused.append,
+            answering=lambda request: None,
             version="0",
         )
         door = Door(ConnectionLimits(connections=64, client_connections=0), refused.append)
