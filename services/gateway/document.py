@@ -13,7 +13,7 @@ import msgspec
 from litestar import Litestar
 from msgspec import Struct, inspect
 
-from libs.contracts import control, inbox, lives, personas, session, spending, thoughts
+from libs.contracts import control, inbox, lives, personas, presence, session, spending, thoughts
 from libs.contracts.limits import Identifier, ItemId
 from services.gateway.guard import COOKIE, SECURE_COOKIE, SESSION_PATH
 from services.gateway.problems import MEDIA_TYPE, Problem
@@ -36,6 +36,7 @@ _STRUCTS = (
     personas.ReapPersonaRequest,
     personas.ReapPersonaResponse,
     personas.SpawnPersonaRequest,
+    presence.ProcessList,
     session.Session,
     session.SignIn,
     spending.SpendPage,

@@ -245,6 +245,14 @@ FACTS: dict[str, Fact] = {
         ("services/scheduler/accounts.py", "services/scheduler/account.py", "libs/contracts/accounts.py"),
     ),
     "A19": Fact("Novelty of a thought", ("libs/cognition/novelty.py",)),
+    "H9": Fact(
+        "Who is there, since when, and what it last did",
+        (
+            "libs/bus/presence.py",
+            "libs/cli/ps.py",
+            "services/gateway/static/js/processes.js",
+        ),
+    ),
     "H15": Fact(
         "One call decides and writes; no default for what is missing", ("libs/cognition/decision.py",)
     ),

@@ -39,6 +39,7 @@ def test_up_says_where_everything_is_and_what_thinks_and_why() -> None:
         assert "root-thinker" in running.until_output("#1 observe (fallback)")
 
 
+@pytest.mark.fact("H9")
 def test_ps_lists_the_living_with_what_they_last_did() -> None:
     with swarm(settings={"LOOP_INTERVAL_MS": "100"}) as running:
         eventually_sync(lambda: count(running) > 3)

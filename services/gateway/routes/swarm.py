@@ -8,6 +8,8 @@ from litestar import Controller, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
+from libs.bus.connection import Bus
+from libs.bus.presence import list_present
 from libs.contracts.personas import (
     CreatePersonaRequest,
     ImportPersonasRequest,
@@ -20,6 +22,7 @@ from libs.contracts.personas import (
     ReapPersonaResponse,
     SpawnPersonaRequest,
 )
+from libs.contracts.presence import ProcessList
 from libs.contracts.registry import PersonaListQuery
 from libs.contracts.spending import SpendBy, SpendPage
 from services.gateway.paths import decode_segment
@@ -125,6 +128,11 @@ class SwarmRoutes(Controller):
     ) -> SpendPage:
         """Sum up what thinking has cost: by persona over whole lives, else over the newest 48 hours."""
         return await swarm.spend(by, swarm_id or None, limit)
+
+    @get("/processes", responses=problems(503), operation_id="processes")
+    async def processes(self, bus: NamedDependency[Bus]) -> ProcessList:
+        """Show which processes are there, since when, and what each last did."""
+        return ProcessList(processes=await list_present(bus))
 
     @get("/lineage", responses=problems(503), operation_id="lineage")
     async def lineage(self, swarm: NamedDependency[Swarm]) -> LineageGraph:
