@@ -48,6 +48,9 @@ class StreamMessage:
     pending: int
     """How many messages of the filter wait behind this one."""
 
+    at: float = 0.0
+    """Wall time in seconds at which the broker stored it."""
+
     async def settle(self, outcome: Outcome) -> None:
         """Accept `Done` and `Dead`; raise `Fatal` for the rest: an ordered read cannot skip a message."""
         if isinstance(outcome, RetryLater):
@@ -177,7 +180,9 @@ class Follower:
             log.warning("consumer_gap", stream=self._stream, at=place.stream_sequence)
             return False
         await self._loop.process(
-            StreamMessage(message.subject, message.data, place.stream_sequence, headers, place.pending)
+            StreamMessage(
+                message.subject, message.data, place.stream_sequence, headers, place.pending, place.at
+            )
         )
         self._consumer_sequence = place.consumer_sequence
         self.position = place.stream_sequence
@@ -231,6 +236,8 @@ class Place:
     stream_sequence: int
     consumer_sequence: int
     pending: int
+    at: float
+    """Wall time in seconds at which the broker stored it."""
 
 
 def delivery_metadata(reply: str) -> Place:
@@ -240,4 +247,5 @@ def delivery_metadata(reply: str) -> Place:
     """
     tokens = reply.split(".")
     at = 6 if len(tokens) > 9 else 4
-    return Place(int(tokens[at]), int(tokens[at + 1]), int(tokens[at + 2]), int(tokens[at + 4]))
+    deliveries, stream_sequence, consumer_sequence, stored_at, pending = map(int, tokens[at : at + 5])
+    return Place(deliveries, stream_sequence, consumer_sequence, pending, stored_at / _SECOND)

@@ -31,6 +31,8 @@ class Stored:
     sequence: int
     data: bytes
     headers: dict[str, str]
+    time: str = ""
+    """When the broker stored it, RFC 3339; of messages read from the leader."""
 
 
 async def last_of(bus: Bus, stream: str, subject: str) -> Stored | None:
@@ -127,6 +129,7 @@ async def _get(bus: Bus, stream: str, body: dict[str, Any]) -> Stored | None:
         int(message["seq"]),
         base64.b64decode(message.get("data", "")),
         _headers(base64.b64decode(message.get("hdrs", ""))),
+        message.get("time", ""),
     )
 
 

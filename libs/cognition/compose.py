@@ -1,13 +1,16 @@
-"""From a thought's answer to its events, in final bytes [3.6–3.11, 3.15]."""
+"""From a thought's answer to its events, in final bytes [3.6–3.11, 3.15], and to what it cost."""
 
 from __future__ import annotations
 
-import os
 from datetime import datetime
 
 import msgspec
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, structs
 
+from libs.cognition.answer import EMPTY_COMPLETION, WITHDRAWN, Answer, failed, tokens_of
+from libs.cognition.events import make_event, new_id
+from libs.cognition.handling import Handling, handle, settled
+from libs.cognition.novelty import novelty, signature
 from libs.cognition.phases import event_of, makes_proposal, phase_of
 from libs.cognition.text import (
     ERROR_CHARS,
@@ -19,146 +22,119 @@ from libs.cognition.text import (
     proposal_title,
     trim,
 )
-from libs.contracts.journal import ThoughtEntry
+from libs.cognition.told import NOTHING, Told
+from libs.contracts.journal import Effort, ItemSettled, ThoughtEntry
 from libs.contracts.thoughts import (
     CheckResultPayload,
-    Event,
     EventType,
     PersonaRef,
     Phase,
     ProposalCreatedPayload,
     Source,
     ThoughtPayload,
-    Usage,
 )
 from libs.contracts.work import WorkItem
 
-_encode = msgspec.json.Encoder().encode
+__all__ = ["EMPTY_COMPLETION", "WITHDRAWN", "Answer", "compose", "failed", "make_event", "new_id"]
 
-EMPTY_COMPLETION = "empty completion"
-WITHDRAWN = "withdrawn"
-
-
-class Answer(Struct, frozen=True, kw_only=True):
-    """What a backend made of a prompt, or why it made nothing (`text` null)."""
-
-    text: str | None = None
-    model: str | None = None
-    finish_reason: str | None = None
-    usage: Usage | None = None
-    latency_ms: int = 0
-    error: str | None = None
-    asked: bool = True
-    """False: no model was asked, since it is known and said that none can answer now."""
-
-    @property
-    def by_model(self) -> bool:
-        """Whether there is a text that can be the thought."""
-        return self.text is not None and bool(self.text.strip())
-
-    @property
-    def failure(self) -> str | None:
-        """Why a model that was asked gave no such text; None where it did, or where none was asked."""
-        if self.by_model:
-            return None
-        return EMPTY_COMPLETION if self.text is not None else self.error
-
-
-def failed(error: str | None, latency_ms: int = 0) -> Answer:
-    """Return the answer of a thought that has no text; it becomes the declared fallback."""
-    return Answer(error=error, latency_ms=latency_ms)
-
-
-class Omitted(Struct, frozen=True, kw_only=True):
-    """What of a persona the model was not told, because its window is too small [H11, H12]."""
-
-    context: int = 0
-    """Events of the context."""
-
-    charter_chars: int = 0
-    """Characters at the charter's end."""
-
-
-_NOTHING = Omitted()
+_NO_ITEMS: list[ItemSettled] = []
 
 
 def compose(
-    item: WorkItem, run: int, answer: Answer, now: datetime, omitted: Omitted = _NOTHING
+    item: WorkItem, run: int, answer: Answer, now: datetime, told: Told | None = None
 ) -> ThoughtEntry:
-    """Return the thought with all its events. A missing or blank text gives the declared fallback [3.11]."""
-    payload = _payload(item, answer, omitted)
+    """Return the thought with all its events. A missing or blank text gives the declared fallback [3.11].
+
+    `told` is what the model's prompt was made of; without it all items of the thought's inbox were in it.
+    """
+    handling = handle(item, answer, told) if item.inbox else None
+    payload = _payload(item, answer, told, handling)
     events = [_event(item, event_of(payload.phase), now, payload)]
     if payload.phase is Phase.TEST:
         events.append(_event(item, EventType.CHECK_RESULT, now, _check_result(payload)))
     if makes_proposal(item.thought_count):
         events.append(_event(item, EventType.PROPOSAL_CREATED, now, _proposal_created(payload)))
-    return ThoughtEntry(item.persona_id, item.thought_count, run, item.swarm_id, item.tick_at, events)
+    effort = None
+    if handling is not None:
+        items, more = settled(item, handling, now, sum([len(event) for _, event in events]))
+        events += more
+        effort = _effort(item, answer, payload, handling, items)
+    elif (
+        payload.error is not None
+        or payload.source is Source.MODEL
+        or (item.shares and payload.phase is Phase.COMPRESS)
+    ):
+        effort = _effort(item, answer, payload)
+    return ThoughtEntry(item.persona_id, item.thought_count, run, item.swarm_id, item.tick_at, events, effort)
 
 
-def make_event(
-    event_type: EventType, persona_id: str | None, swarm_id: str | None, now: datetime, payload: Struct
-) -> msgspec.Raw:
-    """Return an event's final JSON under a fresh id."""
-    event = Event(
-        id=new_id(),
-        event_type=event_type,
-        persona_id=persona_id,
-        swarm_id=swarm_id,
-        timestamp=now,
-        payload=payload,
-    )
-    return msgspec.Raw(_encode(event))
-
-
-class _Random:
-    """Random bytes, fetched from the system for many ids at once."""
-
-    def __init__(self) -> None:
-        self._left: list[str] = []
-
-    def digits(self) -> str:
-        """Return 32 hexadecimal digits."""
-        if not self._left:
-            fetched = os.urandom(16 * _IDS_AT_ONCE).hex()
-            self._left = [fetched[at : at + 32] for at in range(0, len(fetched), 32)]
-        return self._left.pop()
-
-
-_IDS_AT_ONCE = 256
-_random = _Random()
-
-
-def new_id() -> str:
-    """Return a random UUID, version 4. `uuid.uuid4` takes eight times as long."""
-    digits = _random.digits()
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
-
-
-def fallback_text(item: WorkItem) -> str:
+def _fallback_text(item: WorkItem, phase: Phase) -> str:
     """Return the deterministic text of a thought without a model."""
     return (
-        f"phase={phase_of(item.thought_count)} persona={item.persona_id} role={item.role} "
+        f"phase={phase} persona={item.persona_id} role={item.role} "
         f"context_events={item.context_events} thought_count={item.thought_count} synthesized_fallback=1"
     )
 
 
-def _payload(item: WorkItem, answer: Answer, omitted: Omitted) -> ThoughtPayload:
-    by_model, error, finish_reason = answer.by_model, answer.failure, answer.finish_reason
-    text = answer.text if answer.text is not None and by_model else fallback_text(item)
-    return ThoughtPayload(
-        phase=phase_of(item.thought_count),
+def _payload(item: WorkItem, answer: Answer, told: Told | None, handling: Handling | None) -> ThoughtPayload:
+    phase, by_model = phase_of(item.thought_count), answer.by_model
+    text, error, finish_reason = answer.text, answer.failure, answer.finish_reason
+    if text is None or not by_model:
+        text, finish_reason = _fallback_text(item, phase), None
+    if handling is not None:
+        text, error = handling.response or text, handling.no_decision or error
+    payload = ThoughtPayload(
+        phase=phase,
         thought_count=item.thought_count,
         thinking=trim(text, THINKING_CHARS),
         source=Source.MODEL if by_model else Source.FALLBACK,
         persona=PersonaRef(item.persona_id, item.name, item.role),
         context_event_count=item.context_events,
         model=answer.model if by_model else None,
-        finish_reason=trim(finish_reason, FINISH_REASON_CHARS) if finish_reason and by_model else None,
+        finish_reason=trim(finish_reason, FINISH_REASON_CHARS) if finish_reason else None,
         usage=answer.usage if by_model else None,
         latency_ms=answer.latency_ms,
         error=trim(error, ERROR_CHARS) if error is not None else None,
-        context_dropped=omitted.context or UNSET,
-        charter_trimmed=omitted.charter_chars or UNSET,
+    )
+    if told is None and handling is None and not by_model:
+        return payload
+    return _completed(payload, item, told or NOTHING, handling)
+
+
+def _completed(
+    payload: ThoughtPayload, item: WorkItem, told: Told, handling: Handling | None
+) -> ThoughtPayload:
+    """Return a payload with what only thoughts have that a model, or somebody's message, had a part in."""
+    has_text = payload.source is Source.MODEL and not (handling is not None and handling.is_silent)
+    return structs.replace(
+        payload,
+        context_dropped=told.context_dropped or UNSET,
+        charter_trimmed=told.charter_trimmed or UNSET,
+        context_allocation=told.allocation or UNSET,
+        inbox_item_ids=handling.ids if handling is not None else UNSET,
+        novelty=round(novelty(payload.thinking, item.recent, told.prompt), 2) if has_text else UNSET,
+    )
+
+
+def _effort(
+    item: WorkItem,
+    answer: Answer,
+    payload: ThoughtPayload,
+    handling: Handling | None = None,
+    items: list[ItemSettled] = _NO_ITEMS,
+) -> Effort:
+    score = payload.novelty
+    return Effort(
+        role=item.role,
+        tokens=tokens_of(answer.usage),
+        cpu_ms=answer.thinking_ms,
+        by_model=payload.source is Source.MODEL,
+        failed=answer.failure is not None,
+        signature=signature(payload.thinking) if score is not UNSET else b"",
+        novelty=score if score is not UNSET else None,
+        items=items,
+        responded=handling is not None and handling.response is not None,
+        shares=item.shares,
     )
 
 

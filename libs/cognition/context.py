@@ -17,6 +17,9 @@ from libs.contracts.work import ContextLine
 SHARED_TYPES = frozenset({EventType.CHECK_RESULT, EventType.PROPOSAL_CREATED, EventType.SNAPSHOT_COMPRESSED})
 """Types of events without a persona that every persona's context holds."""
 
+OF_REFERENCE = frozenset(kind.value for kind in EventType)
+"""Types of events that a context may hold at all: those that this project adds are told in other ways."""
+
 _UTF8_MAX = 4
 
 

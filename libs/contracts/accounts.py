@@ -62,6 +62,52 @@ class CreditChange(Struct, frozen=True, array_like=True, gc=False):
     """What is reserved, or what the thought has really cost; zero for a release."""
 
 
+class Settlement(Struct, frozen=True, array_like=True):
+    """What a thought has really cost."""
+
+    thought: int
+    window: int
+    """The one it was reserved in, as far as who settles knows."""
+
+    cost: Credits
+
+
+class AccountAsk(Struct, frozen=True, array_like=True):
+    """What is asked of one account for one persona, in this order: settle, then reserve or release."""
+
+    account: str
+    persona_id: str
+    thought: int
+    reserve: Credits | None = None
+    """What the thought is expected to cost; null where nothing is reserved."""
+
+    settled: Settlement | None = None
+    release: bool = False
+
+
+class AccountsRequest(Struct, frozen=True, kw_only=True):
+    """Asks of accounts of one shard. Repeated, it changes nothing more."""
+
+    asks: list[AccountAsk]
+
+
+class AccountShort(Struct, frozen=True, array_like=True):
+    """Why an account grants nothing."""
+
+    account: str
+    credit: Credit
+    limit: Amount
+    committed: Amount
+    cost: Amount
+
+
+class AccountsReply(Struct, frozen=True, kw_only=True):
+    """For each ask null, or what was short; sent once everything is stored."""
+
+    window: int
+    shorts: list[AccountShort | None]
+
+
 class AccountWindow(Struct, frozen=True, array_like=True):
     """One account in one window, as a checkpoint holds it."""
 

@@ -15,6 +15,8 @@ class CapturedPrompt(Struct, frozen=True, kw_only=True):
 
     system: str
     user: str
+    prefill: str = ""
+    """What the answer was made to begin with, by a backend that can."""
 
 
 class CapturedSettings(Struct, frozen=True, kw_only=True):

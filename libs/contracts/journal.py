@@ -37,7 +37,10 @@ class ItemSettled(Struct, frozen=True, array_like=True):
 
 
 class Effort(Struct, frozen=True, array_like=True):
-    """What a thought cost, and what came of it beside its events. A plain declared fallback has none."""
+    """What a thought cost, and what came of it beside its events.
+
+    A plain declared fallback has none, unless it is a snapshot that its persona shares.
+    """
 
     role: str
     tokens: int
@@ -56,6 +59,8 @@ class Effort(Struct, frozen=True, array_like=True):
     novelty: float | None = None
     items: list[ItemSettled] = []
     responded: bool = False
+    shares: bool = False
+    """The persona shares its memory: a snapshot of this thought may go into a roll-up [A18]."""
 
 
 class Pause(Struct, frozen=True, array_like=True):
@@ -195,9 +200,6 @@ class StoredLife(Struct, frozen=True, array_like=True):
     failures: int = 0
     progress_at: float = 0.0
     """Wall time in seconds of its last thought that was progress [A17]."""
-
-    sources: list[str] = []
-    """Sources of its newest inbox items [A3]."""
 
     pause: Pause | None = None
 

@@ -67,8 +67,9 @@ def permissions() -> dict[str, Permissions]:
         "scheduler": _service(
             "scheduler",
             publish=[
-                subjects.JOURNAL, subjects.THINK, subjects.HALTED, _key(streams.CHECKPOINTS),
-                _key(streams.POSTS), subjects.dead_letter(streams.THINK), subjects.dead_letter(streams.INBOX),
+                subjects.JOURNAL, subjects.THINK, subjects.HALTED,
+                _key(streams.CHECKPOINTS), _key(streams.POSTS),
+                subjects.dead_letter(streams.THINK), subjects.dead_letter(streams.INBOX),
                 "perpetua.accounts.*", subjects.registry(subjects.REAP),
                 *_api("STREAM.PURGE", streams.JOURNAL),
                 *_api("STREAM.MSG.DELETE", streams.THINK, streams.INBOX),
@@ -78,7 +79,7 @@ def permissions() -> dict[str, Permissions]:
                     streams.EVENTS, streams.POSTS,
                 ),
                 *_api("DIRECT.GET", streams.EVENTS),
-                *_follow(streams.JOURNAL, streams.PERSONAS, streams.LEASES, streams.INBOX),
+                *_follow(streams.JOURNAL, streams.PERSONAS, streams.LEASES, streams.INBOX, streams.POSTS),
                 *_present(),
                 *_answer("gateway", "thinker", "registry", "scheduler"),
             ],

@@ -36,6 +36,16 @@ def event(swarm_id: str | None, persona_id: str | None, event_type: str) -> str:
     return f"perpetua.events.{encode(swarm_id)}.{encode(persona_id)}.{event_type}"
 
 
+def events_of_swarm(swarm_id: str, event_type: str) -> str:
+    """Subjects of a swarm's events of one type, whosever they are."""
+    return f"perpetua.events.{encode(swarm_id)}.*.{event_type}"
+
+
+def events_of_persona(persona_id: str) -> str:
+    """Subjects of all events of a persona, whatever its swarm."""
+    return f"perpetua.events.*.{encode(persona_id)}.*"
+
+
 def event_in(swarm_id: str | None, persona_id: str | None, event_type: str) -> str:
     """Subject on which the publisher, and nobody else, stores an event."""
     return f"perpetua.in.events.{encode(swarm_id)}.{encode(persona_id)}.{event_type}"

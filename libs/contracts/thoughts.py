@@ -52,7 +52,10 @@ class Source(StrEnum):
     FALLBACK = "fallback"
 
 
-TokenCount = Annotated[int, Meta(ge=0, le=2**53)]
+TOKENS_MOST = 2**53
+"""The most tokens that a count may say: what is more exact than a float is not counted."""
+
+TokenCount = Annotated[int, Meta(ge=0, le=TOKENS_MOST)]
 
 
 class Usage(Struct, frozen=True, kw_only=True):
@@ -147,7 +150,9 @@ class Event(Struct, frozen=True, kw_only=True):
     """A `ThoughtEvent` being made."""
 
     id: str
-    event_type: EventType
+    event_type: str
+    """An `EventType` or an `OwnEventType`."""
+
     persona_id: str | None
     swarm_id: str | None
     timestamp: datetime

@@ -55,6 +55,9 @@ class TakenItem(Struct, frozen=True, array_like=True):
     answers: list[str] = []
     """What others have answered the post."""
 
+    priority: float | None = None
+    """As its sender gave it."""
+
 
 class WorkItem(Struct, frozen=True, array_like=True):
     """One thought to be thought, its context frozen when its tick began [3.5]."""
@@ -80,6 +83,9 @@ class WorkItem(Struct, frozen=True, array_like=True):
 
     recent: list[bytes] = []
     """Signatures of its newest thoughts by a model [A19]."""
+
+    shares: bool = False
+    """Its snapshots are context for its swarm, and go into roll-ups [A18]."""
 
 
 class Chunk(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -73,6 +73,11 @@ class Roster:
         record = self.personas.get(persona_id)
         return record is None or record.status is _REAPED
 
+    def swarm_of(self, persona_id: str) -> str | None:
+        """Return a persona's swarm; None where it has none, or was never there."""
+        record = self.personas.get(persona_id)
+        return record.identity.swarm_id if record is not None else None
+
     def restore(self, stored: StoredPersona) -> None:
         """Take a persona from its bucket, unless a later change of it is folded already."""
         persona_id = stored.record.identity.id

@@ -148,8 +148,8 @@ def main(service: str, lifespan: Lifespan, env: Mapping[str, str] | None = None)
     )
     for stranger in cognition_settings.unknown():
         log.warning("unknown_setting", text=stranger)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        sys.exit(runner.run(_live(service, settings, cognition, lifespan)))
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    _end(runner.run(_live(service, settings, cognition, lifespan)))
 
 
 async def _live(
@@ -262,6 +262,17 @@ async def _beat(health: Health) -> None:
 
 async def _until_lost(bus: Bus) -> None:
     await bus.lost
+
+
+def _end(status: int) -> NoReturn:
+    """End the process now, its work closed.
+
+    Closing the loop would wait for the resolver where the broker's name was being looked up as this ended:
+    for 20 s and more, longer than anybody gives a process that is to stop.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _collect_garbage_seldom() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from libs.cognition.context import SHARED_TYPES, context_line
+from libs.contracts.inbox import DropReason
 from libs.contracts.journal import (
     IntervalSet,
     JournalEvent,
@@ -17,9 +18,12 @@ from libs.contracts.journal import (
     Stopping,
 )
 from libs.roster.state import Roster
+from services.scheduler.memory import Memory
+from services.scheduler.notes import Note
+from services.scheduler.notices import dropped
 from services.scheduler.owner import ShardOwner
 from services.scheduler.shards import Shards
-from services.scheduler.ticker import Ticker
+from services.scheduler.ticking import Ticking
 
 
 class Changes:
@@ -29,13 +33,15 @@ class Changes:
         self,
         roster: Roster,
         shards: Shards,
-        ticker: Ticker,
+        ticker: Ticking,
+        memory: Memory,
         halt: Callable[[ShardOwner, int], Coroutine[Any, Any, None]],
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._roster = roster
         self._shards = shards
         self._ticker = ticker
+        self._memory = memory
         self._halt = halt
         self._tasks = tasks
 
@@ -48,6 +54,8 @@ class Changes:
             match change:
                 case Spawned(persona):
                     self._ticker.spawned(persona.identity.id)
+                    if persona.identity.swarm_id is not None:
+                        self._tasks.create_task(self._memory.spawned(persona), name="memory")
                 case Reaping(persona_ids):
                     self._reaped(persona_ids)
                 case Stopping(run):
@@ -65,9 +73,19 @@ class Changes:
     def _reaped(self, persona_ids: list[str]) -> None:
         self._ticker.reaped(persona_ids)
         for persona_id in persona_ids:
+            self._memory.reaped(persona_id)
             owner = self._shards.owner_of(persona_id)
             if owner is not None:
                 owner.dispatches.forget([persona_id])
+                self._empty_inbox(owner, persona_id)
+
+    def _empty_inbox(self, owner: ShardOwner, persona_id: str) -> None:
+        """Let go of what a reaped persona has not handled; it stays readable in the event stream."""
+        inbox, swarm_id = owner.ledger.persona(persona_id).inbox, self._roster.swarm_of(persona_id)
+        for held in list(inbox or ()):
+            event = dropped(swarm_id, held.item, DropReason.PERSONA_REAPED, held.attempts)
+            owner.say(Note(events=[event], dropped=[held.sequence]))
+        owner.ledger.persona(persona_id).inbox = None
 
     def _remember(self, place: tuple[int, int], event: JournalEvent) -> None:
         if event.persona_id is None:

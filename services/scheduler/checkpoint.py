@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import time
 from typing import TypeVar
 
 import msgspec
@@ -20,6 +21,7 @@ from libs.bus.read import last_of
 from libs.contracts import streams, subjects
 from libs.contracts.journal import CheckpointHead, CheckpointPage
 from libs.contracts.limits import RECORD_BYTES
+from services.scheduler.accounts import window_of
 from services.scheduler.ledger import Ledger
 from services.scheduler.pages import Pages
 
@@ -70,8 +72,7 @@ class Checkpoints:
             stored = _decoded(_decode_head, head, subjects.checkpoint_head(self._shard))
             pages = stored.pages
             self.sequence = stored.sequence
-            ledger.number, ledger.halted = stored.number, stored.halted
-            ledger.last_tick_at = stored.last_tick_at
+            ledger.restore_head(stored)
         # Also pages begun after this head by an owner that died before storing the next one.
         number = 0
         while await self._load_page(number, ledger) or number < pages:
@@ -88,12 +89,17 @@ class Checkpoints:
             for number in self._pages.touched(changed):
                 page = self._pages.page(number, ledger, sequence)
                 await self._write(subjects.checkpoint_page(self._shard, number), _encode(page))
+            accounts = ledger.accounts.dump(window_of(time()))
             head = CheckpointHead(
                 sequence=sequence,
                 number=ledger.number,
                 halted=ledger.halted,
                 pages=len(self._pages),
                 last_tick_at=ledger.last_tick_at,
+                received=ledger.received,
+                settled=sorted(ledger.settled),
+                accounts=accounts if accounts.number else None,
+                hours=ledger.spending.dump(),
             )
             await self._write(subjects.checkpoint_head(self._shard), _encode(head))
         except BusError:
@@ -109,7 +115,7 @@ class Checkpoints:
         page = _decoded(_decode_page, data, subjects.checkpoint_page(self._shard, number))
         self._pages.restore(number, page.counters)
         for persona_id, (count, last_tick_at) in page.counters.items():
-            ledger.restore(persona_id, count, last_tick_at)
+            ledger.restore(persona_id, count, last_tick_at, page.lives.get(persona_id))
         return True
 
     async def _read(self, subject: str) -> bytes | None:

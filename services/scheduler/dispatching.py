@@ -22,7 +22,9 @@ from libs.contracts.work import Chunk, Ticket, WorkItem
 from libs.roster.state import Roster
 from services.scheduler.dispatches import Dispatch
 from services.scheduler.due import Due
+from services.scheduler.memory import Memory
 from services.scheduler.owner import ShardOwner
+from services.scheduler.taking import Takes
 
 log = structlog.get_logger("dispatching")
 
@@ -35,8 +37,16 @@ class Dispatching:
     """Makes thoughts due and publishes them."""
 
     def __init__(
-        self, bus: Bus, roster: Roster, shared: Callable[[], Recent], tasks: asyncio.TaskGroup
+        self,
+        bus: Bus,
+        roster: Roster,
+        shared: Callable[[], Recent],
+        takes: Takes,
+        memory: Memory,
+        tasks: asyncio.TaskGroup,
     ) -> None:
+        self._takes = takes
+        self._memory = memory
         self._bus = bus
         self._roster = roster
         self._shared = shared
@@ -60,6 +70,7 @@ class Dispatching:
         entry = ledger.persona(persona_id)
         entry.last_tick_at = at
         context = ledger.context(persona_id, self._shared())
+        inbox = self._takes.of(entry) if entry.inbox is not None else []
         bare = WorkItem(
             persona_id,
             identity.name,
@@ -71,7 +82,9 @@ class Dispatching:
             [],
             len(context),
         )
-        return Due(bare, identity.charter, context)
+        recent = entry.life.recent if entry.life is not None else ()
+        shared = self._memory.of(identity.swarm_id, persona_id)
+        return Due(bare, identity.charter, context, inbox, shared, recent)
 
     async def publish(self, owner: ShardOwner, dispatch: Dispatch) -> None:
         """Put a chunk into the work queue. A copy that a repeated publish leaves is never granted."""

@@ -5,17 +5,20 @@ from __future__ import annotations
 from msgspec import Struct, structs
 
 from libs.cognition.context import Remembered, packed
-from libs.contracts.work import Ticket, WorkItem
+from libs.contracts.work import ContextLine, TakenItem, Ticket, WorkItem
 
 
 class Due(Struct, frozen=True):
-    """One persona's next thought, its context frozen when its tick began [3.5]."""
+    """One persona's next thought; what it is told was frozen when its tick began [3.5]."""
 
     bare: WorkItem
-    """What everybody is told: without charter and context."""
+    """What everybody is told who thinks for it, also who reads nothing."""
 
     charter: str
     context: list[Remembered]
+    inbox: list[TakenItem] = []
+    shared: list[ContextLine] = []
+    recent: tuple[bytes, ...] = ()
 
     @property
     def persona_id(self) -> str:
@@ -26,6 +29,17 @@ class Due(Struct, frozen=True):
         """Return its name in the work queue."""
         return Ticket(self.bare.persona_id, self.bare.thought_count, self.bare.tick_at)
 
+    def tried(self) -> WorkItem:
+        """Return what a thought is made of that nobody could finish: its items were in the prompt."""
+        return structs.replace(self.bare, inbox=self.inbox) if self.inbox else self.bare
+
     def whole(self) -> WorkItem:
-        """Return what those are told that read charters and contexts, to be encoded."""
-        return structs.replace(self.bare, charter=self.charter, context=packed(self.context))
+        """Return what those are told that read, to be encoded."""
+        return structs.replace(
+            self.bare,
+            charter=self.charter,
+            context=packed(self.context),
+            inbox=self.inbox,
+            shared=self.shared,
+            recent=list(self.recent),
+        )

@@ -53,7 +53,7 @@ async def _until_settled(owner: ShardOwner, run: int) -> None:
 def _withdrawn(owner: ShardOwner, run: int) -> list[ThoughtEntry]:
     now = datetime.now(UTC)
     return [
-        compose(due.bare, run, failed(WITHDRAWN), now)
+        compose(due.tried(), run, failed(WITHDRAWN), now)
         for dispatch in owner.dispatches.of_run(run)
         for due in dispatch.waiting.values()
     ]

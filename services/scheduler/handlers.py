@@ -10,8 +10,10 @@ import msgspec
 
 from libs.bus.endpoints import Request
 from libs.bus.loop import Postpone
+from libs.contracts.accounts import AccountsRequest
 from libs.contracts.journal import ThoughtEntry
 from libs.contracts.limits import GRANT_BYTES
+from libs.contracts.lives import InboxQuery, SpendQuery
 from libs.contracts.work import (
     CountersQuery,
     CountersReply,
@@ -22,10 +24,12 @@ from libs.contracts.work import (
     StillThinking,
     WorkItem,
 )
+from services.scheduler.bank import Bank
 from services.scheduler.dispatches import Dispatch
 from services.scheduler.due import Due
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import Fenced, ShardOwner
+from services.scheduler.showing import Showing
 
 _encode = msgspec.json.Encoder().encode
 
@@ -39,7 +43,13 @@ class Handlers:
         run_now: Callable[[], int | None],
         suspected: Callable[[ShardOwner, Dispatch], Awaitable[None]],
         metrics: SchedulerMetrics,
+        granted: Callable[[float], None],
+        showing: Showing,
+        bank: Bank,
     ) -> None:
+        self._granted = granted
+        self._showing = showing
+        self._bank = bank
         self._owner = owner
         self._suspected = suspected
         self._run_now = run_now
@@ -55,6 +65,7 @@ class Handlers:
             await self._suspected(self._owner, granted.suspect)
         if granted.waited is not None:
             self._metrics.queue_wait.observe(granted.waited, len(granted.dues))
+            self._granted(granted.waited)
         return answer(granted.dues, reads=message.reads)
 
     async def thinking(self, message: StillThinking, _: Request) -> None:
@@ -87,7 +98,22 @@ class Handlers:
 
     async def counters(self, message: CountersQuery, _: Request) -> bytes:
         """Show counters of personas."""
-        return _encode(CountersReply(counters=self._owner.ledger.counters(message.persona_ids)))
+        return _encode(CountersReply(counters=self._showing.counters(self._owner, message.persona_ids)))
+
+    async def held(self, message: InboxQuery, _: Request) -> bytes:
+        """Show what an inbox holds."""
+        return _encode(self._showing.inbox(self._owner, message, _now()))
+
+    async def spend(self, _: SpendQuery, __: Request) -> bytes:
+        """Show what the shard's personas have spent."""
+        return _encode(self._showing.spend(self._owner))
+
+    async def accounts(self, message: AccountsRequest, _: Request) -> bytes:
+        """Reserve and settle credits of the shard's personas for owners of their descendants."""
+        try:
+            return _encode(await self._bank.answer(message))
+        except Fenced as error:
+            raise Postpone(str(error)) from error
 
 
 def answer(dues: dict[int, Due], *, reads: bool) -> bytes:

@@ -10,11 +10,12 @@ import msgspec
 from libs.bus.connection import Bus
 from libs.bus.errors import UNREADABLE
 from libs.bus.read import all_held
-from libs.cognition.context import SHARED_TYPES, Recent, context_line
+from libs.cognition.context import OF_REFERENCE, SHARED_TYPES, Recent, context_line
 from libs.contracts import streams
 from libs.contracts.journal import JournalEvent, RegistryRecord
 from libs.contracts.place import Place, parse_place
 from libs.contracts.streams import PLACE
+from libs.contracts.thoughts import EventType
 from libs.journal.tail import Tail
 
 _decode_record = msgspec.json.Decoder(RegistryRecord).decode
@@ -22,6 +23,7 @@ _decode_record = msgspec.json.Decoder(RegistryRecord).decode
 
 class _Owner(msgspec.Struct):
     persona_id: str | None
+    swarm_id: str | None
     event_type: str
 
 
@@ -35,9 +37,13 @@ class History:
     own: dict[str, Recent] = field(default_factory=lambda: defaultdict(Recent))
     shared: Recent = field(default_factory=Recent)
     public: Place = (0, 0)
+    snapshots: list[bytes] = field(default_factory=list)
+    """Snapshots that may be of shared memories, in stream order."""
 
     def add(self, place: Place, persona_id: str | None, event_type: str, event: bytes | msgspec.Raw) -> None:
-        """Take an event, in stream order."""
+        """Take an event, in stream order; those of a swarm as a whole are its memory's."""
+        if event_type not in OF_REFERENCE:
+            return
         if persona_id is not None:
             self.own[persona_id].add(place, context_line(event))
         elif event_type in SHARED_TYPES:
@@ -57,7 +63,10 @@ async def read_history(bus: Bus, registry: Tail) -> History:
             continue  # a stranger's
         history.public = parse_place(stored.headers[PLACE])
         owner = _decode_owner(stored.data)
-        history.add(history.public, owner.persona_id, owner.event_type, stored.data)
+        if owner.swarm_id is not None and owner.event_type == EventType.SNAPSHOT_COMPRESSED:
+            history.snapshots.append(stored.data)
+        if owner.persona_id is not None or owner.swarm_id is None:
+            history.add(history.public, owner.persona_id, owner.event_type, stored.data)
     for stored in await registry.peek():
         for index, event in enumerate(_events_of(stored.data), start=1):
             place = (stored.sequence, index)

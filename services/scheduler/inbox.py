@@ -46,6 +46,9 @@ class Held(Struct, gc=False, eq=False):
     taken_up: bool = False
     """A thought that is under way has it in its prompt: nobody else takes it, and it does not give way."""
 
+    may_answer: bool = True
+    """False: others answer the swarm-wide post that this is a copy of [A5]."""
+
     def effective(self, now: float) -> float:
         """Return its priority in hundredths with what waiting has added: 0 to 150 [A4]."""
         return self.base + AGING * min(max(now - self.arrived, 0.0) / AGED_S, 1.0)
@@ -70,6 +73,10 @@ class Inbox:
     def __len__(self) -> int:
         """How many items it holds, with those that are taken up: the inbox load [A6]."""
         return len(self._held)
+
+    def __iter__(self) -> Iterator[Held]:
+        """Yield what it holds, in no order that matters."""
+        return iter(self._held.values())
 
     def __contains__(self, sequence: int) -> bool:
         return sequence in self._held
@@ -138,6 +145,11 @@ class Inbox:
         for sequence in sequences:
             if (held := self._held.get(sequence)) is not None:
                 held.taken_up = False
+
+    def put_all_back(self) -> None:
+        """Have nothing taken up: no thought is under way."""
+        for held in self._held.values():
+            held.taken_up = False
 
     def fail(self, sequence: int, now: float) -> bool:
         """Count an attempt that came to nothing; true where it was the last, and the item is to be removed.

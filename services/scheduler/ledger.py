@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from time import monotonic
 
 import msgspec
 
-from libs.cognition.context import Recent, Remembered, context_line, merge, restored
+from libs.cognition.context import OF_REFERENCE, Recent, Remembered, context_line, merge, restored
 from libs.contracts import subjects
-from libs.contracts.journal import ShardRecord, ThoughtEntry
+from libs.contracts.inbox import Outcome
+from libs.contracts.journal import CheckpointHead, Effort, ShardRecord, StoredLife, ThoughtEntry
 from libs.contracts.place import Place
 from libs.contracts.work import ContextLine, Counters
 from libs.journal.tail import JournalHole
+from services.scheduler.accounts import Accounts
+from services.scheduler.inbox import Inbox
+from services.scheduler.life import Life
+from services.scheduler.spending import Spending
 
 _decode = msgspec.json.Decoder(ShardRecord).decode
 
@@ -20,7 +26,7 @@ _decode = msgspec.json.Decoder(ShardRecord).decode
 class PersonaLedger:
     """What the journal says of one persona."""
 
-    __slots__ = ("count", "last_tick_at", "recent")
+    __slots__ = ("count", "inbox", "last_tick_at", "life", "recent")
 
     def __init__(self) -> None:
         self.count = 0
@@ -28,6 +34,17 @@ class PersonaLedger:
 
         self.last_tick_at: datetime | None = None
         self.recent = Recent()
+        self.life: Life | None = None
+        """None while it has done nothing but declare fallbacks."""
+
+        self.inbox: Inbox | None = None
+        """None while nothing was ever sent to it. What it holds comes from the INBOX stream."""
+
+    def lives(self, at: float) -> Life:
+        """Return its life, which begins now where there was none."""
+        if self.life is None:
+            self.life = Life(at)
+        return self.life
 
     def remember(self, place: Place, line: ContextLine) -> None:
         """Add an event to the context, unless it, or a later one, stands there already."""
@@ -35,10 +52,20 @@ class PersonaLedger:
 
 
 class Ledger:
-    """The state of a shard. Only records of its journal subject change its counts."""
+    """The state of a shard. Only records of its journal subject change its counts.
 
-    def __init__(self, shard: int) -> None:
+    `clock` is a monotonic one, in seconds.
+    """
+
+    def __init__(self, shard: int, clock: Callable[[], float] = monotonic) -> None:
         self.shard = shard
+        self.accounts = Accounts()
+        self.spending = Spending()
+        self.received = 0
+        """Messages of the shard in the INBOX stream up to this one are in inboxes, handled or dropped."""
+
+        self.settled: set[int] = set()
+        """Messages of the INBOX stream that are handled or dropped, and not deleted for certain."""
         self.number = 0
         """Number of the last record of an owner."""
 
@@ -53,6 +80,9 @@ class Ledger:
         self.public: Place = (0, 0)
         """Where the event stream ended when this shard was loaded: events up to here came from the stream."""
 
+        self._clock = clock
+        self._answered: list[tuple[str, ThoughtEntry]] = []
+        self._restored = 0
         self._personas: dict[str, PersonaLedger] = {}
         self._changed: set[str] = set()
 
@@ -63,10 +93,22 @@ class Ledger:
             entry = self._personas[persona_id] = PersonaLedger()
         return entry
 
-    def restore(self, persona_id: str, count: int, last_tick_at: datetime | None) -> None:
-        """Take a persona's counters from a checkpoint page."""
+    def restore(
+        self, persona_id: str, count: int, last_tick_at: datetime | None, life: StoredLife | None = None
+    ) -> None:
+        """Take a persona's counters and its life from a checkpoint page."""
         entry = self.persona(persona_id)
         entry.count, entry.last_tick_at = count, last_tick_at
+        entry.life = Life.load(life) if life is not None else None
+
+    def restore_head(self, head: CheckpointHead) -> None:
+        """Take what a checkpoint holds of the shard as a whole."""
+        self.number, self.halted, self.last_tick_at = head.number, head.halted, head.last_tick_at
+        self.received, self.settled = head.received, set(head.settled)
+        self.spending.restore(head.hours)
+        self._restored = head.sequence
+        if head.accounts is not None:
+            self.accounts.restore(head.accounts)
 
     def install(self, events: dict[str, Recent], public: Place) -> None:
         """Take what the event stream still holds as context, beside what came meanwhile."""
@@ -94,8 +136,42 @@ class Ledger:
         self.reaped.update(record.reap)
         index = 0
         for thought in record.thoughts:
-            self._count(thought)
+            fresh = self._count(thought)
             index = self._remember(thought, sequence, index)
+            if thought.effort is not None:
+                self._live(thought, thought.effort, fresh)
+                if sequence > self._restored:
+                    self.spending.add(thought)
+        if record.received or record.pauses or record.resumed or record.credits or record.dropped:
+            self._note(record)
+
+    def _note(self, record: ShardRecord) -> None:
+        self.received = max(self.received, record.received)
+        self.settled.update(record.dropped)
+        for pause in record.pauses:
+            self.persona(pause.persona_id).lives(pause.since.timestamp()).pause = pause
+        for persona_id in record.resumed:
+            if (life := self.persona(persona_id).life) is not None:
+                life.pause = None
+        self._changed.update(pause.persona_id for pause in record.pauses)
+        self._changed.update(record.resumed)
+        for change in record.credits:
+            self.accounts.apply(change)
+
+    def _live(self, thought: ThoughtEntry, effort: Effort, fresh: bool) -> None:
+        """Fold what a thought has cost, and what became of the items it took up."""
+        entry = self.persona(thought.persona_id)
+        at = thought.tick_at.timestamp() + effort.cpu_ms / 1000
+        if fresh:
+            entry.lives(at).thought(thought.thought_count, at, effort)
+        for item in effort.items:
+            if item.outcome in (Outcome.HANDLED, Outcome.ASIDE):
+                self.settled.add(item.sequence)
+                held = entry.inbox.remove(item.sequence) if entry.inbox is not None else None
+                if held is not None and held.item.post_id is not None and held.may_answer:
+                    self._answered.append((held.item.post_id, thought))
+            elif item.outcome is Outcome.FAILED and fresh and entry.inbox is not None:
+                entry.inbox.fail(item.sequence, self._clock())
 
     def admits(self, thought: ThoughtEntry) -> bool:
         """Whether a thought may be appended now: the next of a living persona, in a run that is not over."""
@@ -114,6 +190,20 @@ class Ledger:
         entries = (self._personas.get(persona_id) for persona_id in persona_ids)
         return [Counters(e.count, e.last_tick_at) if e is not None else Counters(0, None) for e in entries]
 
+    def stored_lives(self, persona_ids: Iterable[str]) -> dict[str, StoredLife]:
+        """Return the lives of those that have one, for a checkpoint."""
+        found = ((name, self._personas.get(name)) for name in persona_ids)
+        return {name: e.life.dump() for name, e in found if e is not None and e.life is not None}
+
+    def entries(self) -> Iterable[tuple[str, PersonaLedger]]:
+        """Return every persona of which the journal has said something."""
+        return self._personas.items()
+
+    def take_answered(self) -> list[tuple[str, ThoughtEntry]]:
+        """Return swarm-wide posts on which thoughts have decided since the last call, with the thoughts."""
+        answered, self._answered = self._answered, []
+        return answered
+
     def take_changed(self) -> set[str]:
         """Return the personas whose counters changed since the last call."""
         changed, self._changed = self._changed, set()
@@ -123,10 +213,11 @@ class Ledger:
         """Undo `take_changed`: the checkpoint was not stored."""
         self._changed |= changed
 
-    def _count(self, thought: ThoughtEntry) -> None:
+    def _count(self, thought: ThoughtEntry) -> bool:
+        """Count a thought; false where a checkpoint had it already."""
         entry = self.persona(thought.persona_id)
         if thought.thought_count <= entry.count:
-            return
+            return False
         if thought.thought_count != entry.count + 1:
             name = f"{subjects.journal(self.shard)}, thoughts of {thought.persona_id}"
             raise JournalHole(name, entry.count + 1, thought.thought_count)
@@ -136,12 +227,13 @@ class Ledger:
         if self.last_tick_at is None or thought.tick_at > self.last_tick_at:
             self.last_tick_at = thought.tick_at
         self._changed.add(thought.persona_id)
+        return True
 
     def _remember(self, thought: ThoughtEntry, sequence: int, index: int) -> int:
         """Add a thought's events to its persona's context; index counts events within the record, from 1."""
         entry = self.persona(thought.persona_id)
-        for _, event in thought.events:
+        for event_type, event in thought.events:
             index += 1
-            if (sequence, index) > self.public:
+            if (sequence, index) > self.public and event_type in OF_REFERENCE:
                 entry.remember((sequence, index), context_line(event))
         return index

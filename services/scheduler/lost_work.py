@@ -161,7 +161,7 @@ class LostWork:
         body = msgspec.json.encode(GivenUp(shard=owner.shard, run=dispatch.chunk.run, items=whole))
         await bury(self._bus, streams.THINK, subjects.think(owner.shard), body, reason, deliveries)
         now = datetime.now(UTC)
-        await owner.submit([compose(due.bare, dispatch.chunk.run, failed(reason), now) for due in dues])
+        await owner.submit([compose(due.tried(), dispatch.chunk.run, failed(reason), now) for due in dues])
         owner.dispatches.drop(dispatch)
         if dispatch.sequence is not None:
             await purge_message(self._bus, streams.THINK, dispatch.sequence)

@@ -56,6 +56,29 @@ class SchedulerMetrics:
             "perpetua_thoughts_behind_seconds", "Age of the oldest thought under way.", registry=registry
         )
         self.takeovers = Counter("perpetua_shard_takeovers_total", "Shards taken over.", registry=registry)
+        self.looks = Counter(
+            "perpetua_looks_total",
+            "Looks of personas whether they have reason to think, under `adaptive`.",
+            registry=registry,
+        )
+        self.paused = Counter(
+            "perpetua_budget_pauses_total", "Times that a persona ran out of credits.", registry=registry
+        )
+        self.inbox_received = Counter(
+            "perpetua_inbox_received_total", "Items that came into inboxes.", registry=registry
+        )
+        self.inbox_handled = Counter(
+            "perpetua_inbox_items_total",
+            "Items that thoughts took up, by what became of them.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.inbox_dropped = Counter(
+            "perpetua_inbox_dropped_total",
+            "Items that left an inbox, or never came into one, without being handled, by reason.",
+            ["reason"],
+            registry=registry,
+        )
         self.fenced = Counter(
             "perpetua_shards_fenced_total", "Shards lost to another process's append.", registry=registry
         )

@@ -8,7 +8,7 @@ goes into the next. Who is overtaken folds what it missed and judges its thought
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,13 +22,15 @@ from libs.bus.errors import BusError, NoAnswer
 from libs.cognition.compose import compose, failed
 from libs.contracts import subjects
 from libs.contracts.journal import ShardRecord, ThoughtEntry
-from libs.contracts.limits import EVENT_BYTES, JOURNAL_DEPTH, RECORD_BYTES, THOUGHT_BYTES
+from libs.contracts.limits import JOURNAL_DEPTH, RECORD_BYTES
 from libs.contracts.work import Settled, Ticket
 from libs.journal.position import PublicPosition
 from libs.journal.tail import JournalFull, JournalHole, Overtaken, Tail
 from services.scheduler.checkpoint import CheckpointFenced, Checkpoints
 from services.scheduler.dispatches import Dispatches
 from services.scheduler.ledger import Ledger
+from services.scheduler.notes import Note, first, in_record
+from services.scheduler.weights import TOO_LARGE, fits, weigh
 
 log = structlog.get_logger("owner")
 
@@ -36,13 +38,7 @@ _encode = msgspec.json.Encoder().encode
 
 _CHECKPOINT_AFTER = JOURNAL_DEPTH // 4
 _ROOM_WAIT_S = 0.5
-_ENTRY_OVERHEAD = 256
 _HEADROOM = 8 * 1024
-_EVENT_HEADROOM = 2 * 1024
-"""For an event's subject and headers, which its stream counts as well."""
-
-
-_TOO_LARGE = f"the thought weighs more than {THOUGHT_BYTES} bytes, or an event of it more than {EVENT_BYTES}"
 
 
 class Fenced(BusError):
@@ -92,6 +88,7 @@ class ShardOwner:
         """The record that was made last, and its bytes."""
 
         self._waiting: list[_Submission] = []
+        self._notes: list[Note] = []
         self._halts: list[_Halt] = []
         self._wake = asyncio.Event()
         self._tidy_wanted = False
@@ -144,6 +141,24 @@ class ShardOwner:
         self._wake.set()
         return await future
 
+    async def note(self, note: Note) -> None:
+        """Store what stands beside thoughts, and return once it is.
+
+        Of one note's size at most a record's may be. Raises `Fenced` where this process gives the shard up.
+        """
+        if self._closing or self._ended:
+            raise Fenced(self.shard, "its next owner")
+        note.stored = asyncio.get_running_loop().create_future()
+        self._notes.append(note)
+        self._wake.set()
+        await note.stored
+
+    def say(self, note: Note) -> None:
+        """Store what stands beside thoughts, some time; it is lost where this process gives the shard up."""
+        if not self._closing and not self._ended:
+            self._notes.append(note)
+            self._wake.set()
+
     def _bounded(self, thought: ThoughtEntry) -> ThoughtEntry:
         """Return the thought, or its declared fallback where it is larger than a thought may be."""
         if fits(thought):
@@ -151,7 +166,7 @@ class ShardOwner:
         due = self.dispatches.due(thought.persona_id)
         if due is None:
             return structs.replace(thought, thought_count=0)  # of nothing that we know: stale, as any other
-        return compose(due.bare, thought.run, failed(_TOO_LARGE), datetime.now(UTC))
+        return compose(due.tried(), thought.run, failed(TOO_LARGE), datetime.now(UTC))
 
     async def halt(self, run: int) -> None:
         """Refuse thoughts of a run from here on. Raises `Fenced` where this process gives the shard up."""
@@ -181,14 +196,15 @@ class ShardOwner:
         try:
             while True:
                 self._wake.clear()
-                while self._waiting:
+                while self._waiting or self._notes:
                     batch, self._waiting = self._waiting, []
-                    await self._commit(batch)
+                    notes, self._notes = self._notes, []
+                    await self._commit(batch, notes)
                 while self._halts:
                     await self._append_halt(self._halts.pop(0))
                 if self._tidy_wanted or self._closing:
                     await self._tidy()
-                if self._closing and not self._waiting:
+                if self._closing and not self._waiting and not self._notes:
                     return
                 await self._wake.wait()
         except JournalHole as error:  # the next owner has stored a checkpoint, and trimmed what we lack
@@ -200,8 +216,14 @@ class ShardOwner:
         self._ended = True
         for submission in self._waiting:
             self._refuse(submission.settled)
+        self._refuse_notes(self._notes)
         for halt in self._halts:
             self._refuse(halt.done)
+
+    def _refuse_notes(self, notes: list[Note]) -> None:
+        for note in notes:
+            if note.stored is not None:
+                self._refuse(note.stored)
 
     def _refuse(self, future: asyncio.Future[Any]) -> None:
         if not future.done():
@@ -222,18 +244,24 @@ class ShardOwner:
         if self._owned and record.number is not None and record.owner != self._boot:
             self._owned = False
 
-    async def _commit(self, batch: list[_Submission]) -> None:
+    async def _commit(self, batch: list[_Submission], notes: list[Note]) -> None:
         stored: set[tuple[str, int]] = set()
         try:
             if any(self._is_ahead(thought) for waiting in batch for thought in waiting.thoughts):
                 await self._tail.catch_up()
                 self._raise_if_fenced()
-            while admitted := self._admitted(batch):
-                if await self._append_thoughts(admitted):
-                    stored.update((thought.persona_id, thought.thought_count) for thought in admitted)
+            while (admitted := self._admitted(batch)) or notes:
+                room = RECORD_BYTES - sum(weigh(thought) for thought in admitted)
+                said = first(notes, room) or (notes[:1] if not admitted else [])
+                if not await self._append_thoughts(admitted, said):
+                    continue
+                stored.update((thought.persona_id, thought.thought_count) for thought in admitted)
+                del notes[: len(said)]
+                _resolve(said)
         except BaseException:
             for submission in batch:
                 self._refuse(submission.settled)
+            self._refuse_notes(notes)
             raise
         for submission in batch:
             if not submission.settled.done():
@@ -260,11 +288,11 @@ class ShardOwner:
     def _admits(self, thought: ThoughtEntry) -> bool:
         return self.ledger.admits(thought) and not self._is_reaped(thought.persona_id)
 
-    async def _append_thoughts(self, thoughts: list[ThoughtEntry]) -> bool:
+    async def _append_thoughts(self, thoughts: list[ThoughtEntry], notes: list[Note]) -> bool:
         """Append; false where they are to be judged again."""
         await self._until_room()
         try:
-            await self._append(self._record(thoughts=thoughts))
+            await self._append(self._record(thoughts=thoughts, notes=notes))
         except Overtaken:
             return False
         return True
@@ -302,15 +330,18 @@ class ShardOwner:
             raise Fenced(self.shard, self.ledger.claimed_by)
 
     def _record(
-        self, *, thoughts: list[ThoughtEntry] | None = None, halt: int | None = None, claim: bool = False
+        self,
+        *,
+        thoughts: list[ThoughtEntry] | None = None,
+        notes: Sequence[Note] = (),
+        halt: int | None = None,
+        claim: bool = False,
     ) -> bytes:
-        record = ShardRecord(
-            number=self.ledger.number + 1,
-            owner=self._boot,
-            claim=claim,
-            thoughts=thoughts or [],
-            halt=halt,
-        )
+        number, thoughts = self.ledger.number + 1, thoughts or []
+        if notes:
+            record = structs.replace(in_record(notes), number=number, owner=self._boot, thoughts=thoughts)
+        else:
+            record = ShardRecord(number=number, owner=self._boot, claim=claim, thoughts=thoughts, halt=halt)
         self._own = (_encode(record), record)
         return self._own[0]
 
@@ -351,12 +382,7 @@ class ShardOwner:
             self._since_checkpoint = 0
 
 
-def fits(thought: ThoughtEntry) -> bool:
-    """Whether a thought can be stored and then published: what no stream takes would stop all publishing."""
-    heaviest = max([len(event) for _, event in thought.events], default=0)
-    return weigh(thought) <= THOUGHT_BYTES and heaviest + _EVENT_HEADROOM <= EVENT_BYTES
-
-
-def weigh(thought: ThoughtEntry) -> int:
-    """Return about how many bytes a thought takes in a record."""
-    return _ENTRY_OVERHEAD + sum([len(event) for _, event in thought.events])
+def _resolve(notes: list[Note]) -> None:
+    for note in notes:
+        if note.stored is not None and not note.stored.done():
+            note.stored.set_result(None)

@@ -39,6 +39,7 @@ class Pages:
         return CheckpointPage(
             sequence=sequence,
             counters={name: (counters.thought_count, counters.last_tick_at) for name, counters in pairs},
+            lives=ledger.stored_lives(members),
         )
 
     def _place(self, persona_id: str) -> int:
@@ -58,7 +59,9 @@ class Pages:
         self._weight[page] += _weigh(persona_id)
 
 
-_COUNTERS_BYTES = 64
+_COUNTERS_BYTES = 640
+"""Of counters and a life: a life with a pause and many responses is the longest."""
+
 _ESCAPED = 2
 
 

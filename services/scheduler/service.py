@@ -15,27 +15,40 @@ from libs.bus.loop import MessageLoop
 from libs.bus.presence import Peers
 from libs.concurrency.tasks import Background
 from libs.contracts import subjects
-from libs.contracts.journal import ThoughtEntry
+from libs.contracts.journal import Effort, ThoughtEntry
 from libs.contracts.limits import SHARDS
 from libs.contracts.presence import BootSummary
 from libs.contracts.registry import LoopPhase
-from libs.contracts.work import CountersQuery, GrantRequest, Results, SchedulerStatus, StillThinking
+from libs.contracts.tokens import shard_of
+from libs.contracts.work import SchedulerStatus
 from libs.journal.position import PublicPosition, watch_position
 from libs.journal.tail import Tail
 from libs.roster.load import follow, load
 from libs.roster.state import Roster
 from libs.runtime.process import Process, versions
+from services.scheduler.adaptive import AdaptiveTicker
+from services.scheduler.admission import Admitting
 from services.scheduler.adopting import adopt
+from services.scheduler.bank import Bank
 from services.scheduler.changes import Changes
 from services.scheduler.dispatching import Dispatching
 from services.scheduler.halting import halt_shard
 from services.scheduler.handlers import Handlers
 from services.scheduler.history import History, read_history
+from services.scheduler.idling import IdleClocks
+from services.scheduler.inboxes import Inboxes
 from services.scheduler.lost_work import Exhausted, LostWork
+from services.scheduler.memory import Memory
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import Fenced, ShardOwner
+from services.scheduler.posts import Posts, answer_of
+from services.scheduler.serving import served
 from services.scheduler.shards import Shards
+from services.scheduler.showing import Showing
+from services.scheduler.taking import Takes
 from services.scheduler.ticker import Ticker
+from services.scheduler.ticking import Ticking
+from services.scheduler.treasury import Treasury
 
 log = structlog.get_logger("scheduler")
 
@@ -64,12 +77,40 @@ class Scheduler:
             self._serve,
             self.metrics,
         )
-        self.dispatching = Dispatching(self.bus, self.roster, lambda: self.shards.shared, tasks)
-        self.ticker = Ticker(
-            self.dispatching, self.roster, self.shards.live, process.cognition.enabled, self.metrics
+        adaptive = process.cognition.adaptive
+        self.posts = Posts(self.bus, process.metrics, lambda post_id: self.inboxes.answered(post_id))
+        self.memory = Memory(self.bus, self.roster, lambda name: self.ticker.remembered(name))
+        takes = Takes(adaptive=adaptive, answers=self.posts.answers)
+        self.dispatching = Dispatching(
+            self.bus, self.roster, lambda: self.shards.shared, takes, self.memory, tasks
+        )
+        self.banks: dict[int, Bank] = {}
+        self.admitting = Admitting(
+            Treasury(self.bus, self.roster, self.banks),
+            self.roster,
+            self.shards.live,
+            self.banks,
+            process.cognition.thinker.max_tokens,
+            self.metrics,
+        )
+        parts = self.dispatching, self.roster, self.shards.live, process.cognition.enabled, self.metrics
+        self.ticker: Ticking = (
+            AdaptiveTicker(*parts, takes, self.admitting, IdleClocks(self.bus, self.roster, tasks), tasks)
+            if adaptive
+            else Ticker(*parts)
+        )
+        self.showing = Showing(self.roster, self.ticker.next_look)
+        self.inboxes = Inboxes(
+            self.bus,
+            self.roster,
+            self.shards.live,
+            self.ticker.news,
+            self.posts,
+            self.metrics,
+            process.metrics,
         )
         self.lost_work = LostWork(self.bus, self.shards.live, self.dispatching.publish, self.metrics)
-        self.changes = Changes(self.roster, self.shards, self.ticker, self._halt, tasks)
+        self.changes = Changes(self.roster, self.shards, self.ticker, self.memory, self._halt, tasks)
         self.registry = Tail(self.bus, subjects.JOURNAL_REGISTRY, self.changes.fold)
         self._clock = asyncio.get_running_loop().time
         self.metrics.behind.set_function(self._lag)
@@ -114,15 +155,30 @@ class Scheduler:
     def _stored(self, thoughts: list[ThoughtEntry], ages: list[tuple[float, int]]) -> None:
         for seconds, count in ages:
             self.metrics.settle.observe(seconds, count)
+        for thought in thoughts:
+            if thought.effort is not None:
+                self._lived(thought, thought.effort)
+        self.ticker.settled(thoughts)
         last = thoughts[-1]
         self.process.did(f"stored thought {last.thought_count} of {last.persona_id}")
+
+    def _lived(self, thought: ThoughtEntry, effort: Effort) -> None:
+        for item in effort.items:
+            self.metrics.inbox_handled.labels(item.outcome).inc()
+        owner = self.shards.live.get(shard_of(thought.persona_id))
+        for post_id, answer in owner.ledger.take_answered() if owner is not None else ():
+            self.tasks.create_task(self.posts.settle(post_id, *answer_of(answer)), name="post-answered")
+        if self.process.cognition.adaptive:
+            self.tasks.create_task(self.admitting.settle(thought), name="settle-credits")
 
     @asynccontextmanager
     async def _history(self) -> AsyncIterator[History]:
         """Read the history; the registry's newest records are folded before a shard is taken over."""
         await self.registry.sync()
         fresh = Tail(self.bus, subjects.JOURNAL_REGISTRY, lambda sequence, data: None)
-        yield await read_history(self.bus, fresh)
+        history = await read_history(self.bus, fresh)
+        await self.memory.prime(history.snapshots)
+        yield history
 
     async def _halt(self, owner: ShardOwner, run: int) -> None:
         try:
@@ -134,30 +190,30 @@ class Scheduler:
     async def _serve(self, owner: ShardOwner) -> AsyncIterator[None]:
         """Adopt what is queued, then answer for the shard and tick its personas while the context is open."""
         await adopt(self.bus, owner, self.ticker.run_now, self.dispatching.queued)
-        handlers = Handlers(owner, lambda: self.ticker.run_now, self.lost_work.suspected, self.metrics)
-        telemetry, shard = self.process.metrics, owner.shard
-        grants = MessageLoop("grant", msgspec.json.Decoder(GrantRequest).decode, handlers.grant, telemetry)
-        results = MessageLoop("result", msgspec.json.Decoder(Results).decode, handlers.result, telemetry)
-        thinking = MessageLoop(
-            "thinking", msgspec.json.Decoder(StillThinking).decode, handlers.thinking, telemetry
+        bank = self.banks[owner.shard] = Bank(owner, self.roster)
+        handlers = Handlers(
+            owner,
+            lambda: self.ticker.run_now,
+            self.lost_work.suspected,
+            self.metrics,
+            self.ticker.granted,
+            self.showing,
+            bank,
         )
-        counters = MessageLoop(
-            "counters", msgspec.json.Decoder(CountersQuery).decode, handlers.counters, telemetry
-        )
+        telemetry = self.process.metrics
         async with (
-            listening(self.bus, subjects.grant(shard), grants, self.gate),
-            listening(self.bus, subjects.thinking(shard), thinking, self.gate),
-            listening(self.bus, subjects.result(shard), results, self.results_gate),
-            listening(self.bus, subjects.counters(shard), counters, self.gate),
+            served(self.bus, owner.shard, handlers, self.gate, self.results_gate, telemetry),
+            self.inboxes.opened(owner),
         ):
             loop = self.roster.loop
             if loop is not None and loop.phase is LoopPhase.STOPPING:
                 self.changes.halt_if_stopping(owner, loop.run)
-            self.ticker.enter(shard)
+            self.ticker.enter(owner.shard)
             try:
                 yield
             finally:
-                self.ticker.leave(shard)
+                self.ticker.leave(owner.shard)
+                del self.banks[owner.shard]
 
 
 @asynccontextmanager
@@ -176,6 +232,9 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
             "peers": scheduler.peers.run(),
             "follow-registry": follow(process.bus, scheduler.registry, telemetry),
             "tick": scheduler.ticker.run(),
+            "inboxes": scheduler.inboxes.run(),
+            "sweep": scheduler.inboxes.sweep(),
+            "posts": scheduler.posts.run(),
             "lost-work": scheduler.lost_work.run(),
             "tidy": scheduler.shards.keep_tidy(),
             "readiness": _say_ready(process, scheduler.shards),

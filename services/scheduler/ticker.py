@@ -1,21 +1,19 @@
-"""Ticking: when each persona is due, while the loop runs."""
+"""The `fixed` cadence: every persona thinks once an interval, shard by shard."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from libs.concurrency.waiting import set_within
 from libs.contracts.limits import SHARDS
-from libs.contracts.personas import PersonaStatus
-from libs.contracts.registry import LoopPhase, LoopState
-from libs.contracts.tokens import shard_of
 from libs.roster.state import Roster
 from services.scheduler.agenda import Agenda, first_tick, spread
 from services.scheduler.dispatching import Dispatching, in_chunks
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
+from services.scheduler.ticking import Ticking
 
 _YIELD_S = 0.005
 """For so long, in seconds, ticks may keep everything else in the process waiting."""
@@ -27,8 +25,8 @@ _BEAT = -1
 """Stands in the agenda for the loop itself: `last_tick_at` advances with no persona at all [3.4]."""
 
 
-class Ticker:
-    """Ticks the active personas of the shards that this process owns, while the loop runs."""
+class Ticker(Ticking):
+    """Ticks every persona once an interval [3.1, 3.4]."""
 
     def __init__(
         self,
@@ -38,28 +36,16 @@ class Ticker:
         enabled: bool,
         metrics: SchedulerMetrics,
     ) -> None:
-        self.last_tick_at: datetime | None = None
+        super().__init__(roster, owners, enabled)
         self._dispatching = dispatching
-        self._roster = roster
-        self._owners = owners
-        self._enabled = enabled
         self._metrics = metrics
         self._agenda = Agenda()
-        self._members: dict[int, dict[str, None]] = {}
-        self._personas = 0
         self._began = 0.0
-        self._wake = asyncio.Event()
-
-    @property
-    def run_now(self) -> int | None:
-        """The run whose thoughts are wanted now; None while the loop does not run."""
-        loop = self._roster.loop
-        return loop.run if self._enabled and loop is not None and loop.phase is LoopPhase.RUNNING else None
 
     @property
     def ticking(self) -> bool:
         """Whether this process ticks."""
-        return self.run_now is not None and _BEAT in self._agenda and bool(self._owners)
+        return super().ticking and _BEAT in self._agenda
 
     def loop_changed(self) -> None:
         """Begin, end or pace the ticking as the roster now says. Everybody is due at once on a start."""
@@ -72,13 +58,11 @@ class Ticker:
             for shard in self._members:
                 lag = self._lag(shard, together=True)
                 self._agenda.add(shard, now + lag, lag)
-        self._wake.set()
+        super().loop_changed()
 
     def enter(self, shard: int) -> None:
         """Begin to tick a shard's personas."""
-        members = self._active(shard)
-        self._members[shard] = dict.fromkeys(members)
-        self._personas += len(members)
+        super().enter(shard)
         if self.run_now is not None:
             now = self._now()
             self._agenda.add(_BEAT, now)
@@ -87,23 +71,8 @@ class Ticker:
 
     def leave(self, shard: int) -> None:
         """Tick a shard's personas no more."""
-        self._personas -= len(self._members.pop(shard, ()))
+        super().leave(shard)
         self._agenda.remove(shard)
-
-    def spawned(self, persona_id: str) -> None:
-        """Tick a new persona from its shard's next tick on, where the shard is ours."""
-        members = self._members.get(shard_of(persona_id))
-        if members is not None and persona_id not in members:
-            members[persona_id] = None
-            self._personas += 1
-
-    def reaped(self, persona_ids: Iterable[str]) -> None:
-        """Tick these no more."""
-        for persona_id in persona_ids:
-            members = self._members.get(shard_of(persona_id), {})
-            if persona_id in members:
-                del members[persona_id]
-                self._personas -= 1
 
     async def run(self) -> None:
         """Tick until cancelled."""
@@ -147,13 +116,6 @@ class Ticker:
             await asyncio.sleep(0)
             self._began = self._now()
 
-    def _active(self, shard: int) -> list[str]:
-        return [
-            persona_id
-            for persona_id in self._roster.in_shard(shard)
-            if self._roster.personas[persona_id].status is PersonaStatus.ACTIVE
-        ]
-
     def _arm(self, shard: int, now: float) -> None:
         """Put a shard that is taken over while the loop runs into the agenda, in the rhythm of the run."""
         started_at, interval = self._loop().started_at, self._interval()
@@ -171,14 +133,3 @@ class Ticker:
             return 0.0
         shards = 0 if together else sum(1 for members in self._members.values() if members)
         return spread(self._personas, self._interval(), shards) * shard / SHARDS
-
-    def _loop(self) -> LoopState:
-        assert self._roster.loop is not None
-        return self._roster.loop
-
-    def _interval(self) -> float:
-        return self._loop().interval_ms / 1000
-
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()

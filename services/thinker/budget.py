@@ -1,4 +1,4 @@
-"""The context budget [H11, H12]: what of a persona fits the window of the model that thinks for it.
+"""The context budget [H11–H13]: what of a persona fits the window of the model that thinks for it.
 
 All sizes are in tokens of that model. Of a window of W a tenth (128 to 512) is the system's, a quarter
 (256 to 4000) the completion's, and the rest the context's.
@@ -9,12 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from libs.cognition.compose import Omitted
+from libs.cognition.phases import phase_of
+from libs.cognition.told import NOTHING, Told
 from libs.contracts.work import ContextLine, WorkItem
-from services.thinker.prompt import Prompt, build, context_text
+from services.thinker.allocation import (
+    CONTEXT,
+    INBOX,
+    SHARED,
+    Share,
+    Source,
+    allocate,
+    floor_of,
+    leading,
+)
+from services.thinker.prompt import SHARED_HEAD, Prompt, asking, build, context_text, message_text
 
 TEMPLATE_TOKENS = 64
 """What a chat template may add around a prompt: turn markers, a date; kept free."""
@@ -41,10 +51,10 @@ class Budget(Struct, frozen=True, kw_only=True):
 
 
 class Fitted(Struct, frozen=True):
-    """A prompt that fits, and what had to be left out of it."""
+    """A prompt that fits, and what of the thought it tells."""
 
     prompt: Prompt
-    omitted: Omitted = Omitted()
+    told: Told = NOTHING
 
 
 def budget_of(window: int, max_tokens: int) -> Budget:
@@ -60,29 +70,79 @@ def budget_of(window: int, max_tokens: int) -> Budget:
     )
 
 
-def fit(item: WorkItem, budget: Budget | None, count: Count) -> Fitted:
-    """Return an item's prompt within the budget.
+def fit(item: WorkItem, budget: Budget | None, count: Count, wrong: str | None = None) -> Fitted:
+    """Return an item's prompt within the budget; `wrong` is `build`'s.
 
     A persona's identity goes whole. A charter that leaves no room for itself is trimmed at its end, the one
-    thing that is. Context is packed newest first until its share is full, and told in time order; no unit is
-    cut, and none older than one that was left out is told. Where nothing reads it there is no budget.
+    thing that is; only messages, up to their floor, go before its end. The rest is the context's, whose
+    sources share it: of events the newest are told, in time order, of messages the best. Where nothing reads
+    it there is no budget.
     """
-    whole = build(item)
+    whole = build(item, wrong)
     if budget is None or count(whole.user) <= min(budget.context, _room(whole, budget, count)):
-        return Fitted(whole)
-    bare = build(msgspec.structs.replace(item, charter="", context=[]))
-    room = _room(bare, budget, count) - count(bare.user)
-    charter = _trimmed(item.charter, room, count)
-    context = _packed(item.context, min(budget.context, room - count(charter)), count)
-    omitted = Omitted(
-        context=len(item.context) - len(context), charter_chars=len(item.charter) - len(charter)
+        return Fitted(whole, _told(item, item, whole, _everything(item)))
+    sources = _sources(item, count)
+    room = _room(whole, budget, count) - _frame(item, wrong, count)
+    floor = floor_of(min(budget.context, room))
+    charter = _trimmed(item.charter, room - sum(leading(sources[INBOX].sizes, floor)), count)
+    shares = allocate(sources, min(budget.context, room - count(charter)), floor)
+    fitting = structs.replace(
+        item,
+        charter=charter,
+        context=_newest(item.context, shares[CONTEXT]),
+        shared=_newest(item.shared, shares[SHARED]),
+        inbox=[item.inbox[index] for index in shares[INBOX].taken],
     )
-    return Fitted(build(msgspec.structs.replace(item, charter=charter, context=context)), omitted)
+    prompt = build(fitting, wrong)
+    return Fitted(prompt, _told(item, fitting, prompt, shares))
+
+
+def _sources(item: WorkItem, count: Count) -> dict[str, Source]:
+    messages = [count(message_text(number, one) + "\n") for number, one in enumerate(item.inbox, start=1)]
+    return {
+        INBOX: Source(messages, may_skip=True),
+        CONTEXT: Source(_sizes(item.context, count)),
+        SHARED: Source(_sizes(item.shared, count)),
+    }
+
+
+def _sizes(lines: list[ContextLine], count: Count) -> list[int]:
+    """Return what lines take, the newest first."""
+    return [count(context_text(line) + "\n") for line in reversed(lines)]
+
+
+def _newest(lines: list[ContextLine], share: Share) -> list[ContextLine]:
+    return lines[len(lines) - len(share.taken) :]
+
+
+def _frame(item: WorkItem, wrong: str | None, count: Count) -> int:
+    """Return what a prompt takes that tells nothing but who the persona is, and what it is asked."""
+    bare = build(structs.replace(item, charter="", context=[], shared=[], inbox=[]))
+    asked = count(asking(phase_of(item.thought_count), wrong) + "\n") if item.inbox else 0
+    return count(bare.user) + asked + (count(SHARED_HEAD + "\n") if item.shared else 0)
+
+
+def _everything(item: WorkItem) -> dict[str, Share]:
+    units = {INBOX: len(item.inbox), CONTEXT: len(item.context), SHARED: len(item.shared)}
+    return {name: Share(list(range(count)), count) for name, count in units.items()}
+
+
+def _told(item: WorkItem, fitting: WorkItem, prompt: Prompt, shares: dict[str, Share]) -> Told:
+    found = {name: share.allocation for name, share in shares.items() if share.units}
+    return Told(
+        prompt=f"{prompt.system}\n{prompt.user}",
+        messages=fitting.inbox,
+        too_long=[item.inbox[index] for index in shares[INBOX].hopeless],
+        context_dropped=len(item.context) - len(fitting.context),
+        charter_trimmed=len(item.charter) - len(fitting.charter),
+        allocation=found if found.keys() - {CONTEXT} else {},
+    )
 
 
 def _room(prompt: Prompt, budget: Budget, count: Count) -> int:
     """Return how many tokens are left for what stands behind the system prompt."""
-    return budget.window - budget.asked - TEMPLATE_TOKENS - count(prompt.system)
+    prefill = count(prompt.prefill) if prompt.prefill else 0
+    return budget.window - budget.asked - TEMPLATE_TOKENS - count(prompt.system) - prefill
 
 
 def estimated(text: str) -> int:
@@ -92,14 +152,6 @@ def estimated(text: str) -> int:
     in it and for Chinese.
     """
     return -(-len(text.encode()) // _BYTES_A_TOKEN)
-
-
-def _packed(lines: list[ContextLine], room: int, count: Count) -> list[ContextLine]:
-    """Return the newest lines that fit, in time order."""
-    kept = len(lines)
-    while kept and (room := room - count(context_text(lines[kept - 1]) + "\n")) >= 0:
-        kept -= 1
-    return lines[kept:]
 
 
 def _trimmed(text: str, room: int, count: Count) -> str:

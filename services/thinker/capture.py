@@ -205,7 +205,9 @@ class Captures:
             phase=phase_of(item.thought_count).value,
             at=thought.at,
             thinker=self._instance,
-            prompt=CapturedPrompt(system=thought.prompt.system, user=thought.prompt.user),
+            prompt=CapturedPrompt(
+                system=thought.prompt.system, user=thought.prompt.user, prefill=thought.prompt.prefill
+            ),
             context=item.context,
             settings=settings_of(self._settings, thought.backend),
             answer=answer_of(answer),

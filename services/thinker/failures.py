@@ -22,10 +22,10 @@ class FailureLog:
         self._said: dict[str, float] = {}
         self._unsaid = 0
 
-    def note(self, item: WorkItem, answer: Answer) -> None:
-        """Take note of a thought."""
+    def note(self, item: WorkItem, answer: Answer, wrong: str | None = None) -> None:
+        """Take note of a thought; `wrong` is why its answer is not the decision that it was to be."""
         fields = {"persona": item.persona_id, "swarm": item.swarm_id, "thought_count": item.thought_count}
-        error = answer.failure
+        error = answer.failure or wrong
         if error is None:
             log.debug("thought", model=answer.model, latency_ms=answer.latency_ms, **fields)
         elif not answer.asked:

@@ -6,8 +6,13 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from libs.cognition.compose import Answer, Omitted
+from libs.cognition.compose import Answer
+from libs.cognition.novelty import REPEATS_BELOW
+from libs.cognition.told import Told
+from libs.contracts.inbox import Outcome
+from libs.contracts.journal import ThoughtEntry
 from libs.runtime.metrics import SECONDS
+from services.thinker.allocation import DROPPED, FLOOR, ORDER, SATISFIED
 from services.thinker.backends.telemetry import BatchDone, BatchFault, BatchTaken
 
 ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)
@@ -79,8 +84,46 @@ class ThinkerMetrics:
             ["kind"],
             registry=registry,
         )
+        self._count_lives(registry)
         Gauge("perpetua_thoughts_in_hand", "Thoughts taken from the queue.", registry=registry).set_function(
             in_hand
+        )
+
+    def _count_lives(self, registry: CollectorRegistry) -> None:
+        allocations = Counter(
+            "perpetua_context_sources_total",
+            "Sources of prompts with more than own events, by how much of each there was room for.",
+            ["source", "outcome"],
+            registry=registry,
+        )
+        self._allocations = {
+            (source, allocation): allocations.labels(source, allocation)
+            for source in ORDER
+            for allocation in (SATISFIED, FLOOR, DROPPED)
+        }
+        taken_up = Counter(
+            "perpetua_inbox_items_taken_up_total",
+            "Inbox items that thoughts took up, by what came of it.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._taken_up = {outcome: taken_up.labels(outcome.value) for outcome in Outcome}
+        decisions = Counter(
+            "perpetua_decisions_total",
+            "Answers of models to messages: responses, silence, or no decision.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._decisions = {word: decisions.labels(word) for word in ("response", "silence", "none")}
+        self.asked_again = Counter(
+            "perpetua_decisions_asked_again_total",
+            "Answers to messages that were no decision, so that the model was asked once more.",
+            registry=registry,
+        )
+        self._repeating = Counter(
+            "perpetua_thoughts_repeating_total",
+            "Thoughts by a model that repeat recent ones, or their prompt, nearly word for word.",
+            registry=registry,
         )
 
     def answered(self, answer: Answer, seconds: float) -> None:
@@ -100,12 +143,28 @@ class ThinkerMetrics:
         if answer.failure is not None:
             self._failures.inc(thoughts)
 
-    def fitted(self, omitted: Omitted) -> None:
+    def fitted(self, told: Told) -> None:
         """Count what a prompt had no room for."""
-        if omitted.context:
-            self._context_dropped.inc(omitted.context)
-        if omitted.charter_chars:
+        if told.context_dropped:
+            self._context_dropped.inc(told.context_dropped)
+        if told.charter_trimmed:
             self._charters_trimmed.inc()
+
+        for source, allocation in told.allocation.items():
+            self._allocations[source, allocation].inc()
+
+    def composed(self, thought: ThoughtEntry) -> None:
+        """Count what came of a thought beside its events."""
+        effort = thought.effort
+        if effort is None:
+            return
+        if effort.novelty is not None and effort.novelty < REPEATS_BELOW:
+            self._repeating.inc()
+        for settled in effort.items:
+            self._taken_up[settled.outcome].inc()
+        if effort.items and effort.by_model:
+            handled = any(settled.outcome is Outcome.HANDLED for settled in effort.items)
+            self._decisions["response" if effort.responded else "silence" if handled else "none"].inc()
 
     def taken(self, details: BatchTaken) -> None:
         """Count a batch that begins."""

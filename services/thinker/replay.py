@@ -40,7 +40,7 @@ async def replay(work: CapturedPrompt | WorkItem, settings: ThinkerSettings) -> 
 
 def _prompt(work: CapturedPrompt | WorkItem, backend: Backend) -> Prompt:
     if isinstance(work, CapturedPrompt):
-        return Prompt(work.system, work.user)
+        return Prompt(work.system, work.user, work.prefill)
     return fit(work, backend.budget, backend.count).prompt
 
 

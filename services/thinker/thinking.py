@@ -8,13 +8,17 @@ from datetime import UTC, datetime
 from time import perf_counter
 
 import structlog
+from msgspec import Struct
 
 from libs.bus.queue import Work
-from libs.cognition.compose import Answer, compose, failed
+from libs.cognition.answer import Answer, failed, together
+from libs.cognition.compose import compose
+from libs.cognition.decision import NoDecision, parse_decision
+from libs.cognition.told import Told
 from libs.contracts.journal import ThoughtEntry
 from libs.contracts.work import Chunk, WorkItem
 from services.thinker.backends.base import Backend
-from services.thinker.budget import Fitted, fit
+from services.thinker.budget import fit
 from services.thinker.capture import Captures
 from services.thinker.failures import FailureLog
 from services.thinker.keeping import Held, Keeping
@@ -26,6 +30,15 @@ log = structlog.get_logger("thinking")
 
 _GATHER_S = 0.002
 """How long answers that come close together wait for each other, to share a message."""
+
+
+class Asked(Struct, frozen=True):
+    """What came of asking the backend."""
+
+    told: Told
+    answer: Answer
+    wrong: str | None
+    """Why the answer is not the decision that it was to be."""
 
 
 class Thinking:
@@ -86,16 +99,34 @@ class Thinking:
         """Return an item's thought, by the model or as the declared fallback."""
         backend = self._backend()
         began = perf_counter()
-        fitted = self._fit(item, backend)
+        asked = await self._asked(item, backend)
+        self._metrics.answered(asked.answer, perf_counter() - began)
+        self._failures.note(item, asked.answer, asked.wrong)
+        self._tell_of_window(item, asked.told, backend)
+        thought = compose(item, run, asked.answer, datetime.now(UTC), asked.told)
+        self._metrics.composed(thought)
+        return thought
+
+    async def _asked(self, item: WorkItem, backend: Backend) -> Asked:
+        """Have an item answered; where its messages want a decision that is none, once more [H15]."""
+        asked = await self._ask(item, backend, None)
+        if asked.wrong is None:
+            return asked
+        self._metrics.asked_again.inc()
+        again = await self._ask(item, backend, asked.wrong)
+        return Asked(again.told, together(asked.answer, again.answer), again.wrong)
+
+    async def _ask(self, item: WorkItem, backend: Backend, wrong: str | None) -> Asked:
+        """Have an item answered once; `wrong` is what was wrong with the last answer."""
+        began = perf_counter()
+        fitted = fit(item, backend.budget, backend.count, wrong)
         try:
             answer = await backend.answer(fitted.prompt)
         except Exception as error:
             log.exception("backend_failed", persona=item.persona_id, thought_count=item.thought_count)
             answer = failed(f"{type(error).__name__}: {error}", round((perf_counter() - began) * 1000))
-        self._metrics.answered(answer, perf_counter() - began)
-        self._failures.note(item, answer)
         self._captures.take(item, fitted.prompt, backend, answer)
-        return compose(item, run, answer, datetime.now(UTC), fitted.omitted)
+        return Asked(fitted.told, answer, _wrong(fitted.told, answer))
 
     def _declared(self, items: list[WorkItem], run: int, always: Answer) -> list[ThoughtEntry]:
         """Return the thoughts of items for which nothing thinks: what they would be asked is not made."""
@@ -103,13 +134,11 @@ class Thinking:
         now = datetime.now(UTC)
         return [compose(item, run, always, now) for item in items]
 
-    def _fit(self, item: WorkItem, backend: Backend) -> Fitted:
-        """Return the prompt that fits the backend's model, and tell of what does not."""
-        fitted = fit(item, backend.budget, backend.count)
-        self._metrics.fitted(fitted.omitted)
-        if backend.budget is not None and fitted.omitted.charter_chars:
-            self._failures.charter_trimmed(item, fitted.omitted.charter_chars, backend.budget.window)
-        return fitted
+    def _tell_of_window(self, item: WorkItem, told: Told, backend: Backend) -> None:
+        """Tell of what the model's window had no room for."""
+        self._metrics.fitted(told)
+        if backend.budget is not None and told.charter_trimmed:
+            self._failures.charter_trimmed(item, told.charter_trimmed, backend.budget.window)
 
     async def settle(self, chunk: Chunk, thoughts: list[ThoughtEntry]) -> None:
         """Bring thoughts to their owner."""
@@ -149,6 +178,17 @@ class _Answers:
         thought = await self._thinking.answer(item, self._chunk.run)
         self._ready.append(thought)  # looked up only now: the list is exchanged while others are settled
         self._arrived.set()
+
+
+def _wrong(told: Told, answer: Answer) -> str | None:
+    """Return why an answer is not the decision that it was to be; None where it is, or none was asked for."""
+    if not told.messages or answer.text is None or not answer.by_model:
+        return None
+    try:
+        parse_decision(answer.text)
+    except NoDecision as error:
+        return str(error)
+    return None
 
 
 def _single(group: ExceptionGroup[Exception]) -> Exception:

@@ -221,7 +221,7 @@ FACTS: dict[str, Fact] = {
     "A4": Fact("Waiting raises an item's priority; nothing starves", ("services/scheduler/inbox.py",)),
     "A5": Fact(
         "A thought takes up ten items; failing ones are retried, then set aside",
-        ("services/scheduler/inbox.py", "services/gateway/sending.py"),
+        ("services/scheduler/inbox.py", "services/gateway/sending.py", "libs/cognition/handling.py"),
     ),
     "A6": Fact("Energy, attention, responses, compute budget", ("services/scheduler/inner_state.py",)),
     "A7": Fact("Work costs energy, rest gives it back once", ("services/scheduler/inner_state.py",)),
@@ -240,20 +240,27 @@ FACTS: dict[str, Fact] = {
     ),
     "A13": Fact("Under load everybody's cadence slows", ("services/scheduler/cadence.py",)),
     "A14": Fact("Nobody has a second turn before another's first", ("services/scheduler/ready.py",)),
+    "A15": Fact("Personas that wait for others", ("services/scheduler/dependencies.py",)),
     "A16": Fact(
         "Credits are reserved before a thought and settled after it",
         ("services/scheduler/accounts.py", "services/scheduler/account.py", "libs/contracts/accounts.py"),
     ),
-    "A19": Fact("Novelty of a thought", ("libs/cognition/novelty.py",)),
+    "A18": Fact("Shared memory, rolled up", ("libs/contracts/journal.py",)),
+    "A19": Fact("Novelty of a thought", ("libs/cognition/novelty.py", "libs/cognition/compose.py")),
     "H9": Fact(
         "Who is there, since when, and what it last did",
-        (
-            "libs/bus/presence.py",
-            "libs/cli/ps.py",
-            "services/gateway/static/js/processes.js",
-        ),
+        ("libs/bus/presence.py", "libs/cli/ps.py", "services/gateway/static/js/processes.js"),
+    ),
+    "H11": Fact("Shares of a model's window", ("services/thinker/budget.py",)),
+    "H12": Fact(
+        "Context is packed newest first, whole, and what is left out counted", ("services/thinker/budget.py",)
+    ),
+    "H13": Fact(
+        "Each source of a prompt has a floor; the rest they share",
+        ("services/thinker/allocation.py", "services/thinker/budget.py"),
     ),
     "H15": Fact(
-        "One call decides and writes; no default for what is missing", ("libs/cognition/decision.py",)
+        "One call decides and writes; no default for what is missing",
+        ("libs/cognition/decision.py", "libs/cognition/handling.py", "services/thinker/thinking.py"),
     ),
 }

@@ -43,9 +43,11 @@ LIVES: list[msgspec.Struct] = [
     BY_PERSONA,
     SETTLED,
     PAUSED_FOR,
-    journal.Effort("scout", 420, 900, True, False, b"\x00\x01", 0.75, [SETTLED], True),
-    journal.StoredLife([0.5, 1.0, 1767323045.5], SPENT, 1, 1767323045.5, ["room 1"], PAUSE),
-    work.TakenItem(17, "i-1", "game", "room 1", "Is it calm, @Ada?", AT, "post-1", 1, False, ["It is."]),
+    journal.Effort("scout", 420, 900, True, False, b"\x00\x01", 0.75, [SETTLED], True, True),
+    journal.StoredLife([0.5, 1.0, 1767323045.5], SPENT, 1, 1767323045.5, PAUSE),
+    work.TakenItem(
+        17, "i-1", "game", "room 1", "Is it calm, @Ada?", AT, "post-1", 1, False, ["It is."], 0.75
+    ),
     lives.PersonaLife(
         energy=0.5,
         attention=1.0,
@@ -79,7 +81,16 @@ LIVES: list[msgspec.Struct] = [
 
 ANSWER = inbox.PostAnswer(persona_id="p-1", name="Ada", response="It is.")
 
+SETTLEMENT = accounts.Settlement(7, 29455384, COST)
+ASK = accounts.AccountAsk("root-thinker", "p-1", 8, accounts.Credits(500, 800), SETTLEMENT)
+SHORT = accounts.AccountShort("root-thinker", accounts.Credit.TOKENS, 20000, 19800, 500)
+
 AUTONOMY: list[msgspec.Struct] = [
+    SETTLEMENT,
+    ASK,
+    SHORT,
+    accounts.AccountsRequest(asks=[ASK]),
+    accounts.AccountsReply(window=29455384, shorts=[None, SHORT]),
     ANSWER,
     inbox.SwarmSendRequest(content="Is it calm?", answers_most=3),
     inbox.Accepted(item_id="i-1", persona_id="p-1"),

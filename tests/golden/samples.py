@@ -142,7 +142,9 @@ CAPTURED_ANSWER = captures.CapturedAnswer(
     latency_ms=900,
     error=None,
 )
-CAPTURED_PROMPT = captures.CapturedPrompt(system="You are one persona.", user="phase: test")
+CAPTURED_PROMPT = captures.CapturedPrompt(
+    system="You are one persona.", user="phase: test", prefill='{"will_respond":'
+)
 
 PRESENT = presence.PresenceRecord(
     service="thinker",

@@ -30,7 +30,9 @@ SERVICES = {
         "perpetua_batch_fill_ratio_bucket", "perpetua_batch_wait_seconds_bucket",
         "perpetua_batch_inference_seconds_bucket", "perpetua_thoughts_in_hand", "perpetua_captures_total",
         "perpetua_endpoint_requests_total", "perpetua_endpoint_circuit",
-        "perpetua_endpoint_circuit_opened_total",
+        "perpetua_endpoint_circuit_opened_total", "perpetua_context_sources_total",
+        "perpetua_inbox_items_taken_up_total", "perpetua_decisions_total",
+        "perpetua_decisions_asked_again_total", "perpetua_thoughts_repeating_total",
     ),
     "compressor": (
         *EVERY, *HANDLES, "perpetua_events_published_total", "perpetua_snapshots_published_total",

@@ -100,7 +100,7 @@ class StandIn:
         """Store an event as the compressor does; return its id."""
         event = Event(
             id=str(uuid4()),
-            event_type=event_type,  # type: ignore[arg-type]
+            event_type=event_type,
             persona_id=persona_id,
             swarm_id=swarm_id,
             timestamp=datetime.now(UTC),

@@ -19,10 +19,13 @@ from libs.contracts.thoughts import Source, ThoughtEvent
 from libs.contracts.work import Results, Settled
 from libs.journal.position import PublicPosition
 from libs.journal.tail import append_marker
+from libs.roster.state import Roster
+from services.scheduler.bank import Bank
 from services.scheduler.dispatches import Dispatch
 from services.scheduler.handlers import Handlers
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import Fenced, ShardOwner
+from services.scheduler.showing import Showing
 from tests.bus.support import held
 from tests.services.support import owner, shard_records
 from tests.services.test_shard_owners import owning
@@ -55,7 +58,11 @@ async def test_a_thought_that_no_stream_would_take_becomes_the_declared_fallback
     one = owner(bus, SHARD, "boot")
     async with owning(one):
         one.dispatches.begin(*entry(chunk("c", "a")), 0.0, 1)
-        handlers = Handlers(one, lambda: 1, nobody_is_suspected, SchedulerMetrics(CollectorRegistry()))
+        metrics, roster = SchedulerMetrics(CollectorRegistry()), Roster()
+        showing = Showing(roster, lambda persona_id: None)
+        handlers = Handlers(
+            one, lambda: 1, nobody_is_suspected, metrics, lambda waited: None, showing, Bank(one, roster)
+        )
         results = Results(chunk="c", shard=SHARD, thinker="t", thoughts=[heavy("a")])
         answer = await handlers.result(results, Request("s", b"", None))
         assert msgspec.json.decode(answer or b"", type=Settled) == Settled(stored=1, stale=0)

@@ -66,6 +66,7 @@ def test_a_thought_by_a_model_has_every_key() -> None:
         "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
         "latency_ms": 42,
         "error": None,
+        "novelty": 1.0,
     }
 
 
@@ -74,7 +75,8 @@ def test_a_thought_by_a_model_has_every_key() -> None:
 def test_no_key_of_the_payload_is_ever_missing(count: int, text: str | None, error: str | None) -> None:
     entry = compose(item("p", count), 1, Answer(text=text, error=error), NOW)
     payload = events(entry)[0]["payload"]
-    assert set(payload) == PAYLOAD_KEYS
+    assert set(payload) - {"novelty"} == PAYLOAD_KEYS
+    assert ("novelty" in payload) == (payload["source"] == "model")
     assert payload["thinking"]
     assert isinstance(payload["latency_ms"], int)
     assert payload["source"] == ("model" if text and text.strip() else "fallback")

@@ -13,7 +13,9 @@ from libs.contracts.streams import StreamBounds
 BY_THE_BROKER = {subjects.EVENTS, subjects.SNAPSHOTS, subjects.WORK_EXHAUSTED}
 """Published by the broker itself: stored events and its advisories."""
 
-BY_OTHERS = {"event", "captures_of", "inboxes", "send", "send_swarm"}
+BY_OTHERS = {
+    "event", "events_of_swarm", "events_of_persona", "captures_of", "inboxes", "send", "send_swarm",
+}  # fmt: skip
 """Functions whose subjects only senders publish, or that make a filter."""
 
 BY_SENDERS = {subjects.SEND, subjects.SEND_SWARM}
@@ -58,9 +60,7 @@ def test_each_named_subject_is_somebody_s_to_publish(pattern: str) -> None:
     assert publishers(pattern.replace("*", "x").replace(">", "x.y.z")) & {*SERVICES}
 
 
-@pytest.mark.parametrize(
-    "name", sorted(of_functions().keys() - {"event", "captures_of", "inboxes", "send", "send_swarm"})
-)
+@pytest.mark.parametrize("name", sorted(of_functions().keys() - BY_OTHERS))
 def test_each_subject_that_is_made_is_somebody_s_to_publish(name: str) -> None:
     assert publishers(of_functions()[name]) & {*SERVICES}
 

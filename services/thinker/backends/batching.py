@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import ceil
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from libs.cognition.compose import Answer, failed
 from services.thinker.backends.devices import is_out_of_memory
@@ -58,6 +58,11 @@ class Row:
     future: asyncio.Future[Answer]
     came: float
     taken: bool = False
+    begun: float = 0.0
+    """When its batch was taken, by the loop's clock."""
+
+    beside: int = 1
+    """Rows of that batch."""
 
     def is_over(self) -> bool:
         """Whether nobody waits for it any longer: it is late, or who asked has gone. Any thread may ask."""
@@ -133,7 +138,9 @@ class Batcher:
         if not row.future.done():
             what = "" if row.taken else ": it waited for a batch all that time"
             ms = round(self._timeout_s * 1000)
-            row.future.set_result(failed(f"no answer within {ms} ms{what}", ms))
+            spent = (asyncio.get_running_loop().time() - row.begun) / row.beside if row.taken else 0.0
+            answer = failed(f"no answer within {ms} ms{what}", ms)
+            row.future.set_result(structs.replace(answer, cpu_ms=round(spent * 1000)))
 
     async def _work(self) -> None:
         """Take batches until nothing waits."""
@@ -159,10 +166,10 @@ class Batcher:
         near.sort(key=lambda row: abs(len(row.tokens) - anchor))
         share = max(_WHOLE, ceil(len(alive) / self._workers))
         batch = self._within_memory(near[: min(self.limit, share)])
-        for row in batch:
-            row.taken = True
-        self._waiting = [row for row in alive if not row.taken]
         now = asyncio.get_running_loop().time()
+        for row in batch:
+            row.taken, row.begun, row.beside = True, now, len(batch)
+        self._waiting = [row for row in alive if not row.taken]
         self.telemetry.taken(BatchTaken([now - row.came for row in batch], self.limit))
         return batch
 

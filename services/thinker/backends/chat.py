@@ -64,9 +64,9 @@ class ChatTokenizer:
             ) from error
 
     def tokens(self, prompt: Prompt) -> list[str]:
-        """Return a prompt as the model's chat template shapes it, in string tokens."""
+        """Return a prompt with its answer's start, by the model's chat template, in string tokens."""
         text = self._shape(Prompt(prompt.system, self._neutral(prompt.user)))
-        return self._encode(text)
+        return self._encode(text + prompt.prefill)
 
     def shared(self, system: str) -> Shared:
         """Return what all prompts with a system prompt begin with, by two that differ in the rest."""

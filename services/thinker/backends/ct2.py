@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any
 
 import structlog
+from msgspec import structs
 
 from libs.cognition.compose import Answer, failed
 from libs.contracts.limits import U32_MAX
@@ -129,7 +130,10 @@ class CTranslate2:
             return failed(
                 f"a prompt of {len(tokens)} tokens is too long for a window of {self.budget.window}"
             )
-        return await self.answer_tokens(tokens)
+        answer = await self.answer_tokens(tokens)
+        if not prompt.prefill or answer.text is None or not answer.by_model:
+            return answer
+        return structs.replace(answer, text=prompt.prefill + answer.text)
 
     async def answer_tokens(self, tokens: list[str]) -> Answer:
         """Return the model's answer to a prompt in its tokens, as they are."""
@@ -161,10 +165,10 @@ class CTranslate2:
         seconds = perf_counter() - began
         known = 0.0 if self._slowest == inf else self._slowest
         self._slowest = max(seconds, _FORGOTTEN * known)
-        elapsed = round(seconds * 1000)
-        return [self._answer(row, result, elapsed) for row, result in zip(batch, results, strict=True)]
+        elapsed, share = round(seconds * 1000), round(seconds * 1000 / len(batch))
+        return [self._answer(row, result, elapsed, share) for row, result in zip(batch, results, strict=True)]
 
-    def _answer(self, row: Row, result: Any, elapsed: int) -> Answer:
+    def _answer(self, row: Row, result: Any, elapsed: int, share: int) -> Answer:
         ids = result.sequences_ids[0]
         asked, said = len(row.tokens), len(ids)
         return Answer(
@@ -173,6 +177,7 @@ class CTranslate2:
             finish_reason=_LENGTH if said >= self.budget.asked else _STOP,
             usage=Usage(prompt_tokens=asked, completion_tokens=said, total_tokens=asked + said),
             latency_ms=elapsed,
+            cpu_ms=share,
         )
 
 

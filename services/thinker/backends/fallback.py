@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libs.cognition.compose import Answer, failed
+from libs.cognition.compose import Answer
 from services.thinker.prompt import Prompt
 
 
@@ -15,7 +15,7 @@ class Fallback:
     def __init__(self, description: str, error: str | None) -> None:
         self.description = description
         self.model: str | None = None
-        self.always: Answer | None = failed(error)
+        self.always: Answer | None = Answer(error=error, asked=False)
 
     def count(self, text: str) -> int:
         """Nothing reads it."""

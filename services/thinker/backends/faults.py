@@ -5,6 +5,7 @@ EndpointError
 ├── again         whether asking once more may help [3.13]
 ├── retry_after   seconds that the server asked to be left alone, if it did
 ├── weighs        what the failure says of the endpoint as a whole, for the circuit breaker
+├── is_outage     whether it says nothing of the prompt
 └── cure          what a person can do
 """
 
@@ -42,6 +43,18 @@ class Outcome(StrEnum):
     NOT_ASKED = "not_asked"
 
 
+_OUTAGES = frozenset(
+    {
+        Outcome.UNAUTHORIZED,
+        Outcome.THROTTLED,
+        Outcome.MISDIRECTED,
+        Outcome.SERVER_ERROR,
+        Outcome.UNREACHABLE,
+        Outcome.CUT,
+    }
+)
+
+
 class Weight(Enum):
     """What a failure says of the endpoint."""
 
@@ -74,6 +87,14 @@ class EndpointError(Exception):
         self.again = again
         self.retry_after = retry_after
         self.weighs = weighs
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether the prompt has no part in it: it may be answered once the endpoint is what it should be.
+
+        A prompt that takes too long, or whose answer is no answer, has.
+        """
+        return self.outcome in _OUTAGES
 
 
 def of_timeout(limit_ms: int) -> EndpointError:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import structlog
 from msgspec.structs import replace
 
-from libs.cognition.compose import Answer, failed
+from libs.cognition.compose import Answer
 from libs.runtime.process import ConfigurationError
 from libs.settings.cognition import PREFIX, ThinkerSettings
 from services.thinker.backends import completions, faults
@@ -93,7 +93,7 @@ class OpenAICompat:
 
     def _not_asked(self) -> Answer:
         self._note(Outcome.NOT_ASKED)
-        return Answer(error=self.trouble(), asked=False)
+        return Answer(error=self.trouble(), asked=False, outage=True)
 
     async def _think(self, body: bytes) -> Answer:
         began = perf_counter()
@@ -101,7 +101,7 @@ class OpenAICompat:
             completion = await self._ask(body, began + 2 * self._timeout + RETRY_S + _SLACK_S)
         except EndpointError as error:
             log.debug("no_answer", error=str(error))
-            return failed(str(error), _ms(began))
+            return Answer(error=str(error), latency_ms=_ms(began), outage=error.is_outage)
         if completion is None:
             return self._not_asked()
         return Answer(

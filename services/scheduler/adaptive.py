@@ -1,0 +1,321 @@
+"""The `adaptive` cadence: a persona looks at times of its own, and thinks when it has reason to [A10–A14].
+
+A look costs nothing. A persona that is due and has reason to think waits for its turn in `Ready`, then for
+its credits; then its thought goes into the queue, which is kept short. Who has nothing new rests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from time import time
+
+from libs.concurrency.waiting import set_within
+from libs.contracts.journal import ThoughtEntry
+from libs.contracts.limits import CHUNK_PERSONAS, SHARDS
+from libs.contracts.tokens import shard_of
+from libs.roster.state import Roster
+from services.scheduler.admission import Admitting
+from services.scheduler.agenda import spread
+from services.scheduler.cadence import wait
+from services.scheduler.dispatching import Dispatching, in_chunks
+from services.scheduler.idling import IdleClocks
+from services.scheduler.inner_state import Mood
+from services.scheduler.ledger import PersonaLedger
+from services.scheduler.metrics import SchedulerMetrics
+from services.scheduler.owner import ShardOwner
+from services.scheduler.priority import URGENT
+from services.scheduler.ready import Ready
+from services.scheduler.rhythm import Rhythm
+from services.scheduler.taking import EVERYTHING, Takes
+from services.scheduler.ticking import Ticking
+from services.scheduler.window import Window
+
+CYCLE = 4
+"""Thoughts of a cycle: who has begun one ends it."""
+
+_LOOK_AFTER_S = 0.1
+_LATER_S = 1.0
+_YIELD_EVERY = 64
+_LOW = 30
+"""Items of an effective priority below this, in hundredths, wait under load."""
+
+_LOADED = 2.0
+
+
+class Pulse:
+    """When a persona was last due, and what makes it look again."""
+
+    __slots__ = ("at", "idle_cycles", "news", "seen_at")
+
+    def __init__(self) -> None:
+        self.at = 0.0
+        self.seen_at = 0.0
+        """Wall time of its last look; 0 where there was none in this run."""
+
+        self.idle_cycles = 0
+        self.news = False
+        """Something in its shared memory, or a persona that it waits for, is new."""
+
+
+class AdaptiveTicker(Ticking):
+    """Begins the thoughts of personas that have reason to think."""
+
+    def __init__(
+        self,
+        dispatching: Dispatching,
+        roster: Roster,
+        owners: Mapping[int, ShardOwner],
+        enabled: bool,
+        metrics: SchedulerMetrics,
+        takes: Takes,
+        admitting: Admitting,
+        idle: IdleClocks,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        super().__init__(roster, owners, enabled)
+        self._dispatching = dispatching
+        self._metrics = metrics
+        self._takes = takes
+        self._admitting = admitting
+        self._idle = idle
+        self._tasks = tasks
+        self._rhythm = Rhythm(1.0)
+        self._ready = Ready()
+        self._window = Window()
+        self._pulses: dict[str, Pulse] = {}
+        self._asking: set[str] = set()
+        """Personas whose credits are being asked for."""
+
+        self._load = 1.0
+        self._next_shard = 0
+
+    def loop_changed(self) -> None:
+        """Begin, end or pace the looks as the roster now says. Everybody is due at once on a start."""
+        if self.run_now is None:
+            self._rhythm.clear()
+            self._ready.clear()
+            self._pulses.clear()
+        else:
+            self._rhythm.pace(self._interval())
+            self._rhythm.hasten(self._now() + self._interval())
+            for shard in self._members:
+                self._arm(shard)
+        super().loop_changed()
+
+    def enter(self, shard: int) -> None:
+        """Begin to look after a shard's personas."""
+        super().enter(shard)
+        if self.run_now is not None:
+            self._arm(shard)
+            self._wake.set()
+
+    def leave(self, shard: int) -> None:
+        """Look after a shard's personas no more."""
+        self._forget(self._members.get(shard, ()))
+        super().leave(shard)
+
+    def spawned(self, persona_id: str) -> bool:
+        """Look after a new persona, which is due at once."""
+        new = super().spawned(persona_id)
+        if new and self.run_now is not None:
+            self._set(persona_id, self._now())
+            self._wake.set()
+        return new
+
+    def reaped(self, persona_ids: Iterable[str]) -> None:
+        """Look after these no more."""
+        persona_ids = list(persona_ids)
+        self._forget(persona_ids)
+        super().reaped(persona_ids)
+
+    def news(self, persona_id: str, urgent: bool) -> None:
+        """Wake a persona that rests, or for which something urgent came [A11, A12]."""
+        pulse = self._pulses.get(persona_id)
+        if pulse is None or self.run_now is None:
+            return None
+        if persona_id in self._ready:
+            return self._ready.add(persona_id, self._now(), urgent)
+        if urgent or pulse.idle_cycles:
+            pulse.idle_cycles = 0
+            self._look(persona_id, self._now())
+            self._wake.set()
+        return None
+
+    def remembered(self, persona_id: str) -> None:
+        """Note that a persona's shared memory has something new, or that one it waits for has thought."""
+        if (pulse := self._pulses.get(persona_id)) is not None:
+            pulse.news = True
+            self.news(persona_id, urgent=False)
+
+    def settled(self, thoughts: list[ThoughtEntry]) -> None:
+        """Give personas whose thought is stored their next look."""
+        for thought in thoughts:
+            self._next_look(thought.persona_id)
+        self._wake.set()
+
+    def granted(self, waited: float) -> None:
+        """Keep the queue as short as its wait calls for."""
+        self._window.waited(waited, self._under_way(), self._now())
+        self._wake.set()
+
+    def next_look(self, persona_id: str) -> datetime | None:
+        """Return when a persona looks next; None while it thinks or waits for its turn."""
+        due = self._rhythm.due_of(persona_id)
+        return None if due is None else datetime.fromtimestamp(time() + due - self._now(), UTC)
+
+    async def run(self) -> None:
+        """Look after personas until cancelled."""
+        while True:
+            self._wake.clear()
+            if self.run_now is not None:
+                self.last_tick_at = datetime.now(UTC)
+                await self._take_due()
+                self._dispatch()
+                self._look_after_the_lost()
+            await set_within(self._wake, self._pause())
+
+    def _pause(self) -> float:
+        """Return for how long nothing is to be done, in seconds."""
+        due = self._rhythm.next_due()
+        pause = _LOOK_AFTER_S if due is None else min(max(due - self._now(), 0.0), _LOOK_AFTER_S)
+        return pause if self.run_now is not None else _LATER_S
+
+    async def _take_due(self) -> None:
+        looks = 0
+        for due in self._rhythm.take_due(self._now()):
+            for persona_id in due.persona_ids:
+                self._look(persona_id, due.at)
+                looks += 1
+                if looks % _YIELD_EVERY == 0:
+                    await asyncio.sleep(0)
+
+    def _look(self, persona_id: str, at: float) -> None:
+        """Have a persona look whether it has reason to think: it waits for its turn, or rests."""
+        shard, pulse = shard_of(persona_id), self._pulses.get(persona_id)
+        owner = self._owners.get(shard)
+        if pulse is None or owner is None or persona_id in self._asking:
+            return None
+        if owner.dispatches.in_flight(persona_id):
+            return None
+        pulse.at = at
+        entry = owner.ledger.persona(persona_id)
+        self._metrics.looks.inc()
+        if entry.life is not None:
+            self._idle.look(persona_id, entry.life, pulse.seen_at)
+        pulse.seen_at = time()
+        if (until := self._admitting.pause_of(entry)) is not None:
+            return self._set(persona_id, self._now() + max(until - time(), _LOOK_AFTER_S))
+        if self._has_reason(entry, pulse):
+            self._rhythm.remove(persona_id)
+            urgent = entry.inbox is not None and (entry.inbox.highest_base(self._now()) or 0) > URGENT
+            return self._ready.add(persona_id, self._now(), urgent)
+        pulse.idle_cycles = 0 if entry.inbox else pulse.idle_cycles + 1
+        return self._set(persona_id, at + self._wait(persona_id, entry, pulse))
+
+    def _has_reason(self, entry: PersonaLedger, pulse: Pulse) -> bool:
+        """Whether anything is new: an item, its memory, or a cycle that it has begun and not ended [A11]."""
+        return entry.count == 0 or entry.count % CYCLE != 0 or pulse.news or self._takes.has_any(entry)
+
+    def _wait(self, persona_id: str, entry: PersonaLedger, pulse: Pulse) -> float:
+        life = entry.life
+        mood = life.state.mood(len(entry.inbox or ()), time()) if life is not None else Mood.IDLE
+        failures = life.failures if life is not None else 0
+        share = self._admitting.share_left(persona_id)
+        return wait(mood, self._interval(), share, failures, pulse.idle_cycles, self._load)
+
+    def _next_look(self, persona_id: str) -> None:
+        pulse, owner = self._pulses.get(persona_id), self._owners.get(shard_of(persona_id))
+        if pulse is None or owner is None or self.run_now is None:
+            return None
+        entry, now = owner.ledger.persona(persona_id), self._now()
+        if entry.inbox and (entry.inbox.highest_base(now) or 0) > URGENT:
+            return self._look_after_settling(persona_id, now)
+        return self._set(persona_id, max(pulse.at + self._wait(persona_id, entry, pulse), now))
+
+    def _look_after_settling(self, persona_id: str, now: float) -> None:
+        """Have a persona look again at once: its own thought is forgotten only after this."""
+        self._set(persona_id, now)
+
+    def _dispatch(self) -> None:
+        """Let as many think as may: first their credits are asked for, then their thoughts are queued."""
+        self._load = self._window.load(self._ready.longest_wait(self._now()), self._interval())
+        self._takes.least = _LOW if self._load >= _LOADED else EVERYTHING
+        room = self._window.size - self._under_way()
+        if room <= 0 or not self._ready:
+            return
+        taken = self._ready.take(room)
+        self._asking.update(taken)
+        for some in in_chunks(taken):
+            self._tasks.create_task(self._admit(list(some)), name="admit")
+
+    async def _admit(self, persona_ids: list[str]) -> None:
+        """Ask for credits and begin the thoughts of those who have them."""
+        run = self.run_now
+        try:
+            admitted, refused = await self._admitting.admit(self._entries(persona_ids))
+        finally:
+            self._asking.difference_update(persona_ids)
+        if run is None or run != self.run_now:
+            return
+        for persona_id in refused:
+            self._set(persona_id, self._now() + _LATER_S)
+        by_shard: dict[int, list[str]] = defaultdict(list)
+        for persona_id in admitted:
+            by_shard[shard_of(persona_id)].append(persona_id)
+        for shard, names in by_shard.items():
+            self._begin(shard, run, names)
+        self._wake.set()
+
+    def _begin(self, shard: int, run: int, names: list[str]) -> None:
+        owner, members = self._owners.get(shard), self._members.get(shard, {})
+        if owner is None or owner.is_halted(run):
+            return
+        free = [n for n in names if n in members and not owner.dispatches.in_flight(n)]
+        for name in free:
+            self._pulses[name].news = False
+            self._pulses[name].idle_cycles = 0
+        for some in in_chunks(free):
+            self._dispatching.begin(owner, run, some, datetime.now(UTC))
+
+    def _entries(self, persona_ids: list[str]) -> dict[str, PersonaLedger]:
+        found = ((name, self._owners.get(shard_of(name))) for name in persona_ids)
+        return {name: owner.ledger.persona(name) for name, owner in found if owner is not None}
+
+    def _look_after_the_lost(self) -> None:
+        """Give one shard's personas that nothing holds a look: their thought was given up or withdrawn."""
+        self._next_shard = (self._next_shard + 1) % SHARDS
+        owner = self._owners.get(self._next_shard)
+        if owner is None:
+            return
+        for persona_id in self._members.get(self._next_shard, ()):
+            if (
+                persona_id not in self._rhythm
+                and persona_id not in self._ready
+                and persona_id not in self._asking
+                and not owner.dispatches.in_flight(persona_id)
+            ):
+                self._set(persona_id, self._now())
+
+    def _under_way(self) -> int:
+        return len(self._asking) + sum(len(owner.dispatches) for owner in self._owners.values())
+
+    def _arm(self, shard: int) -> None:
+        """Have a shard's personas look for the first time: at once, but not all in one moment."""
+        members = self._members.get(shard, {})
+        begin = self._now() + spread(self._personas, self._interval()) * shard / SHARDS
+        for index, persona_id in enumerate(members):
+            if persona_id not in self._rhythm:
+                self._set(persona_id, begin + index // CHUNK_PERSONAS * 0.001)
+
+    def _set(self, persona_id: str, due: float) -> None:
+        self._pulses.setdefault(persona_id, Pulse())
+        self._rhythm.set(persona_id, shard_of(persona_id), due)
+
+    def _forget(self, persona_ids: Iterable[str]) -> None:
+        for persona_id in persona_ids:
+            self._pulses.pop(persona_id, None)
+            self._rhythm.remove(persona_id)
+            self._ready.remove(persona_id)

@@ -1,0 +1,122 @@
+"""Who may think by its credits, and what is said of who may not [A16]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from time import time
+
+from libs.contracts.accounts import AccountShort
+from libs.contracts.journal import Pause, ThoughtEntry
+from libs.contracts.tokens import shard_of
+from libs.roster.state import Roster
+from services.scheduler.accounts import WINDOW_S, window_of
+from services.scheduler.bank import Bank
+from services.scheduler.estimate import expected
+from services.scheduler.ledger import PersonaLedger
+from services.scheduler.metrics import SchedulerMetrics
+from services.scheduler.notes import Note
+from services.scheduler.notices import paused, resumed
+from services.scheduler.owner import ShardOwner
+from services.scheduler.treasury import Treasury, Want
+
+
+class Admitting:
+    """Asks for credits, and has personas wait that have none."""
+
+    def __init__(
+        self,
+        treasury: Treasury,
+        roster: Roster,
+        owners: Mapping[int, ShardOwner],
+        banks: Mapping[int, Bank],
+        max_tokens: int,
+        metrics: SchedulerMetrics,
+        wall: Callable[[], float] = time,
+    ) -> None:
+        self._treasury = treasury
+        self._roster = roster
+        self._owners = owners
+        self._banks = banks
+        self._max_tokens = max_tokens
+        self._metrics = metrics
+        self._wall = wall
+
+    def pause_of(self, entry: PersonaLedger) -> float | None:
+        """Return until when a persona waits for credits, in seconds of wall time; None where it does not."""
+        pause = entry.life.pause if entry.life is not None else None
+        if pause is None:
+            return None
+        until = (
+            pause.resumes_at.timestamp()
+            if pause.resumes_at is not None
+            else (window_of(pause.since.timestamp()) + 1) * WINDOW_S
+        )
+        return until if until > self._wall() else None
+
+    def share_left(self, persona_id: str) -> float:
+        """Return which part of this minute's credits a persona has left, 0 to 1."""
+        bank = self._banks.get(shard_of(persona_id))
+        return bank.share_left(persona_id) if bank is not None else 1.0
+
+    async def admit(self, entries: dict[str, PersonaLedger]) -> tuple[list[str], list[str]]:
+        """Return who may think now, and who may not for want of an answer. Others wait for credits."""
+        names = [name for name in entries if name in self._roster.personas]
+        wants = [self._want(name, entries[name]) for name in names]
+        admitted: list[str] = []
+        unanswered: list[str] = []
+        for name, admission in zip(names, await self._treasury.admit(wants), strict=True):
+            if admission.granted:
+                self._resume(name, entries[name])
+                admitted.append(name)
+            else:
+                if admission.short is not None:
+                    self._pause(name, entries[name], admission.short)
+                unanswered.append(name)
+        return admitted, unanswered
+
+    async def settle(self, thought: ThoughtEntry) -> None:
+        """Tell the accounts what a thought has really cost."""
+        entry = self._owners[shard_of(thought.persona_id)].ledger.persona(thought.persona_id)
+        if entry.life is not None and (settled := entry.life.settlement) is not None:
+            await self._treasury.settle(thought.persona_id, settled)
+
+    def _want(self, persona_id: str, entry: PersonaLedger) -> Want:
+        charter = self._roster.personas[persona_id].identity.charter
+        cost = expected(entry, charter, self._max_tokens, self._treasury.least_limits(persona_id))
+        settled = entry.life.settlement if entry.life is not None else None
+        return Want(persona_id, entry.count + 1, cost, settled)
+
+    def _pause(self, persona_id: str, entry: PersonaLedger, short: AccountShort) -> None:
+        life = entry.lives(self._wall())
+        if life.pause is not None:
+            return self._wait_on(persona_id, life.pause)
+        now = datetime.fromtimestamp(self._wall(), UTC)
+        ends = datetime.fromtimestamp((window_of(self._wall()) + 1) * WINDOW_S, UTC)
+        for_good = short.cost > short.limit
+        pause = Pause(persona_id, short.account, short.credit, now, None if for_good else ends)
+        self._metrics.paused.inc()
+        return self._say(
+            persona_id, Note(pauses=[pause], events=[paused(self._roster.swarm_of(persona_id), pause, short)])
+        )
+
+    def _wait_on(self, persona_id: str, pause: Pause) -> None:
+        """Have a persona that is paused already wait for this minute's end, too. That is not announced."""
+        now = datetime.fromtimestamp(self._wall(), UTC)
+        ends = datetime.fromtimestamp((window_of(self._wall()) + 1) * WINDOW_S, UTC)
+        resumes = ends if pause.resumes_at is not None else None
+        since = pause.since if resumes is not None else now
+        again = Pause(persona_id, pause.account, pause.credit, since, resumes)
+        self._say(persona_id, Note(pauses=[again]))
+
+    def _resume(self, persona_id: str, entry: PersonaLedger) -> None:
+        if entry.life is None or (pause := entry.life.pause) is None:
+            return
+        entry.life.pause = None
+        note = Note(resumed=[persona_id], events=[resumed(self._roster.swarm_of(persona_id), pause)])
+        self._say(persona_id, note)
+
+    def _say(self, persona_id: str, note: Note) -> None:
+        owner = self._owners.get(shard_of(persona_id))
+        if owner is not None:
+            owner.say(note)

@@ -1,0 +1,38 @@
+"""What a thought is expected to cost [A16]. Pure."""
+
+from __future__ import annotations
+
+from libs.contracts.accounts import Credits
+from services.scheduler.account import NOTHING
+from services.scheduler.ledger import PersonaLedger
+
+MARGIN = 1.2
+"""A thought is expected to cost so many times what the last one did."""
+
+FIRST_CPU_MS = 1000
+_BYTES_A_TOKEN = 3
+_CONTEXT_TOKENS = 640
+"""Of the system prompt and eight events."""
+
+
+def expected(entry: PersonaLedger, charter: str, max_tokens: int, least: Credits) -> Credits:
+    """Return the expected cost of a persona's next thought.
+
+    A persona whose last thought is known is expected to spend a fifth more than that. Of others nothing is
+    known but the lengths of what they are told, so their expectation is never more than `least`, what their
+    accounts allow in a minute, and at least 1.
+    """
+    life = entry.life
+    told = _told(entry)
+    if life is not None and life.cost != NOTHING:
+        return Credits(int(life.cost.tokens * MARGIN) + told, int(life.cost.cpu_ms * MARGIN))
+    tokens = len(charter) // _BYTES_A_TOKEN + _CONTEXT_TOKENS + max_tokens + told
+    return Credits(max(min(tokens, least.tokens), 1), max(min(FIRST_CPU_MS, least.cpu_ms), 1))
+
+
+def _told(entry: PersonaLedger) -> int:
+    """Return about how many tokens the items that may be taken up have."""
+    if not entry.inbox:
+        return 0
+    best = entry.inbox.best(float("inf"))
+    return sum(len(held.item.content) for held in best) // _BYTES_A_TOKEN

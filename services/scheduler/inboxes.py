@@ -1,0 +1,139 @@
+"""The INBOX stream as a scheduler reads it: one follower for all its shards. What is settled is deleted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import structlog
+
+from libs.bus.connection import Bus
+from libs.bus.errors import BusError
+from libs.bus.follow import Follower, StreamMessage
+from libs.bus.loop import MessageLoop
+from libs.bus.patience import until_answered
+from libs.bus.queue import purge_message
+from libs.bus.read import message_at, stream_state
+from libs.bus.telemetry import Telemetry
+from libs.concurrency.tasks import Background
+from libs.contracts import streams
+from libs.roster.state import Roster
+from services.scheduler.inbox import Held
+from services.scheduler.mailbox import Arrival, Mailbox, News
+from services.scheduler.metrics import SchedulerMetrics
+from services.scheduler.owner import ShardOwner
+from services.scheduler.posts import Posts
+from services.scheduler.priority import URGENT
+
+log = structlog.get_logger("inboxes")
+
+_LOOK_S = 0.25
+_AT_ONCE = 32
+_ASKED_WITHIN_S = 5.0
+_ANSWERED_WITHIN_S = 30.0
+"""For so long, in seconds, who leaves a post to others waits to see what they say."""
+
+
+class Inboxes:
+    """The mailboxes of the shards that this process owns."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        roster: Roster,
+        owners: Mapping[int, ShardOwner],
+        news: News,
+        posts: Posts,
+        metrics: SchedulerMetrics,
+        telemetry: Telemetry,
+    ) -> None:
+        self._bus = bus
+        self._roster = roster
+        self._owners = owners
+        self._news = news
+        self._posts = posts
+        self._left_to_others: dict[str, list[Held]] = {}
+        """Copies of posts that others answer, until they have."""
+
+        self._metrics = metrics
+        self._telemetry = telemetry
+        self._open: dict[str, Mailbox] = {}
+
+    async def run(self) -> None:
+        """Follow the stream until cancelled: a shard's own reading begins with what is held."""
+        state = await until_answered(
+            self._bus, "reading the end of INBOX", lambda: stream_state(self._bus, streams.INBOX)
+        )
+        loop = MessageLoop("inbox", bytes, self._take, self._telemetry)
+        await Follower(self._bus, streams.INBOX, loop, after=int(state["last_seq"])).run()
+
+    async def _take(self, data: bytes, message: StreamMessage) -> None:
+        mailbox = self._open.get(message.subject.split(".")[1])
+        if mailbox is not None:
+            mailbox.offer(Arrival(message.subject, message.sequence, data, message.at))
+
+    @asynccontextmanager
+    async def opened(self, owner: ShardOwner) -> AsyncIterator[None]:
+        """Keep a shard's inboxes while the context is open; it begins once what was held is in them."""
+        async with Background() as tasks:
+            mailbox = Mailbox(
+                self._bus,
+                owner,
+                self._roster,
+                self._news,
+                lambda held: self._ask(held, tasks),
+                self._metrics,
+            )
+            self._open[str(owner.shard)] = mailbox
+            try:
+                await mailbox.load()
+                tasks.create_task(mailbox.run(), name=f"mailbox-{owner.shard}")
+                yield
+            finally:
+                del self._open[str(owner.shard)]
+
+    def answered(self, post_id: str) -> None:
+        """Let those read a post to whom it was left: somebody has answered it."""
+        for held in self._left_to_others.pop(post_id, ()):
+            held.not_before = 0.0
+            self._news(held.item.persona_id, False)
+
+    def _ask(self, held: Held, tasks: Background) -> None:
+        """Have a copy of a post wait until it is known whether its persona may answer."""
+        held.not_before = asyncio.get_running_loop().time() + _ASKED_WITHIN_S
+        tasks.create_task(self._may_answer(held), name="ask-to-answer")
+
+    async def _may_answer(self, held: Held) -> None:
+        item, clock = held.item, asyncio.get_running_loop().time
+        assert item.post_id is not None
+        held.may_answer = await self._posts.ask(item.post_id, item.persona_id, held.base)
+        if held.may_answer or self._posts.answers(item.post_id):
+            held.not_before = 0.0
+            self._news(item.persona_id, held.base > URGENT)
+        else:
+            held.not_before = clock() + _ANSWERED_WITHIN_S
+            self._left_to_others.setdefault(item.post_id, []).append(held)
+
+    async def sweep(self) -> None:
+        """Delete from the stream, again and again, what its journal says is handled or dropped."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            for owner in list(self._owners.values()):
+                settled = owner.ledger.settled
+                while settled and self._bus.connected:
+                    some = sorted(settled)[:_AT_ONCE]
+                    gone = await asyncio.gather(*(self._delete(sequence) for sequence in some))
+                    settled.difference_update(s for s, went in zip(some, gone, strict=True) if went)
+                    if not all(gone):
+                        break
+
+    async def _delete(self, sequence: int) -> bool:
+        """Delete a message; false where it may still be there."""
+        try:
+            return await purge_message(self._bus, streams.INBOX, sequence) or (
+                await message_at(self._bus, streams.INBOX, sequence) is None
+            )
+        except BusError as error:
+            log.debug("not_deleted", sequence=sequence, error=str(error))
+            return False

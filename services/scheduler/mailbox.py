@@ -1,0 +1,195 @@
+"""One shard's part of the INBOX stream: what is sent to its personas comes into their inboxes [A1–A4]."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from time import time
+
+import msgspec
+import structlog
+
+from libs.bus.connection import Bus
+from libs.bus.errors import UNREADABLE, BusError
+from libs.bus.patience import until_answered
+from libs.bus.queue import bury
+from libs.bus.read import next_of
+from libs.contracts import streams, subjects
+from libs.contracts.inbox import DropReason, InboxItem
+from libs.contracts.journal import JournalEvent
+from libs.roster.state import Roster
+from services.scheduler.inbox import Held, Inbox
+from services.scheduler.metrics import SchedulerMetrics
+from services.scheduler.notes import Note
+from services.scheduler.notices import dropped, received
+from services.scheduler.owner import ShardOwner
+from services.scheduler.priority import URGENT, base_priority, listener
+
+log = structlog.get_logger("mailbox")
+
+_AT_ONCE = 64
+_decode = msgspec.json.Decoder(InboxItem).decode
+
+News = Callable[[str, bool], None]
+"""Is told the persona for which something came, and whether it is urgent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message of the INBOX stream."""
+
+    subject: str
+    sequence: int
+    data: bytes
+    at: float
+    """Wall time in seconds at which the broker stored it."""
+
+
+class Mailbox:
+    """Takes the shard's messages in stream order, each once: those held already, then those that come."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        owner: ShardOwner,
+        roster: Roster,
+        news: News,
+        copied: Callable[[Held], None],
+        metrics: SchedulerMetrics,
+    ) -> None:
+        self._copied = copied
+        self._bus = bus
+        self._owner = owner
+        self._roster = roster
+        self._news = news
+        self._metrics = metrics
+        self._seen = 0
+        self._waiting: deque[Arrival] = deque()
+        self._wake = asyncio.Event()
+
+    def offer(self, message: Arrival) -> None:
+        """Put a message behind those that wait, unless it is there already."""
+        if message.sequence > self._seen:
+            self._seen = message.sequence
+            self._waiting.append(message)
+            self._wake.set()
+
+    async def load(self) -> None:
+        """Read what the stream holds for the shard's personas."""
+        subject = subjects.inboxes(self._owner.shard)
+        at, late = 0, list(self._waiting)  # what came while we asked is behind what is held
+        self._waiting.clear()
+        while (found := await self._next(subject, at)) is not None:
+            at = found.sequence
+            self._take_back(found)
+        self._seen = max(at, max((message.sequence for message in late), default=0))
+        self._waiting.extend(message for message in late if message.sequence > at)
+
+    async def _next(self, subject: str, at: int) -> Arrival | None:
+        found = await until_answered(
+            self._bus, f"reading {subject}", lambda: next_of(self._bus, streams.INBOX, subject, at + 1)
+        )
+        if found is None:
+            return None
+        stored_at = datetime.fromisoformat(found.time).timestamp()
+        return Arrival(found.subject, found.sequence, found.data, stored_at)
+
+    def _take_back(self, message: Arrival) -> None:
+        """Put a message that the stream holds into its inbox, unless it is still to be announced."""
+        if message.sequence in self._owner.ledger.settled:
+            return
+        item = self._read(message)
+        told = message.sequence <= self._owner.ledger.received
+        if told and item is not None and not self._roster.is_reaped(item.persona_id):
+            self._put(message, item)
+        else:
+            self._waiting.append(message)
+
+    async def run(self) -> None:
+        """Take messages in until cancelled. Raises `Fenced` where the shard is lost."""
+        while True:
+            self._wake.clear()
+            while self._waiting:
+                some = [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
+                await self._receive(some)
+            await self._wake.wait()
+
+    async def _receive(self, messages: list[Arrival]) -> None:
+        """Announce messages, then put them into their inboxes."""
+        note = Note(received=messages[-1].sequence)
+        good: list[tuple[Arrival, InboxItem, int]] = []
+        for message in messages:
+            if message.sequence in self._owner.ledger.settled:
+                continue
+            item = self._read(message)
+            if item is None:
+                note.dropped.append(message.sequence)
+                await self._bury(message)
+            elif self._roster.is_reaped(item.persona_id):
+                note.dropped.append(message.sequence)
+                note.events.append(self._refused(item))
+            elif not self._owner.ledger.persona(item.persona_id).lives(time()).is_news(item.id):
+                note.dropped.append(message.sequence)  # its publish was repeated
+            else:
+                base = self._base(message, item)
+                good.append((message, item, base))
+                note.events.append(received(self._roster.swarm_of(item.persona_id), item, base))
+        await self._owner.note(note)
+        self._metrics.inbox_received.inc(len(good))
+        for message, item, base in good:
+            self._put(message, item, base)
+            self._news(item.persona_id, base > URGENT)
+
+    def _put(self, message: Arrival, item: InboxItem, base: int | None = None) -> None:
+        entry = self._owner.ledger.persona(item.persona_id)
+        if entry.inbox is None:
+            entry.inbox = Inbox()
+        now = asyncio.get_running_loop().time()
+        arrived = now - max(time() - message.at, 0.0)
+        base = self._base(message, item) if base is None else base
+        entry.lives(time()).sent(item)
+        held = Held(message.sequence, base, arrived, item)
+        loser = entry.inbox.add(held, now)
+        if item.post_id is not None and loser is not held:
+            self._copied(held)
+        if loser is not None:
+            self._drop(loser)
+
+    def _drop(self, loser: Held) -> None:
+        """Let an item go that a full inbox has no place for: it stays readable in the event stream [A2]."""
+        self._metrics.inbox_dropped.labels(DropReason.FULL).inc()
+        event = dropped(
+            self._roster.swarm_of(loser.item.persona_id), loser.item, DropReason.FULL, loser.attempts
+        )
+        self._owner.say(Note(events=[event], dropped=[loser.sequence]))
+
+    def _refused(self, item: InboxItem) -> JournalEvent:
+        known = item.persona_id in self._roster.personas
+        reason = DropReason.PERSONA_REAPED if known else DropReason.UNKNOWN_PERSONA
+        self._metrics.inbox_dropped.labels(reason).inc()
+        return dropped(self._roster.swarm_of(item.persona_id), item, reason, 0)
+
+    def _base(self, message: Arrival, item: InboxItem) -> int:
+        identity = self._roster.personas[item.persona_id].identity
+        life = self._owner.ledger.persona(item.persona_id).life
+        recent = life.sources if life is not None else ()
+        age = message.at - item.timestamp.timestamp()
+        return base_priority(item, listener(identity.name, identity.role, identity.charter), recent, age)
+
+    def _read(self, message: Arrival) -> InboxItem | None:
+        """Return a message's item; None where it is none, or somebody else's."""
+        try:
+            item = _decode(message.data)
+        except UNREADABLE as error:
+            log.warning("no_item", subject=message.subject, sequence=message.sequence, error=str(error))
+            return None
+        return item if message.subject == subjects.inbox(self._owner.shard, item.persona_id) else None
+
+    async def _bury(self, message: Arrival) -> None:
+        try:
+            await bury(self._bus, streams.INBOX, message.subject, message.data, "no inbox item", 1)
+        except BusError as error:
+            log.warning("not_buried", sequence=message.sequence, error=str(error))

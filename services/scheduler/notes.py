@@ -1,0 +1,62 @@
+"""What an owner commits beside thoughts: events of its own, what inboxes received, credits. Pure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from libs.contracts.accounts import CreditChange
+from libs.contracts.journal import JournalEvent, Pause, ShardRecord
+
+_EVENT_BYTES = 256
+_CHANGE_BYTES = 700
+_PAUSE_BYTES = 1400
+_NUMBER_BYTES = 20
+
+
+@dataclass(slots=True)
+class Note:
+    """Goes into a record as a whole, in the order in which notes were made."""
+
+    events: list[JournalEvent] = field(default_factory=list)
+    received: int = 0
+    dropped: list[int] = field(default_factory=list)
+    pauses: list[Pause] = field(default_factory=list)
+    resumed: list[str] = field(default_factory=list)
+    credits: list[CreditChange] = field(default_factory=list)
+    stored: asyncio.Future[None] | None = None
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes it takes in a record, and no less."""
+        return (
+            sum(_EVENT_BYTES + len(event.event) for event in self.events)
+            + _CHANGE_BYTES * len(self.credits)
+            + _PAUSE_BYTES * len(self.pauses)
+            + _NUMBER_BYTES * len(self.dropped)
+            + _EVENT_BYTES * len(self.resumed)
+        )
+
+
+def first(notes: Sequence[Note], room: int) -> list[Note]:
+    """Return the first notes that fit so many bytes."""
+    taken: list[Note] = []
+    for note in notes:
+        room -= note.weight
+        if room < 0:
+            break
+        taken.append(note)
+    return taken
+
+
+def in_record(notes: Sequence[Note]) -> ShardRecord:
+    """Return what notes say as the record that a number, an owner and thoughts are still to be put into."""
+    return ShardRecord(
+        events=[event for note in notes for event in note.events],
+        received=max((note.received for note in notes), default=0),
+        dropped=[sequence for note in notes for sequence in note.dropped],
+        pauses=[pause for note in notes for pause in note.pauses],
+        resumed=[persona_id for note in notes for persona_id in note.resumed],
+        credits=[change for note in notes for change in note.credits],
+    )

@@ -1,0 +1,74 @@
+"""Personas that wait for others [A15]."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.scheduler.dependencies import SILENT_INTERVALS, SILENT_S, Dependencies
+
+
+def nobody_is_reaped(_: str) -> bool:
+    return False
+
+
+@pytest.mark.fact("A15")
+def test_who_waits_is_due_once_all_have_thought_since_its_own_last_thought() -> None:
+    table = Dependencies(nobody_is_reaped)
+    table.thought("ann", 3)
+    table.set("cy", ["ann", "bob"], 0.0)
+    assert table.unfinished("cy") == ["ann", "bob"]
+    assert table.thought("ann", 4) == ["cy"]
+    assert table.unfinished("cy") == ["bob"]
+    table.thought("bob", 1)
+    assert table.unfinished("cy") == []
+    table.began("cy", 5.0)
+    assert table.unfinished("cy") == ["ann", "bob"], "it waits for their next ones"
+
+
+@pytest.mark.fact("A15")
+def test_what_was_thought_before_does_not_count_however_late_it_is_heard_of() -> None:
+    table = Dependencies(nobody_is_reaped)
+    table.thought("ann", 4)
+    table.set("cy", ["ann"], 0.0)
+    table.thought("ann", 4)
+    table.thought("ann", 3)
+    assert table.unfinished("cy") == ["ann"]
+
+
+@pytest.mark.fact("A15")
+def test_who_is_silent_for_too_long_is_given_up_once() -> None:
+    table = Dependencies(nobody_is_reaped)
+    table.set("cy", ["ann"], 0.0)
+    assert table.give_up("cy", SILENT_S - 1, 0.1) == []
+    assert table.give_up("cy", SILENT_S, 2.0) == [], "longer intervals, more patience"
+    assert table.give_up("cy", SILENT_INTERVALS * 2.0, 2.0) == [("ann", False)]
+    assert table.give_up("cy", 1e6, 2.0) == []
+    assert table.unfinished("cy") == []
+    table.began("cy", 1e6)
+    assert table.unfinished("cy") == ["ann"], "the next time it is waited for again"
+
+
+@pytest.mark.fact("A15")
+def test_who_is_reaped_is_given_up_at_once() -> None:
+    table = Dependencies(lambda name: name == "ann")
+    table.set("cy", ["ann", "bob"], 0.0)
+    assert table.give_up("cy", 0.1, 2.0) == [("ann", True)]
+    assert table.unfinished("cy") == ["bob"]
+
+
+NAMES = st.sampled_from("abcd")
+
+
+@pytest.mark.fact("A15")
+@given(st.lists(st.tuples(NAMES, st.sets(NAMES, max_size=3)), max_size=12))
+def test_everybody_who_waits_is_told_and_nobody_else(changes: list[tuple[str, set[str]]]) -> None:
+    table, wanted = Dependencies(nobody_is_reaped), {}
+    for name, waiting_for in changes:
+        table.set(name, waiting_for, 0.0)
+        wanted[name] = waiting_for
+    for name in "abcd":
+        assert table.thought(name, 1) == sorted(who for who, whom in wanted.items() if name in whom)
+    assert table.waited_for == {name for whom in wanted.values() for name in whom}
+    assert all(table.unfinished(name) == [] for name in "abcd")
