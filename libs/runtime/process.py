@@ -97,7 +97,7 @@ class Process:
 
     def record(self) -> PresenceRecord:
         """Return what this process says of itself now."""
-        activity, at = self._activity or (None, None)
+        activity, at = self._activity or self._handled() or (None, None)
         return PresenceRecord(
             service=self.service,
             instance=self.settings.instance,
@@ -114,6 +114,11 @@ class Process:
             leaving=self.leaving,
             summary=self.summary,
         )
+
+    def _handled(self) -> tuple[str, datetime] | None:
+        """Return which message was handled last, for services that say nothing better of themselves."""
+        last = self.metrics.last_handled
+        return (f"handled {last[0]}", datetime.fromtimestamp(last[1], UTC)) if last is not None else None
 
 
 Lifespan = Callable[[Process], AbstractAsyncContextManager[None]]
