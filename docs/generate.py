@@ -20,7 +20,7 @@ from libs.settings.cognition import cognition_reader, read_cognition
 from libs.settings.process import process_reader, read_process
 from libs.settings.reader import Described
 from tests.conformance.facts import FACTS
-from tests.monitoring.table import ON_FAULT, SERVICES
+from tests.monitoring.table import NAMES, ONCE_COUNTED, SERVICES
 
 DOCS = Path(__file__).parent
 
@@ -52,9 +52,8 @@ those of one.
 
 METRICS_PAGE = """# Metrics
 
-By the names that Prometheus stores. A test scrapes each of them from a running swarm. Those without a mark,
-`perpetua_batch_faults_total` (thinkers) and `perpetua_http_refused_total` (gateways), are there once
-something has gone wrong.
+By the names that Prometheus stores. A test scrapes each of them from a running swarm; what is marked `(×)` is
+there once there was something to count.
 
 {rows}"""
 
@@ -99,15 +98,20 @@ def facts() -> str:
 
 
 def metrics() -> str:
-    """The table of services and metrics, with the help texts of the code."""
-    names = sorted({name for found in SERVICES.values() for name in found} | ON_FAULT)
+    """The table of services and metrics."""
+    names = sorted(NAMES)
     columns = list(SERVICES)
     rows = "".join(
-        f"| `{name}` | {' | '.join('×' if name in SERVICES[service] else '' for service in columns)} |\n"
-        for name in names
+        f"| `{name}` | {' | '.join(_mark(name, service) for service in columns)} |\n" for name in names
     )
     head = f"| metric | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}\n"
     return METRICS_PAGE.format(rows=head + rows)
+
+
+def _mark(name: str, service: str) -> str:
+    if name in SERVICES[service]:
+        return "×"
+    return "(×)" if name in ONCE_COUNTED.get(service, ()) else ""
 
 
 def prometheus_rule() -> str:

@@ -19,7 +19,8 @@ import msgspec
 _WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 _FULL = "maximum"
 _WITHOUT_LEADER = frozenset({10008, 10009, 10118})
-_STORE_FAILED = 10077
+_NOT_NOW = frozenset({10023, 10077})
+"""The broker has no resources, or its store has failed: both pass, or an operator mends them."""
 
 FORBIDDEN = 403
 DENIED = "the broker does not allow it: is this the service's own key, and the broker's users.conf current?"
@@ -120,12 +121,13 @@ def is_without_leader(code: int) -> bool:
 def refused(subject: str, code: int, description: str) -> PublishRefused | OutcomeUnknown:
     """Return the error of a refused publish by its JetStream error code and text.
 
-    What a stream without a leader, or with a broken disk, says is no refusal: the publish is to be repeated.
+    What a stream says without a leader, resources or a sound disk is no refusal: the publish is to be
+    repeated.
     """
     if code in _WRONG_LAST_SEQUENCE:
         return WrongLastSequence(subject, code, description)
     if description.startswith(_FULL):
         return SubjectFull(subject, code, description)
-    if is_without_leader(code) or code == _STORE_FAILED:
+    if is_without_leader(code) or code in _NOT_NOW:
         return OutcomeUnknown(subject, description)
     return PublishRefused(subject, code, description)

@@ -120,6 +120,8 @@ class ShardRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Personas that wait for credits no more."""
 
     credits: list[CreditChange] = []
+    rolled_up: list[tuple[str, str]] = []
+    """Swarms whose roll-up stands among the events, and the ids of what was asked for."""
 
 
 class Spawned(Struct, frozen=True, tag="spawned"):
@@ -233,6 +235,8 @@ class CheckpointHead(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     accounts: AccountsCheckpoint | None = None
     hours: list[SpentInHour] = []
+    rolled_up: dict[str, str] = {}
+    """Per swarm, the id of its last roll-up."""
 
 
 class Position(Struct, frozen=True, kw_only=True):

@@ -100,6 +100,7 @@ class Checkpoints:
                 settled=sorted(ledger.settled),
                 accounts=accounts if accounts.number else None,
                 hours=ledger.spending.dump(),
+                rolled_up=ledger.rolled_up,
             )
             await self._write(subjects.checkpoint_head(self._shard), _encode(head))
         except BusError:

@@ -17,7 +17,7 @@ from libs.bus.patience import Patience
 from libs.cognition.context import Recent
 from libs.contracts import subjects
 from libs.contracts.limits import CHUNK_PERSONAS
-from libs.contracts.personas import PersonaIdentity
+from libs.contracts.registry import PersonaRecord
 from libs.contracts.work import Chunk, Ticket, WorkItem
 from libs.roster.state import Roster
 from services.scheduler.dispatches import Dispatch
@@ -55,18 +55,19 @@ class Dispatching:
     def begin(self, owner: ShardOwner, run: int, persona_ids: Iterable[str], at: datetime) -> None:
         """Make thoughts of a shard's personas due, at most a chunk of them, and publish them by a task."""
         now = asyncio.get_running_loop().time()
-        dues = [self._next(self._roster.personas[name].identity, owner, at) for name in persona_ids]
+        dues = [self._next(self._roster.personas[name], owner, at) for name in persona_ids]
         dispatch = owner.dispatches.begin(chunk_of(owner.shard, run, dues), dues, now)
         self._tasks.create_task(self.publish(owner, dispatch))
 
     def queued(self, ticket: Ticket, owner: ShardOwner) -> Due | None:
         """Return the thought that a ticket in the queue names, where it is of a persona that there is."""
         record = self._roster.personas.get(ticket.persona_id)
-        return self._next(record.identity, owner, ticket.tick_at) if record is not None else None
+        return self._next(record, owner, ticket.tick_at) if record is not None else None
 
-    def _next(self, identity: PersonaIdentity, owner: ShardOwner, at: datetime) -> Due:
+    def _next(self, record: PersonaRecord, owner: ShardOwner, at: datetime) -> Due:
         """Return a persona's next thought, its context frozen now."""
-        persona_id, ledger = identity.id, owner.ledger
+        identity, ledger = record.identity, owner.ledger
+        persona_id = identity.id
         entry = ledger.persona(persona_id)
         entry.last_tick_at = at
         context = ledger.context(persona_id, self._shared())
@@ -81,6 +82,7 @@ class Dispatching:
             at,
             [],
             len(context),
+            shares=record.policy.share_memory,
         )
         recent = entry.life.recent if entry.life is not None else ()
         shared = self._memory.of(identity.swarm_id, persona_id)

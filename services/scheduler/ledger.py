@@ -20,6 +20,9 @@ from services.scheduler.inbox import Inbox
 from services.scheduler.life import Life
 from services.scheduler.spending import Spending
 
+ROLL_UPS_KNOWN = 1024
+"""Swarms of a shard whose last roll-up is known again when it is repeated."""
+
 _decode = msgspec.json.Decoder(ShardRecord).decode
 
 
@@ -80,6 +83,9 @@ class Ledger:
         self.public: Place = (0, 0)
         """Where the event stream ended when this shard was loaded: events up to here came from the stream."""
 
+        self.rolled_up: dict[str, str] = {}
+        """Per swarm, the id of its last roll-up; those rolled up last stand last."""
+
         self._clock = clock
         self._answered: list[tuple[str, ThoughtEntry]] = []
         self._restored = 0
@@ -92,6 +98,10 @@ class Ledger:
         if entry is None:
             entry = self._personas[persona_id] = PersonaLedger()
         return entry
+
+    def known(self, persona_id: str) -> PersonaLedger | None:
+        """Return a persona's entry, None where the journal has said nothing of it. Any thread may ask."""
+        return self._personas.get(persona_id)
 
     def restore(
         self, persona_id: str, count: int, last_tick_at: datetime | None, life: StoredLife | None = None
@@ -106,6 +116,7 @@ class Ledger:
         self.number, self.halted, self.last_tick_at = head.number, head.halted, head.last_tick_at
         self.received, self.settled = head.received, set(head.settled)
         self.spending.restore(head.hours)
+        self.rolled_up = dict(head.rolled_up)
         self._restored = head.sequence
         if head.accounts is not None:
             self.accounts.restore(head.accounts)
@@ -142,8 +153,7 @@ class Ledger:
                 self._live(thought, thought.effort, fresh)
                 if sequence > self._restored:
                     self.spending.add(thought)
-        if record.received or record.pauses or record.resumed or record.credits or record.dropped:
-            self._note(record)
+        self._note(record)
 
     def _note(self, record: ShardRecord) -> None:
         self.received = max(self.received, record.received)
@@ -157,6 +167,11 @@ class Ledger:
         self._changed.update(record.resumed)
         for change in record.credits:
             self.accounts.apply(change)
+        for swarm_id, request_id in record.rolled_up:
+            self.rolled_up.pop(swarm_id, None)
+            self.rolled_up[swarm_id] = request_id
+            if len(self.rolled_up) > ROLL_UPS_KNOWN:
+                del self.rolled_up[next(iter(self.rolled_up))]
 
     def _live(self, thought: ThoughtEntry, effort: Effort, fresh: bool) -> None:
         """Fold what a thought has cost, and what became of the items it took up."""

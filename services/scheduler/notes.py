@@ -25,6 +25,7 @@ class Note:
     pauses: list[Pause] = field(default_factory=list)
     resumed: list[str] = field(default_factory=list)
     credits: list[CreditChange] = field(default_factory=list)
+    rolled_up: list[tuple[str, str]] = field(default_factory=list)
     stored: asyncio.Future[None] | None = None
 
     @property
@@ -35,7 +36,7 @@ class Note:
             + _CHANGE_BYTES * len(self.credits)
             + _PAUSE_BYTES * len(self.pauses)
             + _NUMBER_BYTES * len(self.dropped)
-            + _EVENT_BYTES * len(self.resumed)
+            + _EVENT_BYTES * (len(self.resumed) + len(self.rolled_up))
         )
 
 
@@ -59,4 +60,5 @@ def in_record(notes: Sequence[Note]) -> ShardRecord:
         pauses=[pause for note in notes for pause in note.pauses],
         resumed=[persona_id for note in notes for persona_id in note.resumed],
         credits=[change for note in notes for change in note.credits],
+        rolled_up=[one for note in notes for one in note.rolled_up],
     )

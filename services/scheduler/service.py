@@ -30,6 +30,7 @@ from services.scheduler.adaptive import AdaptiveTicker
 from services.scheduler.admission import Admitting
 from services.scheduler.adopting import adopt
 from services.scheduler.bank import Bank
+from services.scheduler.census import Census
 from services.scheduler.changes import Changes
 from services.scheduler.dispatching import Dispatching
 from services.scheduler.halting import halt_shard
@@ -112,6 +113,7 @@ class Scheduler:
         self.lost_work = LostWork(self.bus, self.shards.live, self.dispatching.publish, self.metrics)
         self.changes = Changes(self.roster, self.shards, self.ticker, self.memory, self._halt, tasks)
         self.registry = Tail(self.bus, subjects.JOURNAL_REGISTRY, self.changes.fold)
+        process.metrics.registry.register(Census(self.roster, self.shards.live))
         self._clock = asyncio.get_running_loop().time
         self.metrics.behind.set_function(self._lag)
         self.metrics.in_flight.set_function(

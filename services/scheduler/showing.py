@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from time import time
 
@@ -90,16 +89,6 @@ class Showing:
             if (life := entry.life) is not None and life.thoughts
         ]
         return SpendReply(personas=personas, hours=owner.ledger.spending.dump())
-
-
-def moods(owners: Mapping[int, ShardOwner], now: float) -> Counter[Mood]:
-    """Return how many living personas are in each mood; those without a life are not counted."""
-    found: Counter[Mood] = Counter()
-    for owner in list(owners.values()):
-        for _, entry in list(owner.ledger.entries()):
-            if entry.life is not None:
-                found[entry.life.state.mood(len(entry.inbox or ()), now)] += 1
-    return found
 
 
 def _unlived(load: int, next_look: datetime | None) -> PersonaLife:

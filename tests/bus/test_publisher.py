@@ -79,6 +79,7 @@ async def test_a_publish_that_no_stream_takes_now_is_to_be_repeated(bus: Bus) ->
     [
         (10008, "JetStream system temporarily unavailable", OutcomeUnknown),
         (10009, "JetStream cluster can not handle request", OutcomeUnknown),
+        (10023, "insufficient resources", OutcomeUnknown),
         (10077, "write /data/1.blk: no space left on device", OutcomeUnknown),
         (10077, "maximum messages per subject exceeded", SubjectFull),
         (10054, "message size exceeds maximum allowed", PublishRefused),

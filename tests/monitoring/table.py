@@ -22,6 +22,9 @@ SERVICES = {
         "perpetua_thoughts_withdrawn_total", "perpetua_chunks_dead_total",
         "perpetua_tick_to_stored_seconds_bucket", "perpetua_shards_owned", "perpetua_thoughts_in_flight",
         "perpetua_shard_takeovers_total", "perpetua_shards_fenced_total", "perpetua_thoughts_behind_seconds",
+        "perpetua_looks_total", "perpetua_budget_pauses_total", "perpetua_inbox_received_total",
+        "perpetua_persona_energy_bucket", "perpetua_inbox_depth_bucket", "perpetua_personas_in_mood",
+        "perpetua_personas_paused",
     ),
     "thinker": (
         *EVERY, *HANDLES, "perpetua_inference_seconds_bucket", "perpetua_settle_seconds_bucket",
@@ -44,5 +47,11 @@ SERVICES = {
     "gateway": (*EVERY, "perpetua_sse_clients", "perpetua_http_connections"),
 }  # fmt: skip
 
-ON_FAULT = {"perpetua_batch_faults_total", "perpetua_http_refused_total"}
-"""Series that exist only once something has gone wrong."""
+ONCE_COUNTED = {
+    "scheduler": ("perpetua_inbox_items_total", "perpetua_inbox_dropped_total"),
+    "thinker": ("perpetua_batch_faults_total",),
+    "gateway": ("perpetua_http_refused_total",),
+}
+"""Series that exist only once there was something to count: an item of an inbox that ended, or a fault."""
+
+NAMES = {name for names in (*SERVICES.values(), *ONCE_COUNTED.values()) for name in names}

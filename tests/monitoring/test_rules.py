@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tests.monitoring.table import ON_FAULT, SERVICES
+from tests.monitoring.table import NAMES
 from tests.support.prometheus import RULES, binary
 
 ROOT = Path(__file__).parent.parent.parent
@@ -64,14 +64,14 @@ def test_the_table_names_every_metric_of_the_code() -> None:
     for folder in ("libs", "services"):
         for path in (ROOT / folder).rglob("*.py"):
             named |= set(MADE.findall(path.read_text()))
-    stored = {name for names in SERVICES.values() for name in names} | ON_FAULT
+    stored = NAMES
     bare = {re.sub(r"_bucket$|_info$", "", name) for name in stored}
     assert named - bare == set(), "metrics that the table lacks"
     assert {name for name in bare if name.startswith("perpetua_")} - named == set(), "metrics that are gone"
 
 
 def test_rules_and_dashboards_ask_only_for_metrics_that_exist() -> None:
-    known = {name.removesuffix("_bucket") for names in SERVICES.values() for name in names} | ON_FAULT
+    known = {name.removesuffix("_bucket") for name in NAMES}
     texts = [path.read_text() for path in (*RULES.glob("*.yml"), *(ROOT / "deploy/grafana").rglob("*.json"))]
     asked = {
         re.sub(r"_(bucket|sum|count)$", "", name)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from secrets import token_hex
 
 import msgspec
+from prometheus_client import CollectorRegistry
 
 from libs.bus.connection import Bus
 from libs.bus.telemetry import NoTelemetry
@@ -21,7 +22,11 @@ from libs.roster.state import Roster
 from services.registry.buckets import Buckets
 from services.registry.committer import Committed, Committer
 from services.registry.reaping import Reaper
+from services.scheduler.bank import Bank
+from services.scheduler.handlers import Handlers
+from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
+from services.scheduler.showing import Showing
 from tests.bus.support import held
 from tests.unit.make import rules
 
@@ -74,6 +79,16 @@ async def registry_records(bus: Bus) -> list[RegistryRecord]:
 def owner(bus: Bus, shard: int, boot: str, position: PublicPosition | None = None) -> ShardOwner:
     """An owner of a shard; nobody is reaped, as far as the registry goes."""
     return ShardOwner(bus, shard, boot, position or PublicPosition(), lambda _: False, lambda _, __: None)
+
+
+def handlers(one: ShardOwner, bank: Bank, roster: Roster) -> Handlers:
+    """What answers for an owner's shard, in a run 1 in which no thinker ends."""
+    metrics, showing = SchedulerMetrics(CollectorRegistry()), Showing(roster, lambda _: None)
+    return Handlers(one, lambda: 1, _nobody, metrics, lambda _: None, showing, bank)
+
+
+async def _nobody(*_: object) -> None:
+    raise AssertionError("no thinker has ended")
 
 
 async def shard_records(bus: Bus, shard: int) -> list[ShardRecord]:

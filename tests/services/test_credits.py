@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from libs.bus.connection import Bus, connect
 from libs.bus.endpoints import Gate
@@ -18,12 +17,9 @@ from libs.contracts.personas import PolicyRequest
 from libs.contracts.tokens import shard_of
 from libs.roster.state import Roster
 from services.scheduler.bank import Bank
-from services.scheduler.handlers import Handlers
-from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.serving import served
-from services.scheduler.showing import Showing
 from services.scheduler.treasury import Admission, Treasury, Want
-from tests.services.support import owner
+from tests.services.support import handlers, owner
 from tests.services.test_shard_owners import owning
 from tests.support.broker import Broker
 from tests.unit.make import Tree
@@ -80,14 +76,9 @@ async def scheduler(
             one = owner(bus, shard, boot)
             await stack.enter_async_context(owning(one))
             banks[shard] = Bank(one, roster, clock)
-            metrics, showing = SchedulerMetrics(CollectorRegistry()), Showing(roster, lambda _: None)
-            handlers = Handlers(one, lambda: 1, _nobody, metrics, lambda _: None, showing, banks[shard])
-            await stack.enter_async_context(served(bus, shard, handlers, gate, gate, NoTelemetry()))
+            answers = handlers(one, banks[shard], roster)
+            await stack.enter_async_context(served(bus, shard, answers, gate, gate, NoTelemetry()))
         yield Treasury(bus, roster, banks)
-
-
-async def _nobody(*_: object) -> None:
-    raise AssertionError("no thinker has ended")
 
 
 def want(name: str, thought: int = 1, cost: Credits = COST, settled: Settlement | None = None) -> Want:
