@@ -34,7 +34,7 @@ def life_rows(life: dict[str, Any] | None) -> list[tuple[str, object]]:
     if life["paused"] is not None:
         rows.append(("paused", _paused(life["paused"])))
     if life["waiting_for"]:
-        rows.append(("waits for", ", ".join(life["waiting_for"])))
+        rows.append(("waits now for", ", ".join(life["waiting_for"])))
     return rows
 
 

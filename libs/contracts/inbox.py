@@ -48,7 +48,14 @@ class SendRequest(Struct, frozen=True, kw_only=True):
     """When it happened; left out, when it was received."""
 
     id: ItemId | None = None
-    """Sent again under the same id, it is there once. Left out, it gets a UUID."""
+    """Sent again under the same id while it waits, it is there once. Left out, it gets a UUID."""
+
+    once: bool = False
+    """Sent again under its `id` it is not sent, also after it was handled: of the newest 100 000 such."""
+
+    def __post_init__(self) -> None:
+        if self.once and self.id is None:
+            raise ValueError("Expected an `id` with `once`")
 
 
 class InboxItem(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -145,6 +145,14 @@ class Reaped(Struct, frozen=True, tag="reaped"):
     persona_ids: list[str]
 
 
+class DependenciesSet(Struct, frozen=True, tag="dependencies_set"):
+    """A persona waits for these from now on, and for nobody else [A15]."""
+
+    persona_id: str
+    waiting_for: list[str]
+    at: datetime
+
+
 class Started(Struct, frozen=True, tag="started"):
     """The loop runs."""
 
@@ -172,7 +180,7 @@ class Stopped(Struct, frozen=True, tag="stopped"):
     run: int
 
 
-Change = Spawned | Reaping | Reaped | Started | IntervalSet | Stopping | Stopped
+Change = Spawned | Reaping | Reaped | DependenciesSet | Started | IntervalSet | Stopping | Stopped
 
 
 class RegistryRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):

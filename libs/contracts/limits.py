@@ -64,6 +64,9 @@ INTERVAL_CEILING_MS = 24 * 60 * 60 * 1000
 BODY_BYTES = 1024 * 1024
 """The largest request body the gateway accepts, in bytes."""
 
+DEPENDENCIES = 100
+"""Personas that one waits for at most, and that one request may have wait for it."""
+
 INBOX_ITEMS = 1000
 """Items that a persona's inbox holds at most [A2]."""
 

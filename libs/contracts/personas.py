@@ -8,8 +8,21 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, structs
 
-from libs.contracts.limits import IMPORTED_AT_ONCE, U32, U64, U64_MAX, Charter, Identifier, Name, Reason, Role
+from libs.contracts.limits import (
+    DEPENDENCIES,
+    IMPORTED_AT_ONCE,
+    U32,
+    U64,
+    U64_MAX,
+    Charter,
+    Identifier,
+    Name,
+    Reason,
+    Role,
+)
 from libs.contracts.lives import PersonaLife
+
+Dependencies = Annotated[list[Identifier], Meta(max_length=DEPENDENCIES)]
 
 
 class PersonaStatus(StrEnum):
@@ -74,6 +87,9 @@ class PersonaRuntimeState(Struct, frozen=True, kw_only=True):
     thought_count: U64 = 0
     last_tick_at: datetime | None = None
     updated_at: datetime
+    waiting_for: list[str] = []
+    """Personas that each of its thoughts waits for, sorted [A15]."""
+
     life: PersonaLife | None = None
     """Its inner state [A6]; null right after it was made."""
 
@@ -132,6 +148,24 @@ class ImportPersonasResponse(Struct, frozen=True, kw_only=True):
     """Those that were there already, as described."""
 
     refused: list[RefusedPersona]
+
+
+class DependenciesRequest(Struct, frozen=True, kw_only=True):
+    """Whom a persona waits for from now on, and who waits for it; what is left out stays as it is [A15]."""
+
+    waiting_for: Dependencies | None = None
+    """It is due once each of these has completed a thought since its own last one."""
+
+    notify: Dependencies | None = None
+    """These are due once it has: they, and nobody else, wait for it."""
+
+
+class PersonaDependencies(Struct, frozen=True, kw_only=True):
+    """Whom a persona waits for, and who waits for it, each sorted by id."""
+
+    persona_id: str
+    waiting_for: list[str]
+    notify: list[str]
 
 
 class ReapPersonaRequest(Struct, frozen=True, kw_only=True):

@@ -127,6 +127,21 @@ class Conflict(Refusal):
         return cls(f"Persona {persona_id} is reaped; nothing reaches it any more")
 
     @classmethod
+    def cycle(cls, persona_ids: list[str]) -> Conflict:
+        """These would wait for each other for ever: each for the next, the last for the first."""
+        return cls(f"Personas would wait for each other: {' → '.join([*persona_ids, persona_ids[0]])}")
+
+    @classmethod
+    def dependency_reaped(cls, persona_id: str) -> Conflict:
+        """Who is to be waited for lives no more."""
+        return cls(f"Persona {persona_id} is reaped; it thinks no more, so nobody can wait for it")
+
+    @classmethod
+    def too_many_dependencies(cls, persona_id: str, limit: int) -> Conflict:
+        """The persona would wait for more than may be."""
+        return cls(f"Persona {persona_id} would wait for more than {limit} personas")
+
+    @classmethod
     def parent_reaped(cls, parent_id: str) -> Conflict:
         """The parent lives no more."""
         return cls(f"Parent persona {parent_id} is reaped")

@@ -8,6 +8,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from libs.contracts.personas import (
+    DependenciesRequest,
     PersonaIdentity,
     PersonaPolicy,
     PersonaStatus,
@@ -31,6 +32,8 @@ class PersonaRecord(Struct, frozen=True, kw_only=True):
     status: PersonaStatus
     updated_at: datetime
     reaping: ReapNote | None = None
+    waiting_for: list[str] = []
+    """Personas whose next thought each of its thoughts waits for, sorted [A15]."""
 
 
 class StoredPersona(Struct, frozen=True, kw_only=True):
@@ -73,6 +76,13 @@ class ReapCommand(Struct, frozen=True, kw_only=True):
 
     persona_id: str
     request: ReapPersonaRequest
+
+
+class DependenciesCommand(Struct, frozen=True, kw_only=True):
+    """Set what this persona waits for, and who waits for it."""
+
+    persona_id: str
+    request: DependenciesRequest
 
 
 class PersonaQuery(Struct, frozen=True, kw_only=True):

@@ -53,7 +53,7 @@ _PENDING_CHUNKS = 4_096
 _DEAD_LETTERS_KEPT = 1_000
 _POSTS_KEPT = 10_000
 _SENT_KEPT = 100_000
-"""Ids that senders have given what they sent; whoever sends an older one again sends it twice."""
+"""Ids of what is to be sent once; whoever sends an older one again sends it twice."""
 
 
 class StreamBounds(Struct, frozen=True, kw_only=True):

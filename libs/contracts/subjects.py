@@ -27,7 +27,7 @@ HALTED = "perpetua.halted"
 SCHEDULER_STATUS = "perpetua.scheduler.status"
 
 REGISTRY = "perpetua.registry"
-CREATE, IMPORT, REAP = "create", "import", "reap"
+CREATE, IMPORT, REAP, DEPENDENCIES = "create", "import", "reap", "dependencies"
 PERSONA, PERSONAS, LINEAGE = "persona", "personas", "lineage"
 START, STOP, STATUS = "start", "stop", "status"
 
@@ -192,12 +192,12 @@ def post_key(post_id: str) -> str:
 
 
 def sent_key(persona_id: str, item_id: str) -> str:
-    """Subject of the key that says that an item with an id of its sender's was stored for a persona."""
+    """Subject of the key that says that an item that is to be sent once was stored for a persona."""
     return f"$KV.sent.persona.{encode(persona_id)}.{encode(item_id)}"
 
 
 def posted_key(swarm_id: str, post_id: str) -> str:
-    """Subject of the key that says that a post with an id of its sender's was stored for a whole swarm."""
+    """Subject of the key that says that a post that is to be sent once was stored for a whole swarm."""
     return f"$KV.sent.swarm.{encode(swarm_id)}.{encode(post_id)}"
 
 

@@ -10,6 +10,7 @@ from msgspec import structs
 from libs.contracts import subjects
 from libs.contracts.journal import (
     Change,
+    DependenciesSet,
     IntervalSet,
     Reaped,
     Reaping,
@@ -39,6 +40,9 @@ class Roster:
 
         self.living_children: dict[str, int] = {}
         """How many children of a parent are not reaped."""
+
+        self.dependents: dict[str, set[str]] = {}
+        """Who waits for a persona, reaped ones too."""
 
         self.born: dict[str, int] = {}
         """Journal sequence of each spawn that was folded since this process began."""
@@ -125,6 +129,12 @@ class Roster:
             case Reaped(persona_ids):
                 for persona_id in persona_ids:
                     self._change(persona_id, sequence, PersonaStatus.REAPED, None)
+            case DependenciesSet(persona_id, waiting_for, at):
+                if sequence > self._changed_at.get(persona_id, -1):
+                    changed = structs.replace(
+                        self.personas[persona_id], waiting_for=waiting_for, updated_at=at
+                    )
+                    self._put(changed, sequence)
             case Started() | IntervalSet() | Stopping() | Stopped():
                 if sequence > self._loop_at:
                     self.loop, self._loop_at = _next_loop(self.loop, change), sequence
@@ -152,6 +162,11 @@ class Roster:
         if identity.parent_id is not None:
             living = self.living_children.get(identity.parent_id, 0) + _lives(record) - _lives(before)
             self.living_children[identity.parent_id] = living
+        if before is None or before.waiting_for != record.waiting_for:
+            for name in before.waiting_for if before is not None else ():
+                self.dependents[name].discard(identity.id)
+            for name in record.waiting_for:
+                self.dependents.setdefault(name, set()).add(identity.id)
         self.personas[identity.id] = record
         self._changed_at[identity.id] = sequence
 

@@ -17,9 +17,11 @@ from libs.contracts.limits import SHARDS
 from libs.contracts.lives import InboxQuery, InboxReply, SpendQuery, SpendReply
 from libs.contracts.personas import (
     CreatePersonaRequest,
+    DependenciesRequest,
     ImportPersonasRequest,
     ImportPersonasResponse,
     LineageGraph,
+    PersonaDependencies,
     PersonaPage,
     PersonaRuntimeState,
     PersonaStatus,
@@ -27,6 +29,7 @@ from libs.contracts.personas import (
     ReapPersonaResponse,
 )
 from libs.contracts.registry import (
+    DependenciesCommand,
     LineageEntry,
     LineagePage,
     LineageQuery,
@@ -81,6 +84,13 @@ class Swarm:
         command = ReapCommand(persona_id=persona_id, request=request)
         return await self._bus.ask(
             subjects.registry(subjects.REAP), command, ReapPersonaResponse, timeout=_WITHIN_S
+        )
+
+    async def set_dependencies(self, persona_id: str, request: DependenciesRequest) -> PersonaDependencies:
+        """Set whom a persona waits for, and who waits for it."""
+        command = DependenciesCommand(persona_id=persona_id, request=request)
+        return await self._bus.ask(
+            subjects.registry(subjects.DEPENDENCIES), command, PersonaDependencies, timeout=_WITHIN_S
         )
 
     async def persona(self, persona_id: str) -> PersonaRuntimeState:
@@ -214,5 +224,6 @@ def _join(record: PersonaRecord, counters: Counters) -> PersonaRuntimeState:
         thought_count=counters.thought_count,
         last_tick_at=tick,
         updated_at=max(record.updated_at, tick) if tick is not None else record.updated_at,
+        waiting_for=record.waiting_for,
         life=counters.life,
     )

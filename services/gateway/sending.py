@@ -2,8 +2,8 @@
 
 An item is acknowledged by the INBOX stream before anybody is told that it is accepted. Where the outcome is
 unknown it is published again under the same id: the scheduler drops an item whose id it holds. A sender that
-was answered nothing may do the same with an `id` of its own; once accepted, it is remembered for as long as
-the bucket `sent` has room, so that sending it again sends nothing.
+was answered nothing may do the same with an `id` of its own. What is to be sent `once` is also remembered, as
+long as the bucket `sent` has room, so that sending it again after it was handled sends nothing.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Sending:
         record = await self._swarm.record(persona_id)
         if record.status is PersonaStatus.REAPED:
             raise Conflict.reaped(persona_id)
-        key = subjects.sent_key(persona_id, request.id) if request.id is not None else None
+        key = subjects.sent_key(persona_id, request.id) if request.once and request.id else None
         if key is not None and (known := await self._noted(key, Accepted)) is not None:
             return known
         item_id = request.id if request.id is not None else self._new_id()
@@ -68,7 +68,7 @@ class Sending:
 
         Raises `Unavailable` where some inbox has no room; the others have it by then.
         """
-        key = subjects.posted_key(swarm_id, request.id) if request.id is not None else None
+        key = subjects.posted_key(swarm_id, request.id) if request.once and request.id else None
         if key is not None and (known := await self._noted(key, SwarmAccepted)) is not None:
             return known
         members = await self._swarm.members(swarm_id, living=True)
@@ -95,14 +95,14 @@ class Sending:
         )
 
     async def accepted(self, persona_id: str, item_id: str) -> Accepted:
-        """Return that an item with an id of its sender's was accepted. Raises `NotFound`."""
+        """Return that what was to be sent once was accepted. Raises `NotFound`."""
         known = await self._noted(subjects.sent_key(persona_id, item_id), Accepted)
         if known is None:
             raise NotFound.sent(persona_id, item_id)
         return known
 
     async def _accepted(self, key: str | None, answer: A) -> A:
-        """Note what was accepted under an id of its sender's."""
+        """Note what was accepted and is not to be sent again."""
         if key is not None:
             await store(self._bus, "that it was sent", [(key, _encode(answer))])
         return answer

@@ -21,7 +21,7 @@ from libs.bus.read import last_of
 from libs.concurrency.tasks import leaves
 from libs.concurrency.waiting import set_within
 from libs.contracts import streams, subjects
-from libs.contracts.journal import Reaped, Reaping, RegistryRecord, Spawned
+from libs.contracts.journal import DependenciesSet, Reaped, Reaping, RegistryRecord, Spawned
 from libs.contracts.registry import StoredLoop, StoredPersona
 from libs.journal.position import PublicPosition
 from libs.journal.tail import Tail
@@ -76,6 +76,8 @@ class Buckets:
         for change in record.changes:
             if isinstance(change, Spawned):
                 self._changed[change.persona.identity.id] = None
+            elif isinstance(change, DependenciesSet):
+                self._changed[change.persona_id] = None
             elif isinstance(change, Reaping | Reaped):
                 self._changed.update(dict.fromkeys(change.persona_ids))
             else:

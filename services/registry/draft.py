@@ -32,6 +32,10 @@ class Draft:
         assert not self._spawned, "a reap has a record of its own"
         return self._roster.children.get(persona_id, [])
 
+    def dependents_of(self, persona_id: str) -> list[str]:
+        """Return those that wait for it, sorted by id, reaped ones too."""
+        return sorted(self._roster.dependents.get(persona_id, ()))
+
     def is_empty(self) -> bool:
         """Whether there is no persona at all."""
         return not self._roster.personas and not self._spawned

@@ -11,11 +11,18 @@ from libs.contracts import subjects
 from libs.contracts.control import StartCognitionRequest, StopCognitionRequest
 from libs.contracts.journal import Spawned
 from libs.contracts.personas import CreatePersonaRequest, ImportPersonasRequest
-from libs.contracts.registry import LineageQuery, PersonaListQuery, PersonaQuery, ReapCommand
+from libs.contracts.registry import (
+    DependenciesCommand,
+    LineageQuery,
+    PersonaListQuery,
+    PersonaQuery,
+    ReapCommand,
+)
 from libs.journal.tail import Tail
 from libs.roster.state import Roster
 from services.registry import queries
 from services.registry.committer import Committer
+from services.registry.dependencies import set_dependencies
 from services.registry.importing import import_all
 from services.registry.reaping import Reaper
 from services.registry.rules import Rules
@@ -47,6 +54,7 @@ class Handlers:
             subjects.CREATE: (CreatePersonaRequest, self.create),
             subjects.IMPORT: (ImportPersonasRequest, self.import_all),
             subjects.REAP: (ReapCommand, self.reap),
+            subjects.DEPENDENCIES: (DependenciesCommand, self.dependencies),
             subjects.PERSONA: (PersonaQuery, self.persona),
             subjects.PERSONAS: (PersonaListQuery, self.personas),
             subjects.LINEAGE: (LineageQuery, self.lineage),
@@ -69,6 +77,14 @@ class Handlers:
     async def reap(self, message: ReapCommand, _: Request) -> bytes:
         """Reap one persona or a tree."""
         return _encode(await self._reaper.reap(message.persona_id, message.request))
+
+    async def dependencies(self, message: DependenciesCommand, _: Request) -> bytes:
+        """Set whom a persona waits for, and who waits for it."""
+        at = self._rules.now()
+        await self._committer.commit(
+            lambda view: set_dependencies(view, message.persona_id, message.request, at)
+        )
+        return _encode(queries.dependencies(self._roster, message.persona_id))
 
     async def persona(self, message: PersonaQuery, _: Request) -> bytes:
         """Show one persona."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from itertools import islice
 
-from libs.contracts.personas import PersonaStatus
+from libs.contracts.personas import PersonaDependencies, PersonaStatus
 from libs.contracts.refusals import NotFound
 from libs.contracts.registry import (
     LineageEntry,
@@ -34,6 +34,15 @@ def persona(roster: Roster, persona_id: str) -> PersonaRecord:
     if record is None:
         raise NotFound.persona(persona_id)
     return record
+
+
+def dependencies(roster: Roster, persona_id: str) -> PersonaDependencies:
+    """Return whom a persona waits for and which living ones wait for it. Raises `NotFound`."""
+    return PersonaDependencies(
+        persona_id=persona_id,
+        waiting_for=persona(roster, persona_id).waiting_for,
+        notify=sorted(n for n in roster.dependents.get(persona_id, ()) if not roster.is_reaped(n)),
+    )
 
 
 def page(roster: Roster, query: PersonaListQuery) -> PersonaListReply:

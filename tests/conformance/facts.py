@@ -240,7 +240,10 @@ FACTS: dict[str, Fact] = {
     ),
     "A13": Fact("Under load everybody's cadence slows", ("services/scheduler/cadence.py",)),
     "A14": Fact("Nobody has a second turn before another's first", ("services/scheduler/ready.py",)),
-    "A15": Fact("Personas that wait for others", ("services/scheduler/dependencies.py",)),
+    "A15": Fact(
+        "Personas that wait for others; a cycle is refused",
+        ("services/registry/dependencies.py", "services/scheduler/dependencies.py"),
+    ),
     "A16": Fact(
         "Credits are reserved before a thought and settled after it",
         ("services/scheduler/accounts.py", "services/scheduler/account.py", "libs/contracts/accounts.py"),

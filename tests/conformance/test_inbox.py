@@ -49,6 +49,7 @@ def test_everything_that_an_item_may_have_is_taken(quiet: Swarm) -> None:
         mentions=["@Ann", "Bob"],
         timestamp="2026-01-02T03:04:05+02:00",
         id="mine-1",
+        once=True,
     )
     assert answer.json == {"item_id": "mine-1", "persona_id": "in/box 2"}
     assert quiet.get("/v1/swarm/personas/in%2Fbox%202/inbox/mine-1") == answer.json
@@ -70,6 +71,7 @@ def test_everything_that_an_item_may_have_is_taken(quiet: Swarm) -> None:
         ({"content": "c", "timestamp": "yesterday"}, "timestamp"),
         ({"content": "c", "source_id": None}, "source_id"),
         ({"content": "c", "id": "a b"}, "id"),
+        ({"content": "c", "once": True}, "`id`"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_its_field(quiet: Swarm, fields: dict[str, Any], field: str) -> None:
@@ -101,8 +103,8 @@ def test_a_path_that_is_no_id_is_refused(quiet: Swarm, path: str) -> None:
 def test_a_post_reaches_each_of_its_swarm_s_personas_once(quiet: Swarm) -> None:
     for number in range(3):
         made(quiet, f"inbox-s{number}", swarm_id="inbox swarm")
-    answer = send(quiet, "swarms/inbox%20swarm", content="All?", answers_most=1, id="post-1")
+    answer = send(quiet, "swarms/inbox%20swarm", content="All?", answers_most=1, id="post-1", once=True)
     assert answer.json == {"post_id": "post-1", "swarm_id": "inbox swarm", "personas": 3}
-    assert send(quiet, "swarms/inbox%20swarm", content="All?", id="post-1").json == answer.json
+    assert send(quiet, "swarms/inbox%20swarm", content="All?", id="post-1", once=True).json == answer.json
     missing = quiet.http("GET", "/v1/swarm/personas/inbox-s0/inbox/post-1")
     assert refused(missing) == (404, "Nothing was sent to persona inbox-s0 under the id post-1")

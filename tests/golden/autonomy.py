@@ -104,6 +104,7 @@ AUTONOMY: list[msgspec.Struct] = [
         mentions=["Ada"],
         timestamp=AT,
         id="i-1",
+        once=True,
     ),
     inbox.InboxItem(
         id="i-1",

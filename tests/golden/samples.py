@@ -76,8 +76,14 @@ NODE = personas.LineageNode(
 )
 NOTE = registry.ReapNote("done", True, AT)
 RECORD = registry.PersonaRecord(
-    identity=IDENTITY, policy=POLICY, status=PersonaStatus.REAPED, updated_at=AT, reaping=NOTE
+    identity=IDENTITY,
+    policy=POLICY,
+    status=PersonaStatus.REAPED,
+    updated_at=AT,
+    reaping=NOTE,
+    waiting_for=["p-2"],
 )
+DEPENDENCIES = personas.DependenciesRequest(waiting_for=["p-2"], notify=None)
 LOOP = registry.LoopState(run=3, phase=LoopPhase.STOPPING, interval_ms=2000, started_at=AT, stop_reason="tea")
 THOUGHT = journal.ThoughtEntry("p-1", 7, 3, "swarm-core", AT, [("thought_generated", RAW)])
 REGISTRY_EVENT = journal.JournalEvent("swarm-core", "p-1", "persona_spawned", RAW)
@@ -183,6 +189,7 @@ SAMPLES: list[msgspec.Struct] = [
     journal.Spawned(RECORD),
     journal.Reaping(["p-1"], "done", True, AT),
     journal.Reaped(["p-1"]),
+    journal.DependenciesSet("p-1", ["p-2"], AT),
     journal.Started(3, 2000, AT),
     journal.IntervalSet(500),
     journal.Stopping(3, None),
@@ -222,6 +229,9 @@ SAMPLES: list[msgspec.Struct] = [
     LOOP,
     registry.StoredLoop(sequence=99, loop=LOOP),
     registry.ReapCommand(persona_id="p-1", request=REAP),
+    DEPENDENCIES,
+    personas.PersonaDependencies(persona_id="p-1", waiting_for=["p-2"], notify=["p-3"]),
+    registry.DependenciesCommand(persona_id="p-1", request=DEPENDENCIES),
     registry.PersonaQuery(persona_id="p-1"),
     registry.PersonaListQuery(swarm_id="swarm-core", status=PersonaStatus.IDLE, after="a", limit=10),
     registry.PersonaListReply(records=[RECORD], next_after=None, total=1),

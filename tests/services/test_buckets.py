@@ -15,14 +15,15 @@ from libs.bus.read import last_of
 from libs.bus.telemetry import NoTelemetry
 from libs.contracts import streams, subjects
 from libs.contracts.control import StartCognitionRequest
-from libs.contracts.personas import PersonaStatus, ReapPersonaRequest
+from libs.contracts.personas import DependenciesRequest, PersonaStatus, ReapPersonaRequest
 from libs.contracts.registry import StoredLoop, StoredPersona
 from libs.contracts.streams import StreamBounds
+from services.registry.dependencies import set_dependencies
 from tests.bus.support import held, restart
 from tests.services.support import Registry, registry, registry_records
 from tests.support.broker import Broker
 from tests.support.eventually import eventually
-from tests.unit.make import create
+from tests.unit.make import NOW, create
 
 EVERYTHING = 2**40
 REAP = ReapPersonaRequest()
@@ -87,6 +88,23 @@ async def test_the_buckets_follow_every_change(bus: Bus) -> None:
         assert value is not None and value.record.status is PersonaStatus.REAPED
         assert loop is not None and loop.loop == one.roster.loop
         assert (loop.sequence, loop.loop.interval_ms) == (one.roster.loop_changed_at, 500)
+
+
+@pytest.mark.fact("A15")
+async def test_dependencies_are_kept_in_the_buckets(bus: Bus, broker: Broker) -> None:
+    """They outlive the record that set them, and every process that knew it."""
+    async with registry(bus) as one:
+        await one.create(create("p"))
+        await one.create(create("q"))
+        request = DependenciesRequest(waiting_for=["q"])
+        await one.committer.commit(lambda view: set_dependencies(view, "p", request, NOW))
+        await written(one)
+        await one.tail.trim(one.tail.sequence)
+    async with connect(broker.url, "later", NoTelemetry()) as later:
+        other = Registry(later, number=2)
+        await other.load()
+        assert other.roster.personas["p"].waiting_for == ["q"]
+        assert other.roster.dependents["q"] == {"p"}
 
 
 @pytest.mark.fact("2.2")

@@ -155,19 +155,30 @@ async def test_of_a_post_with_a_full_inbox_the_others_have_it_and_the_sender_is_
 
 
 @pytest.mark.fact("A1")
-async def test_what_has_an_id_of_its_sender_s_is_sent_once(bus: Bus, asked: Asked) -> None:
-    one = [await asked.sending.to_persona("ann", hello(id="mine")) for _ in range(3)]
+async def test_what_is_to_be_sent_once_is_sent_once(bus: Bus, asked: Asked) -> None:
+    one = [await asked.sending.to_persona("ann", hello(id="mine", once=True)) for _ in range(3)]
     assert one == [Accepted(item_id="mine", persona_id="ann")] * 3
     assert [item.id for item in await stored(bus)] == ["mine"]
     assert await asked.sending.accepted("ann", "mine") == one[0]
     with pytest.raises(NotFound, match=r"^Nothing was sent to persona b/ob under the id mine$"):
         await asked.sending.accepted("b/ob", "mine")
-    await asked.sending.to_persona("b/ob", hello(id="mine"))
+    await asked.sending.to_persona("b/ob", hello(id="mine", once=True))
     assert len(await stored(bus)) == 2, "another persona's is another item"
 
 
-async def test_a_post_with_an_id_of_its_sender_s_is_sent_once(bus: Bus, asked: Asked) -> None:
-    both = [await asked.sending.to_swarm("s", to_all(id="mine")) for _ in range(2)]
+@pytest.mark.fact("A1")
+async def test_without_once_the_same_id_is_the_same_item_twice(bus: Bus, asked: Asked) -> None:
+    """Its scheduler drops the second where it holds the first; nothing is remembered here."""
+    for _ in range(2):
+        await asked.sending.to_persona("ann", hello(id="mine"))
+    assert [item.id for item in await stored(bus)] == ["mine", "mine"]
+    assert await held(bus, "KV_sent") == []
+    with pytest.raises(NotFound):
+        await asked.sending.accepted("ann", "mine")
+
+
+async def test_a_post_that_is_to_be_sent_once_is_sent_once(bus: Bus, asked: Asked) -> None:
+    both = [await asked.sending.to_swarm("s", to_all(id="mine", once=True)) for _ in range(2)]
     assert both == [SwarmAccepted(post_id="mine", swarm_id="s", personas=2)] * 2
     assert len(await stored(bus)) == 2
 

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from libs.contracts.control import StartCognitionRequest
 from libs.contracts.journal import RegistryRecord
 from libs.contracts.limits import SHARDS
-from libs.contracts.personas import ReapPersonaRequest
+from libs.contracts.personas import DependenciesRequest, ReapPersonaRequest
 from libs.contracts.refusals import Refusal
 from libs.contracts.registry import StoredLoop, StoredPersona
 from libs.contracts.tokens import shard_of
 from libs.journal.tail import JournalHole
 from libs.roster.state import Roster
+from services.registry.dependencies import set_dependencies
 from services.registry.rules import Decision, announce
 from tests.unit.make import NOW, Tree, create
 
@@ -28,6 +29,8 @@ STEPS = st.lists(
         st.tuples(st.just("create"), NAMES, st.none() | NAMES),
         st.tuples(st.just("reap"), NAMES, st.booleans()),
         st.tuples(st.just("announce"), st.none(), st.none()),
+        st.tuples(st.just("wait"), NAMES, st.lists(NAMES, max_size=3)),
+        st.tuples(st.just("notify"), NAMES, st.lists(NAMES, max_size=3)),
         st.tuples(st.just("start"), st.none(), st.sampled_from([None, 500, 700])),
         st.tuples(st.just("stop"), st.none(), st.none()),
         st.tuples(st.just("stopped"), st.none(), st.none()),
@@ -44,6 +47,10 @@ def decide(tree: Tree, kind: str, name: Any, more: Any) -> Decision:
             return rules.create(view, create(name, more))
         case "reap":
             return rules.reap(view, name, ReapPersonaRequest(cascade=more), NOW)
+        case "wait":
+            return set_dependencies(view, name, DependenciesRequest(waiting_for=more), NOW)
+        case "notify":
+            return set_dependencies(view, name, DependenciesRequest(notify=more), NOW)
         case "announce":
             return announce(view, tree.roster.ids)
         case "start":
@@ -83,7 +90,17 @@ def stored_loop(roster: Roster) -> StoredLoop | None:
 
 def shown(roster: Roster) -> Any:
     living = {name: n for name, n in roster.living_children.items() if n}
-    return (roster.personas, roster.children, living, roster.active, roster.ids, roster.loop, roster.number)
+    dependents = {name: names for name, names in roster.dependents.items() if names}
+    return (
+        roster.personas,
+        roster.children,
+        living,
+        dependents,
+        roster.active,
+        roster.ids,
+        roster.loop,
+        roster.number,
+    )
 
 
 @given(STEPS, st.data())

@@ -136,6 +136,7 @@ def _show(answer: dict[str, Any], as_json: bool) -> None:
     if as_json:
         return output.print_json(answer)
     flat = {key: value for key, value in answer.items() if not isinstance(value, dict) and key != "life"}
+    flat["waiting_for"] = ", ".join(flat["waiting_for"]) or None
     rows = [*answer["identity"].items(), *flat.items(), *life_rows(answer["life"]), *answer["policy"].items()]
     return output.print_table(("", "value"), rows, "")
 

@@ -45,8 +45,8 @@ async def check_request(request: Request[Any, Any, Any]) -> Response[None] | Non
     """Refuse bodies that do not fit [5.2]."""
     if request.method == "OPTIONS":
         return _methods(request)
-    if request.method == "POST":
-        await _check_post(request)
+    if request.method in ("POST", "PUT"):
+        await _check_sent(request)
     return None
 
 
@@ -56,7 +56,7 @@ def _methods(request: Request[Any, Any, Any]) -> Response[None]:
     return Response(None, status_code=204, headers={"Allow": ", ".join(sorted(methods))})
 
 
-async def _check_post(request: Request[Any, Any, Any]) -> None:
+async def _check_sent(request: Request[Any, Any, Any]) -> None:
     body, content_type = await request.body(), request.headers.get("content-type", "")
     if not body and not content_type:  # an empty body needs no content type
         return

@@ -38,7 +38,8 @@ class InboxRoutes(Controller):
     ) -> Accepted:
         """Send something to a persona. Answered once it is stored: it will reach the persona.
 
-        With an `id` of yours the same request may be made again, whatever became of the first one.
+        With an `id` of yours the same request may be made again, whatever became of the first one; with
+        `once` also after it was handled.
         """
         return await sending.to_persona(decode_segment(persona_id), data)
 
@@ -57,7 +58,7 @@ class InboxRoutes(Controller):
     async def sent(
         self, sending: NamedDependency[Sending], persona_id: Segment, item_id: ItemSegment
     ) -> Accepted:
-        """Say that something was sent under an `id` of yours, if it was; of the newest 100 000."""
+        """Say whether something was sent with `once` under an `id` of yours; of the newest 100 000."""
         return await sending.accepted(decode_segment(persona_id), decode_item_id(item_id))
 
     @post(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from litestar import Controller, get, post
+from litestar import Controller, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
@@ -12,9 +12,11 @@ from libs.bus.connection import Bus
 from libs.bus.presence import list_present
 from libs.contracts.personas import (
     CreatePersonaRequest,
+    DependenciesRequest,
     ImportPersonasRequest,
     ImportPersonasResponse,
     LineageGraph,
+    PersonaDependencies,
     PersonaPage,
     PersonaRuntimeState,
     PersonaStatus,
@@ -117,6 +119,20 @@ class SwarmRoutes(Controller):
     ) -> ReapPersonaResponse:
         """Reap a persona, with `cascade` everything below it too."""
         return await swarm.reap(decode_segment(persona_id), data or ReapPersonaRequest())
+
+    @put(
+        "/personas/{persona_id:str}/dependencies",
+        responses=problems(400, 403, 404, 409, 413, 415, 503),
+        operation_id="set_dependencies",
+    )
+    async def set_dependencies(
+        self, swarm: NamedDependency[Swarm], persona_id: Segment, data: JSONBody[DependenciesRequest]
+    ) -> PersonaDependencies:
+        """Set whom a persona waits for, and who waits for it; asked twice, it changes nothing more.
+
+        A cycle is refused with the personas on it.
+        """
+        return await swarm.set_dependencies(decode_segment(persona_id), data)
 
     @get("/spend", responses=problems(400, 503), operation_id="spend")
     async def spend(

@@ -93,7 +93,8 @@ export class Persona {
   }
 
   _take(state) {
-    const same = this._state !== null && this._state.status === state.status;
+    const shown = ({ status, waiting_for: others }) => JSON.stringify([status, others]);
+    const same = this._state !== null && shown(this._state) === shown(state);
     this._state = state;
     if (!same) this._render();
     this._counters();
@@ -150,6 +151,7 @@ export class Persona {
       ["swarm", identity.swarm_id ?? "none"],
       ["parent", link ?? "none: a root"],
       ["depth", identity.depth],
+      ["depends on", this._state.waiting_for.join(", ") || "nobody"],
       ["created", new Date(identity.created_at).toLocaleString()],
     ];
   }
