@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -11,18 +11,21 @@ import msgspec
 import nats.errors
 import structlog
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from libs.bus.access import NoTls, client_options
 from libs.bus.client import Client
 from libs.bus.errors import DENIED, FORBIDDEN, ApiRefused, BusError, NoAnswer, is_without_leader
-from libs.bus.publisher import Publisher
+from libs.bus.publisher import Publisher, Receive
 from libs.bus.telemetry import BusFault, Telemetry
+from libs.concurrency.tasks import beside, tell_failure
 from libs.concurrency.waiting import set_within
 from libs.contracts.refusals import RefusalBody, Unavailable, rebuilt
 from libs.settings.broker import BrokerSettings
 
 log = structlog.get_logger("bus")
 
+M = TypeVar("M")
 T = TypeVar("T")
 
 ERROR_CODE = "Nats-Service-Error-Code"
@@ -49,7 +52,7 @@ class Bus:
         self.client = client
         self.publisher = publisher
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Fails when the connection is closed for good: the process is to end."""
+        """Fails when the connection is closed for good, or a receiver has crashed: the process is to end."""
 
         self.waiting_for: set[str] = set()
         """What this process cannot do because the broker, though connected, does not answer."""
@@ -80,6 +83,30 @@ class Bus:
             yield
         finally:
             self._reconnected.remove(callback)
+
+    async def subscribe(self, subject: str, receive: Receive, **options: Any) -> Subscription:
+        """Have `receive` called for each message, one after the other. An error in it ends the process."""
+        return await self.client.subscribe(subject, cb=self.guarded(receive, subject), **options)
+
+    def guarded(self, receive: Callable[[M], Awaitable[None]], name: str) -> Callable[[M], Awaitable[None]]:
+        """Return what receives a message as `receive` does, and whose error ends the process.
+
+        The client library takes such an error for one of the connection, and goes on with the next message.
+        """
+
+        async def guard(message: M) -> None:
+            try:
+                await receive(message)
+            except Exception as error:  # noqa: BLE001 - whatever it is, `lost` raises it
+                self.crashed(f"receive {name}", error)
+
+        return guard
+
+    def crashed(self, name: str, error: Exception) -> None:
+        """Have the process end by an error of something that nobody waits for."""
+        tell_failure(name, error)
+        if not self.lost.done():
+            self.lost.set_exception(error)
 
     async def publish(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> int:
         """Publish to a stream and return the sequence; see `Publisher.publish`."""
@@ -127,18 +154,15 @@ class Bus:
 
         Raises `NoAnswer`, or `ApiRefused` where the broker does not let us ask.
         """
-        asking = asyncio.ensure_future(self.client.request(subject, payload, timeout=max(seconds, 0.01)))
-        try:
-            await self._settled(subject, asking, self._connection_lost)
-            return asking.result() if asking.done() else None
-        except (nats.errors.Error, TimeoutError) as error:
-            raise NoAnswer(subject, str(error) or type(error).__name__) from error
-        finally:
-            asking.cancel()
+        request = self.client.request(subject, payload, timeout=max(seconds, 0.01))
+        async with beside(request, "request") as asking:
+            try:
+                await self._settled(subject, asking, self._connection_lost)
+                return asking.result() if asking.done() else None
+            except (nats.errors.Error, TimeoutError) as error:
+                raise NoAnswer(subject, str(error) or type(error).__name__) from error
 
-    async def _settled(
-        self, subject: str, asking: asyncio.Future[Msg], *others: asyncio.Future[None]
-    ) -> None:
+    async def _settled(self, subject: str, asking: asyncio.Task[Msg], *others: asyncio.Future[None]) -> None:
         """Return once one of these is done. Raises `ApiRefused` where the broker does not let us ask."""
         either: list[asyncio.Future[Any]] = [asking, *others]
         while not any(future.done() for future in either):
@@ -159,19 +183,17 @@ class Bus:
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 raise Unavailable(f"nobody answers on {subject}")
-            asking = asyncio.ensure_future(self.client.request(subject, payload, timeout=left))
             try:
-                await self._settled(subject, asking)
-                message = asking.result()
-                break
+                async with beside(self.client.request(subject, payload, timeout=left), "ask") as asking:
+                    await self._settled(subject, asking)
+                    message = asking.result()
+                    break
             except nats.errors.NoRespondersError:
                 await asyncio.sleep(_NO_RESPONDERS_PAUSE_S)
             except ApiRefused as error:
                 raise Unavailable(str(error)) from error
             except (nats.errors.Error, TimeoutError) as error:
                 raise Unavailable(f"no answer on {subject} within {timeout:g} s") from error
-            finally:
-                asking.cancel()
         if message.headers and ERROR_CODE in message.headers:
             raise rebuilt(msgspec.json.decode(message.data, type=RefusalBody))
         return msgspec.json.decode(message.data, type=reply)
@@ -214,9 +236,9 @@ async def connect(
     publisher = Publisher(client)
     try:
         calls.check_tls()
-        await publisher.open()
         bus = calls.bus = Bus(client, publisher)
         bus.lost.add_done_callback(lambda future: future.cancelled() or future.exception())
+        await publisher.open(bus.guarded, bus.crashed)
         yield bus
     finally:
         if calls.bus is not None:

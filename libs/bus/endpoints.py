@@ -23,6 +23,7 @@ from nats.micro.service import EndpointConfig, GroupConfig, ServiceConfig
 from libs.bus.connection import ERROR_CODE, ERROR_TEXT, Bus
 from libs.bus.loop import Dead, Done, MessageLoop, Outcome, Refused, RetryLater
 from libs.bus.telemetry import Telemetry
+from libs.concurrency.tasks import Tasks
 from libs.contracts.refusals import RefusalBody
 
 log = structlog.get_logger("bus")
@@ -94,7 +95,7 @@ class Gate:
         self.admitted = 0
         """How many deliveries are being processed."""
 
-        self._tasks = asyncio.TaskGroup()
+        self._tasks = Tasks()
         self._room = asyncio.Semaphore(limit)
         self._idle = asyncio.Event()
 
@@ -111,7 +112,7 @@ class Gate:
         """Begin `work` once there is room."""
         await self._room.acquire()
         self.admitted += 1
-        self._tasks.create_task(self._run(work))
+        self._tasks.create_task(self._run(work), name="handle")
 
     async def idle(self, patience: float) -> bool:
         """Whether, within so many seconds, nothing is being processed any more."""
@@ -153,10 +154,10 @@ async def listening(
         if was_sent_to(subject, message.subject):
             await gate.admit(loop.process(_request(bus, message, written)))
 
-    subscription = await bus.client.subscribe(
+    subscription = await bus.subscribe(
         subject,
+        receive,
         queue=queue,
-        cb=receive,
         pending_msgs_limit=waiting.messages,
         pending_bytes_limit=waiting.payload_bytes,
     )
@@ -187,7 +188,7 @@ async def micro_service(
         for endpoint, (message_type, handle) in endpoints.items():
             decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(message_type)
             loop: RequestLoop[Any] = MessageLoop(f"{group}.{endpoint}", decoder.decode, handle, telemetry)
-            handler = _receiver(f"{group}.{endpoint}", loop, gate)
+            handler = bus.guarded(_receiver(f"{group}.{endpoint}", loop, gate), endpoint)
             await under.add_endpoint(EndpointConfig(name=endpoint, handler=handler))
         yield
     finally:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import nats.errors
 import structlog
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -22,6 +23,7 @@ from libs.bus.connection import Bus
 from libs.bus.errors import ApiRefused, BusError, NoAnswer, StreamRewound
 from libs.bus.loop import Fatal, MessageLoop, Outcome, Refused, RetryLater
 from libs.bus.read import last_of, stream_state
+from libs.concurrency.tasks import beside
 
 log = structlog.get_logger("follow")
 
@@ -107,8 +109,8 @@ class Follower:
         self._inbox = asyncio.Queue()
         self._consumer_sequence = 0
         deliver = self._bus.client.new_inbox()
-        self._subscription = await self._bus.client.subscribe(
-            deliver, cb=self._receiver(self._inbox), pending_msgs_limit=_BUFFERED, pending_bytes_limit=-1
+        self._subscription = await self._bus.subscribe(
+            deliver, self._receiver(self._inbox), pending_msgs_limit=_BUFFERED, pending_bytes_limit=-1
         )
         try:
             await self._check_not_rewound()
@@ -199,7 +201,7 @@ class Follower:
 
     async def _unsubscribe(self) -> None:
         if self._subscription is not None and not self._bus.client.is_closed:
-            with suppress(Exception):
+            with suppress(nats.errors.Error, OSError):
                 await self._subscription.unsubscribe()
         self._subscription = None
 
@@ -214,17 +216,12 @@ async def read_to_end(bus: Bus, stream: str, loop: MessageLoop[Any, StreamMessag
     if end is None:
         return last
     follower = Follower(bus, stream, loop)
-    running = asyncio.create_task(follower.run())
-    reached = asyncio.create_task(follower.reached(end.sequence))
-    try:
+    reaching = follower.reached(end.sequence)
+    async with beside(follower.run(), "follow") as running, beside(reaching, "reach") as reached:
         await asyncio.wait([running, reached], return_when=asyncio.FIRST_COMPLETED)
         if running.done():
             running.result()
             raise BusError(f"reading {stream} ended early")
-    finally:
-        for task in (running, reached):
-            task.cancel()
-        await asyncio.gather(running, reached, return_exceptions=True)
     return last
 
 

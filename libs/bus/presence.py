@@ -108,12 +108,23 @@ class Presence:
         return await self._bus.publish(self._subject, data, headers)
 
     async def _leave(self) -> None:
-        """Say at once that this process is gone, instead of letting the key expire."""
+        """Say at once that this process is gone, or what has ended it, instead of letting the key expire."""
         if not self._bus.connected or self._revision is None:
             return
         with contextlib.suppress(BusError, TimeoutError):
             async with asyncio.timeout(1.0):
-                await self._bus.publish(self._subject, b"", _DELETED | expecting(self._revision))
+                try:
+                    await self._say_last()
+                except WrongLastSequence:  # a renewal was under way when we were told to end
+                    await self._find()
+                    await self._say_last()
+
+    async def _say_last(self) -> None:
+        last = self._current()
+        if last.ended is not None:
+            await self._put(msgspec.json.encode(last))
+        else:
+            await self._bus.publish(self._subject, b"", _DELETED | expecting(self._revision or 0))
 
 
 class Peers:

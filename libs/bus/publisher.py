@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
+import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from libs.bus.errors import DENIED, FORBIDDEN, NoStream, OutcomeUnknown, refused
+from libs.bus.errors import DENIED, FORBIDDEN, UNREADABLE, NoStream, OutcomeUnknown, refused
+from libs.concurrency.tasks import ended
+
+log = structlog.get_logger("publisher")
 
 EXPECTED_LAST_SEQUENCE = "Nats-Expected-Last-Sequence"
 EXPECTED_LAST_SUBJECT_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
@@ -22,6 +26,10 @@ TTL = "Nats-TTL"
 
 _NO_RESPONDERS = "503"
 _SWEEP_S = 0.25
+
+
+Receive = Callable[[Msg], Awaitable[None]]
+"""Is called for each message of a subscription, one after the other."""
 
 
 class _AckError(msgspec.Struct):
@@ -65,18 +73,28 @@ class Publisher:
         """How many publishes wait for their ack now."""
         return len(self._waiting)
 
-    async def open(self) -> None:
-        """Subscribe to the ack inbox."""
+    async def open(
+        self, guarded: Callable[[Receive, str], Receive], ends: Callable[[str, Exception], None]
+    ) -> None:
+        """Subscribe to the ack inbox. `ends` is told what keeps publishes from ever ending."""
         await self._client.subscribe(
-            f"{self._inbox}.*", cb=self._on_ack, pending_msgs_limit=-1, pending_bytes_limit=-1
+            f"{self._inbox}.*",
+            cb=guarded(self._on_ack, "acks"),
+            pending_msgs_limit=-1,
+            pending_bytes_limit=-1,
         )
+
+        def over(sweeper: asyncio.Task[None]) -> None:
+            if not sweeper.cancelled() and isinstance(error := sweeper.exception(), Exception):
+                ends(sweeper.get_name(), error)
+
         self._sweeper = asyncio.create_task(self._sweep(), name="publisher-deadlines")
+        self._sweeper.add_done_callback(over)
 
     async def close(self) -> None:
         """Fail what is outstanding and stop."""
         if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.gather(self._sweeper, return_exceptions=True)
+            await ended(self._sweeper)
         self.fail_outstanding("the connection is closing")
 
     async def send(
@@ -143,7 +161,11 @@ class Publisher:
         subject = self._waiting[token][1]
         if message.headers and message.headers.get("Status") == _NO_RESPONDERS:
             return self._resolve(token, NoStream(subject))
-        ack = _decode_ack(message.data)
+        try:
+            ack = _decode_ack(message.data)
+        except UNREADABLE as error:  # the broker's own comes, too, or the deadline
+            log.warning("ack_not_read", subject=subject, error=str(error))
+            return None
         if ack.error is not None:
             return self._resolve(token, refused(subject, ack.error.err_code, ack.error.description))
         return self._resolve(token, ack.seq)

@@ -102,8 +102,8 @@ class Puller:
     async def run(self) -> None:
         """Pull until cancelled; what was asked for and not delivered is forgotten by the broker then."""
         inbox = self._bus.client.new_inbox()
-        subscription = await self._bus.client.subscribe(
-            inbox, cb=self._on_message, pending_msgs_limit=-1, pending_bytes_limit=-1
+        subscription = await self._bus.subscribe(
+            inbox, self._on_message, pending_msgs_limit=-1, pending_bytes_limit=-1
         )
         try:
             with self._bus.on_reconnect(self._forget_pulls):

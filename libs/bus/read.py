@@ -75,7 +75,7 @@ async def batch(bus: Bus, stream: str, request: dict[str, Any]) -> list[Stored]:
     async def receive(message: Msg) -> None:
         arrived.put_nowait(message)
 
-    subscription = await bus.client.subscribe(inbox, cb=receive)
+    subscription = await bus.subscribe(inbox, receive)
     subject = f"$JS.API.DIRECT.GET.{stream}"
     found: list[Stored] = []
     try:

@@ -31,7 +31,7 @@ async def ask_schedulers(bus: Bus, *, expected: int = 1) -> list[SchedulerStatus
     async def receive(message: Msg) -> None:
         arrived.put_nowait(message)
 
-    subscription = await bus.client.subscribe(inbox, cb=receive)
+    subscription = await bus.subscribe(inbox, receive)
     answers: list[SchedulerStatus] = []
     try:
         await bus.client.publish(subjects.SCHEDULER_STATUS, b"", reply=inbox)

@@ -36,7 +36,7 @@ async def save(bus: Bus, stream: str, into: IO[bytes]) -> dict[str, Any]:
     async def receive(message: Msg) -> None:
         arrived.put_nowait(message)
 
-    subscription = await bus.client.subscribe(inbox, cb=receive)
+    subscription = await bus.subscribe(inbox, receive)
     try:
         request = {"deliver_subject": inbox, "chunk_size": CHUNK_BYTES, "no_consumers": False}
         described = await bus.api(f"STREAM.SNAPSHOT.{stream}", request, timeout=_API_WITHIN_S)

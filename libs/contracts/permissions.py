@@ -138,7 +138,7 @@ def permissions() -> dict[str, Permissions]:
             ),
             subscribe=(
                 f"{inbox(ADMIN)}.>", subjects.EVENTS, subjects.SNAPSHOTS, subjects.CAPTURES,
-                subjects.DEAD_LETTERS,
+                subjects.DEAD_LETTERS, subjects.CRASHED,
             ),
         ),
         READER: Permissions(
@@ -165,12 +165,13 @@ def _service(
     """Return what a service may do: its own, and what every process does to be there at all."""
     everybody = (
         f"$KV.leases.{name}.*",
+        f"perpetua.crashed.{name}.*",
         *_api("STREAM.MSG.GET", streams.LEASES),
         f"{_API}CONSUMER.INFO.{streams.THINK}.{streams.THINKERS}",
     )
     return Permissions(
         publish=tuple(dict.fromkeys((*publish, *everybody))),
-        subscribe=(f"{inbox(name)}.>", *subscribe),
+        subscribe=(f"{inbox(name)}.>", subjects.CRASHED, *subscribe),
         responses=responses,
     )
 

@@ -54,6 +54,9 @@ class PresenceRecord(Struct, frozen=True, kw_only=True):
     leaving: bool = False
     """The process is on its way out: leave its share of the work to others."""
 
+    ended: str | None = None
+    """What has ended the process: this is its last word, which nobody renews [H7]."""
+
     summary: BootSummary | None = None
 
 
@@ -61,3 +64,16 @@ class ProcessList(Struct, frozen=True, kw_only=True):
     """Who is there, sorted by service and instance."""
 
     processes: list[PresenceRecord]
+
+
+class Crash(Struct, frozen=True, kw_only=True):
+    """A process says that it ends by an error [H7]."""
+
+    service: str
+    instance: str
+    boot: str
+    task: str | None
+    """Which of its tasks the error has ended; null where it was none."""
+
+    error: str
+    at: datetime

@@ -24,6 +24,7 @@ SUMMARIES = "perpetua.summaries"
 
 POSITION = "perpetua.position"
 HALTED = "perpetua.halted"
+CRASHED = "perpetua.crashed.*.*"
 SCHEDULER_STATUS = "perpetua.scheduler.status"
 
 REGISTRY = "perpetua.registry"
@@ -174,6 +175,11 @@ LOOP_KEY = "$KV.control.loop"
 def presence_key(service: str, instance: str) -> str:
     """Subject of a process's key in the `leases` bucket."""
     return f"$KV.leases.{service}.{encode(instance)}"
+
+
+def crashed(service: str, instance: str) -> str:
+    """Where a process says that it ends by an error, and why."""
+    return f"perpetua.crashed.{service}.{encode(instance)}"
 
 
 def checkpoint_head(shard: int) -> str:

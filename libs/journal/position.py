@@ -58,7 +58,7 @@ async def watch_position(bus: Bus) -> AsyncIterator[PublicPosition]:
             if was_sent_to(subjects.POSITION, message.subject):
                 position.advance(_decode(message.data).sequence)
 
-    subscription = await bus.client.subscribe(subjects.POSITION, cb=receive)
+    subscription = await bus.subscribe(subjects.POSITION, receive)
     try:
         yield position
     finally:

@@ -66,6 +66,11 @@ class HealthServer:
         """The port it listens on."""
         return int(self._server.server_port)
 
+    @property
+    def serves(self) -> bool:
+        """Whether its thread still runs: nothing but an error ends it before `close`."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """Stop serving."""
         self._server.shutdown()

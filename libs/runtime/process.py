@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -30,9 +30,11 @@ from libs.bus.errors import BusError
 from libs.bus.loop import Fatal
 from libs.bus.presence import Presence
 from libs.bus.provision import wait_until_provisioned
-from libs.concurrency.tasks import Background, leaves
+from libs.concurrency.tasks import Background, beside, leaves, told_of, watch_tasks
 from libs.contracts.presence import BootSummary, PresenceRecord
 from libs.runtime import logs
+from libs.runtime.crashes import Crashes, told, why
+from libs.runtime.errors import ConfigurationError as ConfigurationError
 from libs.runtime.health import Health, HealthServer
 from libs.runtime.metrics import ProcessMetrics
 from libs.settings.cognition import CognitionSettings, cognition_reader, read_cognition
@@ -43,10 +45,6 @@ log = structlog.get_logger("process")
 
 _BEAT_S = 1.0
 _COLLECT_AFTER = 50_000
-
-
-class ConfigurationError(Exception):
-    """The service cannot start as it is configured. Its text is the one line that people see [H2]."""
 
 
 @dataclass
@@ -65,6 +63,9 @@ class Process:
     health: Health
     metrics_port: int
     leaving: bool = False
+    ended: str | None = None
+    """What has ended this process, once an error has."""
+
     summary: BootSummary | None = None
     presence: Presence = field(init=False)
     _activity: tuple[str, datetime] | None = None
@@ -112,6 +113,7 @@ class Process:
             not_ready_because=self.health.reason,
             metrics_port=self.metrics_port,
             leaving=self.leaving,
+            ended=self.ended,
             summary=self.summary,
         )
 
@@ -161,11 +163,10 @@ async def _live(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.asked.set)
     serving = asyncio.create_task(_serve(service, settings, cognition, lifespan, stop), name="serve")
-    stopped = asyncio.create_task(stop.asked.wait(), name="stop-signal")
-    await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
+    async with beside(stop.asked.wait(), "stop-signal") as stopped:
+        await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
     if not serving.done():
         await _finish(serving, settings.drain_ms / 1000 if stop.working else 0)
-    stopped.cancel()
     return _exit_status(service, serving)
 
 
@@ -193,6 +194,8 @@ def _exit_status(service: str, serving: asyncio.Task[None]) -> int:
             status = EX_CONFIG
         elif isinstance(leaf, BusError | Fatal):
             log.error("process_ends", error=str(leaf))
+        elif (task := told_of(leaf)) is not None:
+            log.error("process_crashed", task=task, error=f"{type(leaf).__name__}: {leaf}")
         else:
             log.error("process_crashed", exc_info=leaf)
     return status
@@ -206,41 +209,53 @@ async def _serve(
     stop: Stop,
 ) -> None:
     metrics = ProcessMetrics(service, settings.instance, own_version())
+    heard = Crashes(metrics.registry)
+    watch_tasks(heard.task_failed)
     health = Health(beat=time.monotonic())
     server = _listen(settings, metrics, health)
     try:
-        async with Background() as tasks:
-            tasks.create_task(_beat(health), name="beat")
-            name = f"perpetua-{settings.instance}"
-            async with connect(settings.nats, name, metrics) as bus:
+        async with AsyncExitStack() as stack:
+            async with Background() as tasks:
+                tasks.create_task(_beat(health, server), name="beat")
+                name = f"perpetua-{settings.instance}"
+                bus = await stack.enter_async_context(connect(settings.nats, name, metrics))
                 await wait_until_provisioned(bus)
-                process = Process(
-                    service,
-                    settings,
-                    cognition,
-                    bus,
-                    metrics,
-                    secrets.token_hex(8),
-                    datetime.now(UTC),
-                    health,
-                    server.port,
-                )
-                await _work(process, lifespan, stop)
+            process = Process(
+                service,
+                settings,
+                cognition,
+                bus,
+                metrics,
+                secrets.token_hex(8),
+                datetime.now(UTC),
+                health,
+                server.port,
+            )
+            async with told(bus, process.record), heard.heard(bus):
+                await _work(process, server, lifespan, stop)
     finally:
         server.close()
 
 
-async def _work(process: Process, lifespan: Lifespan, stop: Stop) -> None:
-    async with Background() as tasks:
-        tasks.create_task(_until_lost(process.bus), name="connection")
-        presence = tasks.create_task(process.presence.run(), name="presence")
-        async with lifespan(process):
-            stop.working = True
-            await stop.asked.wait()
-            log.info("draining")
-            process.leaving = True
-            process.set_not_ready("draining")
-            process.presence.changed()
+async def _work(process: Process, server: HealthServer, lifespan: Lifespan, stop: Stop) -> None:
+    """Live until asked to stop. What others see of this process ends last, with what has ended it."""
+    async with Background() as outer:
+        presence = outer.create_task(process.presence.run(), name="presence")
+        try:
+            async with Background() as tasks:
+                tasks.create_task(_beat(process.health, server), name="beat")
+                tasks.create_task(_until_lost(process.bus), name="connection")
+                async with lifespan(process):
+                    stop.working = True
+                    await stop.asked.wait()
+                    log.info("draining")
+                    process.leaving = True
+                    process.set_not_ready("draining")
+                    process.presence.changed()
+        except Exception as error:
+            process.leaving, process.ended = True, why(error)[1]
+            process.set_not_ready(f"it ends: {process.ended}")
+            raise
         presence.cancel()
         await asyncio.wait([presence])
 
@@ -255,9 +270,11 @@ def _listen(settings: ProcessSettings, metrics: ProcessMetrics, health: Health) 
         ) from error
 
 
-async def _beat(health: Health) -> None:
+async def _beat(health: Health, server: HealthServer) -> None:
     while True:
         health.beat = time.monotonic()
+        if not server.serves:
+            raise RuntimeError("the thread that serves /metrics, /livez and /readyz has ended")
         await asyncio.sleep(_BEAT_S)
 
 

@@ -57,7 +57,7 @@ class Live:
         """Make the streams, wait until everybody is ready, then show thoughts as they come."""
         logs.configure(log_format="console", level="error", service="up", instance="up")
         async with AsyncExitStack() as stack, Background() as tasks:
-            starting = tasks.create_task(self._until_broker_dies())
+            starting = tasks.create_task(self._until_broker_dies(), name="broker-dies")
             bus = await self._connected(stack)
             starting.cancel()
             try:
@@ -65,8 +65,8 @@ class Live:
             except ProvisionError as error:
                 raise UpError(str(error)) from error
             self._screen.addresses(self._up.gateway_url, self._up.nats.url)
-            tasks.create_task(self._show_thoughts(bus))
-            tasks.create_task(self._watch_disk())
+            tasks.create_task(self._show_thoughts(bus), name="thoughts")
+            tasks.create_task(self._watch_disk(), name="disk")
             await self._until_ready(bus)
             await self._watch_broker(bus)
 
@@ -142,7 +142,7 @@ class Live:
         async def show(message: Msg) -> None:
             self._screen.thought(message.data)
 
-        await bus.client.subscribe(subjects.EVENTS, cb=show)
+        await bus.subscribe(subjects.EVENTS, show)
         await asyncio.Event().wait()
 
 

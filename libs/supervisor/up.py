@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from libs.concurrency.tasks import Background
+from libs.concurrency.tasks import Background, beside
 from libs.contracts.permissions import ADMIN
 from libs.contracts.streams import StreamBounds
 from libs.settings.broker import BrokerSettings
@@ -110,16 +110,13 @@ class Up:
             self._check_ports()
             self._children = self._make_children()
             async with self._kept():
-                running = asyncio.create_task(self._show())
-                stopped = asyncio.create_task(self._stop.wait())
                 try:
-                    await asyncio.wait([running, stopped], return_when=asyncio.FIRST_COMPLETED)
-                    if running.done():
-                        running.result()
+                    showing, stopping = self._show(), self._stop.wait()
+                    async with beside(showing, "show") as shown, beside(stopping, "stop-signal") as stopped:
+                        await asyncio.wait([shown, stopped], return_when=asyncio.FIRST_COMPLETED)
+                        if shown.done():
+                            shown.result()
                 finally:
-                    for task in (running, stopped):
-                        task.cancel()
-                    await asyncio.gather(running, stopped, return_exceptions=True)
                     self._screen.stopping()
             self._screen.stopped(self._data.path if self._embedded else None)
 

@@ -9,6 +9,7 @@ import structlog
 
 from libs.bus.connection import Bus
 from libs.bus.errors import UNREADABLE
+from libs.concurrency.tasks import Tasks
 from libs.contracts import subjects
 from libs.contracts.refusals import Refusal, Unavailable
 from libs.contracts.rollups import RollUpReply, RollUpRequest, SummaryReply, SummaryRequest
@@ -57,9 +58,10 @@ class Rolling:
                 continue
             self._metrics.left_out(self._rollups.left_out())
             for swarm_ids in _in_parts(self._rollups.due(self._clock())):
-                async with asyncio.TaskGroup() as tasks:
+                async with Tasks() as tasks:
                     for swarm_id in swarm_ids:
-                        tasks.create_task(self._roll_up(self._rollups.take(swarm_id, self._clock())))
+                        taken = self._rollups.take(swarm_id, self._clock())
+                        tasks.create_task(self._roll_up(taken), name="roll-up-swarm")
 
     async def _roll_up(self, taken: Taken) -> None:
         request = await self._made(taken)

@@ -86,7 +86,11 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
     ).set_function(lambda: door.inside)
     server = Server(config(app, door, settings))
     rates = Rates(settings.requests_per_s, time.monotonic)
-    async with senders(bus, sending, rates, process.metrics), Background() as tasks:
+    async with (
+        _open(listener),
+        senders(bus, sending, rates, process.metrics),
+        Background() as tasks,
+    ):
         tasks.create_task(peers.run(), name="peers")
         tasks.create_task(feed.run(), name="feed")
         serving = tasks.create_task(server.serve(sockets=[listener]), name="http")
@@ -147,6 +151,13 @@ def _raise_open_files() -> int:
     if soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     return max(soft, most)
+
+
+@asynccontextmanager
+async def _open(listener: socket.socket) -> AsyncIterator[None]:
+    """Close the listener in the end: the server does so only where it is told to end."""
+    with listener:
+        yield
 
 
 def listen(settings: GatewaySettings) -> socket.socket:

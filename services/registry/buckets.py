@@ -18,7 +18,7 @@ from libs.bus.errors import BusError, OutcomeUnknown, WrongLastSequence
 from libs.bus.patience import Patience
 from libs.bus.publisher import expecting
 from libs.bus.read import last_of
-from libs.concurrency.tasks import leaves
+from libs.concurrency.tasks import Tasks, leaves
 from libs.concurrency.waiting import set_within
 from libs.contracts import streams, subjects
 from libs.contracts.journal import DependenciesSet, Reaped, Reaping, RegistryRecord, Spawned
@@ -102,9 +102,9 @@ class Buckets:
         try:
             waiting = iter(changed)
             while some := list(islice(waiting, _AT_ONCE)):
-                async with asyncio.TaskGroup() as tasks:
+                async with Tasks() as tasks:
                     for persona_id in some:
-                        tasks.create_task(self._write_persona(persona_id))
+                        tasks.create_task(self._write_persona(persona_id), name="write-persona")
             if loop_changed:
                 await self._write_loop()
         except* BusError as group:

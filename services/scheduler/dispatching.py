@@ -57,7 +57,7 @@ class Dispatching:
         now = asyncio.get_running_loop().time()
         dues = [self._next(self._roster.personas[name], owner, at) for name in persona_ids]
         dispatch = owner.dispatches.begin(chunk_of(owner.shard, run, dues), dues, now)
-        self._tasks.create_task(self.publish(owner, dispatch))
+        self._tasks.create_task(self.publish(owner, dispatch), name="dispatch")
 
     def queued(self, ticket: Ticket, owner: ShardOwner) -> Due | None:
         """Return the thought that a ticket in the queue names, where it is of a persona that there is."""

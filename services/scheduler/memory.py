@@ -92,7 +92,7 @@ class Memory:
         elif record.policy.share_memory and self._primed:
             self._members[swarm_id] = self._living(swarm_id)
             subject = subjects.events_of_swarm(swarm_id, EventType.SNAPSHOT_COMPRESSED)
-            await self._bus.client.subscribe(subject, cb=self._receive)
+            await self._bus.subscribe(subject, self._receive)
 
     def reaped(self, persona_id: str) -> None:
         """Take note that a persona is no more."""

@@ -15,7 +15,7 @@ from libs.bus.patience import until_answered
 from libs.bus.presence import Peers, chosen
 from libs.bus.read import subject_counts
 from libs.cognition.context import Recent, restored
-from libs.concurrency.tasks import Background
+from libs.concurrency.tasks import Background, Tasks
 from libs.concurrency.waiting import set_within
 from libs.contracts import streams, subjects
 from libs.contracts.limits import SHARDS
@@ -92,7 +92,7 @@ class Shards:
 
     async def run(self) -> None:
         """Take over and give up shards until closed, then give up all."""
-        async with asyncio.TaskGroup() as tasks:
+        async with Tasks() as tasks:
             while not self._closing:
                 await self._look(tasks)
                 self._peers.changed.clear()

@@ -15,6 +15,7 @@ from libs.cognition.answer import Answer, failed, together
 from libs.cognition.compose import compose
 from libs.cognition.decision import NoDecision, parse_decision
 from libs.cognition.told import Told
+from libs.concurrency.tasks import Tasks
 from libs.contracts.journal import ThoughtEntry
 from libs.contracts.work import Chunk, WorkItem
 from services.thinker.backends.base import Backend
@@ -162,9 +163,9 @@ class _Answers:
     async def settle_all(self) -> None:
         """Return once every item is settled."""
         left = len(self._items)
-        async with asyncio.TaskGroup() as tasks:
+        async with Tasks() as tasks:
             for item in self._items:
-                tasks.create_task(self._answer(item))
+                tasks.create_task(self._answer(item), name="answer")
             while left:
                 await self._arrived.wait()
                 if len(self._ready) < left:

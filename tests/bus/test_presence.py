@@ -144,6 +144,37 @@ async def test_of_two_processes_of_one_name_the_newer_stays(bus: Bus) -> None:
         assert [found.boot for found in peers.living("thinker")] == ["new"]
 
 
+@pytest.mark.fact("H9")
+async def test_who_leaves_while_a_renewal_is_under_way_leaves_at_once(bus: Bus) -> None:
+    """Its ack is lost with the task, and with it the revision that the last word expects."""
+    for _ in range(20):
+        presence = Presence(bus, record)
+        task = asyncio.create_task(presence.run())
+        await until(lambda: is_there(bus, "one"))
+        presence.changed()
+        for _ in range(4):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert await is_there(bus)
+
+
+@pytest.mark.fact("H7")
+async def test_what_has_ended_a_process_is_its_last_word_until_it_is_back(bus: Bus) -> None:
+    now = record()
+    async with watching(bus, "thinker") as peers:
+        task = asyncio.create_task(Presence(bus, lambda: now).run())
+        await until(lambda: is_there(bus, "one"))
+        now = replace(now, ready=False, leaving=True, ended="ValueError: x")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert [found.ended for found in await list_present(bus)] == ["ValueError: x"]
+        await eventually(lambda: [r.leaving for r in peers.living("thinker")] == [True])
+        async with present(bus, record(boot="again")):
+            await eventually(lambda: [r.leaving for r in peers.living("thinker")] == [False])
+    await until(lambda: is_there(bus), within=PRESENCE_TTL_S + 2)
+
+
 async def test_a_restarted_process_takes_its_name_back(bus: Bus) -> None:
     """Killed and started again at once: its old key has not expired yet."""
     first = asyncio.create_task(Presence(bus, lambda: record(boot="first")).run())

@@ -97,7 +97,7 @@ async def test_a_publish_that_is_too_large_for_its_stream_is_refused(bus: Bus) -
 
 async def test_without_an_ack_the_outcome_is_unknown_and_may_be_stored(bus: Bus, broker: Broker) -> None:
     publisher = Publisher(bus.client, deadline=0.5)
-    await publisher.open()
+    await publisher.open(bus.guarded, bus.crashed)
     broker.pause()
     with pytest.raises(OutcomeUnknown, match=r"no ack within 0\.5 s"):
         await publisher.publish("j.1", b"a")
@@ -110,7 +110,7 @@ async def test_without_an_ack_the_outcome_is_unknown_and_may_be_stored(bus: Bus,
 
 async def test_no_more_publishes_are_outstanding_than_the_bound(bus: Bus, broker: Broker) -> None:
     publisher = Publisher(bus.client, max_outstanding=3, deadline=1.0)
-    await publisher.open()
+    await publisher.open(bus.guarded, bus.crashed)
     broker.pause()
     futures = [await publisher.send("j.1", b"%d" % number) for number in range(3)]
     fourth = asyncio.create_task(publisher.send("j.1", b"3"))
@@ -124,7 +124,7 @@ async def test_no_more_publishes_are_outstanding_than_the_bound(bus: Bus, broker
 
 async def test_who_stops_waiting_for_an_ack_leaves_its_place(bus: Bus) -> None:
     publisher = Publisher(bus.client, max_outstanding=1)
-    await publisher.open()
+    await publisher.open(bus.guarded, bus.crashed)
     for _ in range(3):
         future = await publisher.send("j.1", b"a")
         future.cancel()
@@ -154,7 +154,7 @@ async def test_publishes_go_on_after_the_broker_is_back(bus: Bus, broker: Broker
 
 async def test_closing_fails_what_is_outstanding(bus: Bus, broker: Broker) -> None:
     publisher = Publisher(bus.client)
-    await publisher.open()
+    await publisher.open(bus.guarded, bus.crashed)
     broker.pause()
     future = await publisher.send("j.1", b"a")
     await publisher.close()
@@ -168,7 +168,7 @@ async def test_a_publish_that_cannot_be_sent_raises_and_leaves_nothing_behind(bu
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     publisher = Publisher(bus.client, max_outstanding=1)
-    await publisher.open()
+    await publisher.open(bus.guarded, bus.crashed)
     for _ in range(2):
         with pytest.raises(nats.errors.BadSubjectError):
             await publisher.publish("", b"a")

@@ -253,6 +253,11 @@ FACTS: dict[str, Fact] = {
         ("services/compressor/rollups.py", "services/thinker/summaries.py", "services/scheduler/memory.py"),
     ),
     "A19": Fact("Novelty of a thought", ("libs/cognition/novelty.py", "libs/cognition/compose.py")),
+    "H7": Fact(
+        "Every task has an owner that sees its end; a crash is logged, counted, told, and ends the owner",
+        ("libs/concurrency/tasks.py", "libs/runtime/crashes.py", "libs/bus/connection.py"),
+    ),
+    "H8": Fact("SIGTERM and Ctrl-C drain and end with 0; twice is once", ("libs/runtime/process.py",)),
     "H9": Fact(
         "Who is there, since when, and what it last did",
         ("libs/bus/presence.py", "libs/cli/ps.py", "services/gateway/static/js/processes.js"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 EVERY = (
     "perpetua_process_info", "perpetua_ready", "process_cpu_seconds_total", "process_resident_memory_bytes",
-    "process_start_time_seconds", "perpetua_bus_faults_total",
+    "process_start_time_seconds", "perpetua_bus_faults_total", "perpetua_process_crashes_total",
 )  # fmt: skip
 """Every service exports these."""
 
@@ -47,10 +47,14 @@ SERVICES = {
     "gateway": (*EVERY, "perpetua_sse_clients", "perpetua_http_connections"),
 }  # fmt: skip
 
+FAILS = "perpetua_tasks_failed_total"
+
 ONCE_COUNTED = {
-    "scheduler": ("perpetua_inbox_items_total", "perpetua_inbox_dropped_total"),
-    "thinker": ("perpetua_batch_faults_total",),
-    "gateway": ("perpetua_http_refused_total",),
+    "registry": (FAILS,),
+    "scheduler": (FAILS, "perpetua_inbox_items_total", "perpetua_inbox_dropped_total"),
+    "thinker": (FAILS, "perpetua_batch_faults_total"),
+    "compressor": (FAILS,),
+    "gateway": (FAILS, "perpetua_http_refused_total"),
 }
 """Series that exist only once there was something to count: an item of an inbox that ended, or a fault."""
 

@@ -14,7 +14,9 @@ from tests.monitoring.table import NAMES
 from tests.support.prometheus import RULES, binary
 
 ROOT = Path(__file__).parent.parent.parent
-MADE = re.compile(r'(?:Counter|Gauge|Histogram|Enum|Info|by_stream)\(\s*"(perpetua_[a-z_]+)"')
+MADE = re.compile(
+    r'(?:Counter|Gauge|Histogram|Enum|Info|by_stream|metric|GaugeMetricFamily)\(\s*"(perpetua_[a-z_]+)"'
+)
 
 
 def promtool(*arguments: str) -> str:

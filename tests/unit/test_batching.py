@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.cognition.compose import Answer
+from libs.concurrency.tasks import TaskFailed, watch_tasks
 from services.thinker.backends.batching import Batcher, Limits, Row
 from services.thinker.backends.telemetry import BatchDone, BatchFault, BatchTaken
 from tests.support.eventually import eventually
@@ -356,3 +357,40 @@ async def test_closing_waits_for_what_runs_and_cancels_what_waits() -> None:
     await closing
     assert (await running[0]).text == "1"
     assert model.batches == [[1]]
+
+
+class Broken(Telemetry):
+    """Fails the first time that it is told of a batch that is through."""
+
+    def done(self, details: BatchDone) -> None:
+        super().done(details)
+        if len(self.seconds) == 1:
+            raise KeyError("of our own")
+
+
+@pytest.mark.fact("H7")
+async def test_a_worker_that_crashes_fails_its_batch_is_told_of_and_has_a_successor() -> None:
+    told: list[TaskFailed] = []
+    watch_tasks(told.append)
+    model, telemetry = Model(), Broken()
+    model.go.set()
+    made = batcher_of(model.run, 1)
+    made.telemetry = telemetry
+    asked = [asyncio.create_task(made.answer(["a"] * length)) for length in (1, 2, 3)]
+    answers = [await asyncio.wait_for(one, 5) for one in asked]
+    assert [answer.text for answer in answers] == ["1", "2", "3"], "answered before it crashed, and behind it"
+    assert [(failed.name, type(failed.error)) for failed in told] == [("batches", KeyError)]
+    assert telemetry.faults == ["crash"]
+    await made.close()
+
+
+@pytest.mark.fact("H7")
+async def test_prompts_whose_worker_crashes_over_them_are_answered_as_failed() -> None:
+    async def too_few(_: Sequence[Row]) -> list[Answer]:
+        return []
+
+    made = batcher_of(too_few, 2)
+    answers = await asyncio.wait_for(asyncio.gather(made.answer(["a"]), made.answer(["a"])), 5)
+    assert [answer.text for answer in answers] == [None, None]
+    assert all("zip()" in (answer.error or "") for answer in answers)
+    await made.close()

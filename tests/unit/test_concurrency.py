@@ -6,7 +6,17 @@ import asyncio
 
 import pytest
 
-from libs.concurrency.tasks import Background, leaves
+from libs.concurrency.tasks import (
+    Background,
+    TaskFailed,
+    Tasks,
+    beside,
+    ended,
+    leaves,
+    tell_failure,
+    told_of,
+    watch_tasks,
+)
 from libs.concurrency.waiting import set_within
 from libs.journal.position import PublicPosition
 from tests.support.eventually import eventually
@@ -77,6 +87,66 @@ async def test_a_task_that_fails_as_its_owner_ends_is_not_lost_in_cancellations(
         async with asyncio.TaskGroup() as outer:
             outer.create_task(owner())
     assert [str(error) for error in leaves(raised.value)] == ["'at the end'"]
+
+
+async def fail(text: str = "x") -> None:
+    raise KeyError(text)
+
+
+@pytest.mark.fact("H7")
+@pytest.mark.parametrize("group", [Background, Tasks])
+async def test_who_watches_is_told_of_a_crash_once_by_the_innermost_task(group: type[Tasks]) -> None:
+    told: list[TaskFailed] = []
+    watch_tasks(told.append)
+
+    async def outer() -> None:
+        async with group() as tasks:
+            tasks.create_task(fail(), name="inner-3")
+
+    with pytest.raises(ExceptionGroup):
+        async with group() as tasks:
+            tasks.create_task(outer(), name="outer")
+    assert [(failed.name, type(failed.error)) for failed in told] == [("inner-3", KeyError)]
+    assert told_of(told[0].error) == "inner-3"
+    tell_failure("again", BaseExceptionGroup("twice", [told[0].error]))
+    assert len(told) == 1
+
+
+@pytest.mark.fact("H7")
+async def test_a_cancelled_task_is_no_crash() -> None:
+    told: list[TaskFailed] = []
+    watch_tasks(told.append)
+    async with Background() as tasks:
+        tasks.create_task(forever([], "a"), name="a")
+    assert told == []
+
+
+@pytest.mark.fact("H7")
+async def test_what_runs_beside_is_cancelled_and_awaited() -> None:
+    seen: list[str] = []
+    with pytest.raises(ValueError, match="of the body"):
+        async with beside(forever(seen, "a"), "a"), beside(fail(), "b") as failing:
+            await asyncio.wait([failing])
+            raise ValueError("of the body")
+    assert seen == ["a"]
+
+
+@pytest.mark.fact("H7")
+async def test_ending_waits_for_who_swallows_a_cancellation() -> None:
+    swallowed = 0
+
+    async def stubborn() -> None:
+        nonlocal swallowed
+        while swallowed < 3:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed += 1
+
+    task = asyncio.create_task(stubborn())
+    await asyncio.sleep(0)
+    await ended(task)
+    assert (swallowed, task.done()) == (3, True)
 
 
 async def test_a_wait_ends_when_the_event_is_set_or_the_time_is_over() -> None:

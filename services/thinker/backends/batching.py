@@ -15,6 +15,7 @@ import structlog
 from msgspec import Struct, structs
 
 from libs.cognition.compose import Answer, failed
+from libs.concurrency.tasks import tell_failure
 from services.thinker.backends.devices import is_out_of_memory
 from services.thinker.backends.telemetry import BatchDone, BatchFault, BatchTaken, BatchTelemetry, NoTelemetry
 
@@ -116,11 +117,7 @@ class Batcher:
         row = Row(tokens, loop.create_future(), loop.time())
         timer = loop.call_later(self._timeout_s, self._expire, row)
         self._waiting.append(row)
-        if self._awake < self._workers:
-            self._awake += 1
-            task = asyncio.create_task(self._work())
-            self._working.add(task)
-            task.add_done_callback(self._working.discard)
+        self._wake_worker()
         try:
             return await row.future
         finally:
@@ -142,14 +139,36 @@ class Batcher:
             answer = failed(f"no answer within {ms} ms{what}", ms)
             row.future.set_result(structs.replace(answer, cpu_ms=round(spent * 1000)))
 
+    def _wake_worker(self) -> None:
+        if self._awake < self._workers:
+            self._awake += 1
+            worker = asyncio.create_task(self._work(), name="batches")
+            self._working.add(worker)
+            worker.add_done_callback(self._ended)
+
+    def _ended(self, worker: asyncio.Task[None]) -> None:
+        """See a worker's end. One that crashed has failed its batch; what waits gets another worker."""
+        self._working.discard(worker)
+        if not worker.cancelled() and (error := worker.exception()) is not None:
+            tell_failure(worker.get_name(), error)
+            self.telemetry.fault(BatchFault("crash"))
+            if self._waiting:
+                self._wake_worker()
+
     async def _work(self) -> None:
         """Take batches until nothing waits."""
+        batch: list[Row] = []
         try:
             await asyncio.sleep(_DRAIN_S)
             while batch := self._take():
                 await self._think(batch)
                 if len(self._waiting) < self.limit:
                     await asyncio.sleep(_DRAIN_S)
+        except Exception as error:
+            for row in batch:
+                if not row.future.done():
+                    row.future.set_result(failed(f"{type(error).__name__}: {error}"))
+            raise
         finally:
             self._awake -= 1  # in the same breath as the last look at what waits
 

@@ -27,7 +27,7 @@ class BatchFault(Struct, frozen=True):
     """The model refused a batch as a whole."""
 
     kind: str
-    """`memory` or `error`."""
+    """`memory`, `error`, or `crash`: who forms batches has failed."""
 
 
 class BatchTelemetry(Protocol):
