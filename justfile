@@ -23,8 +23,7 @@ test *ARGS: lint _system _clocks
 
 # Images and the compose file, really built and run; installs podman from Debian, takes root and minutes
 [group('check')]
-containers *ARGS: (_install "dev")
-    @command -v podman >/dev/null || (apt-get -qq update && apt-get -qq install -y podman buildah runc debootstrap aardvark-dns netavark >/dev/null)
+containers *ARGS: (_install "dev") _system _engine
     {{ python }} -m pytest tests/containers {{ ARGS }}
 
 # The quick part: no swarm is brought up
@@ -128,6 +127,10 @@ lock: (_install "dev")
 _system:
     @command -v chromium >/dev/null || (test "$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y chromium >/dev/null) || echo "no chromium: the browser test is skipped"
     @command -v promtool >/dev/null || (test "$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y prometheus >/dev/null) || echo "no prometheus: the tests of monitoring are skipped"
+
+# What container tests need of Debian; takes root
+_engine:
+    @{ command -v podman && command -v mmdebstrap && command -v iptables; } >/dev/null || (apt-get -qq update && apt-get -qq install -y podman buildah runc mmdebstrap iptables aardvark-dns netavark >/dev/null)
 
 # libfaketime for storms, where it is missing and this user may install it
 _clocks:

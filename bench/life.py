@@ -6,8 +6,8 @@ Real processes under `perpetua up` with adaptive cadence, and a stand-in for an 
 - `rest`: nobody has anything new. Model calls and processor time in so many minutes [A11], then from a
   message to its request at the endpoint.
 - `urgent`: low-priority messages keep the endpoint 95 % busy, each by the cycle of four thoughts that it
-  begins. From a message of priority 0.9 to the event that it is handled, the thought's own time included [A12].
-- `twice`: twice as many messages as can be thought of one by one. From a message to its being handled [A13].
+  begins. A message of priority 0.9 to its being handled, the thought's own time included [A12].
+- `twice`: twice as many messages as can be thought of one by one, each to its being handled [A13].
 """
 
 from __future__ import annotations

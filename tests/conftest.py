@@ -26,7 +26,8 @@ SHORT = os.environ.get("PERPETUA_TESTS_SHORT") == "1"
 
 def too_long() -> str | None:
     """Return why long tests are left out; None where they are not."""
-    return "PERPETUA_TESTS_SHORT=1 leaves them to `just test`" if SHORT else None
+    left = "PERPETUA_TESTS_SHORT=1 leaves them to `just test`, those of containers to `just containers`"
+    return left if SHORT else None
 
 
 NEEDS = {
@@ -58,15 +59,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that need more than a process may have are selected where it is; the summary names the others."""
+    """Tests that need more than a process may have are selected where it is; the summary names the others.
+
+    CI has containers: there it is an error where they cannot run.
+    """
     config.stash[NOT_SELECTED] = []
     for marker, missing in NEEDS.items():
         marked = [item for item in items if item.get_closest_marker(marker)]
         if not marked or (reason := missing()) is None:
             continue
+        if STRICT and marker == "containers":
+            raise pytest.UsageError(f"container tests cannot run, which CI does not allow: {reason}")
         items[:] = [item for item in items if item not in marked]
         config.hook.pytest_deselected(items=marked)
-        config.stash[NOT_SELECTED].append(f"{len(marked)} tests marked `{marker}`, because {reason}")
+        config.stash[NOT_SELECTED].append(f"{counted(marked, marker)}, because {reason}")
+
+
+def counted(items: list[pytest.Item], marker: str) -> str:
+    """Return how many tests these are, and of which files."""
+    files = sorted({item.location[0] for item in items})
+    return f"{len(items)} tests marked `{marker}` ({', '.join(files)})"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -57,6 +57,8 @@ class Publisher:
         self._token_at = len(self._inbox) + 1
         self._count = 0
         self._sweeper: asyncio.Task[None] | None = None
+        self._something = asyncio.Event()
+        """Set once something waits for its ack."""
 
     @property
     def outstanding(self) -> int:
@@ -92,6 +94,7 @@ class Publisher:
         token = str(self._count)
         future: asyncio.Future[int] = loop.create_future()
         self._waiting[token] = (loop.time() + self._deadline, subject, future)
+        self._something.set()
         try:
             await self._client.publish(
                 subject, data, reply=f"{self._inbox}.{token}", headers=dict(headers) if headers else None
@@ -163,7 +166,10 @@ class Publisher:
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            await self._something.wait()
             await asyncio.sleep(_SWEEP_S)
+            if not self._waiting:
+                self._something.clear()
             now = loop.time()
             while self._waiting:
                 token, (deadline, subject, _) = next(iter(self._waiting.items()))

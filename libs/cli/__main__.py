@@ -6,7 +6,19 @@ import sys
 
 import click
 
-from libs.cli.commands import backups, deadletters, keys, loop, models, personas, processes, replay, streams
+from libs.cli.commands import (
+    backups,
+    deadletters,
+    inboxes,
+    keys,
+    loop,
+    models,
+    personas,
+    processes,
+    replay,
+    spend,
+    streams,
+)
 from libs.cli.errors import CliError
 from libs.settings.reader import EX_CONFIG, SettingError
 from libs.supervisor.errors import UpError
@@ -19,7 +31,10 @@ def app() -> None:
     """Always-on persona swarms on NATS."""
 
 
-for commands in (processes, backups, keys, models, loop, personas, streams, replay, deadletters):
+_ALL = (
+    processes, backups, keys, models, loop, personas, inboxes, streams, spend, replay, deadletters,
+)  # fmt: skip
+for commands in _ALL:
     for command in commands.COMMANDS:
         app.add_command(command)
 

@@ -16,11 +16,26 @@ from libs.cli.errors import CliError
 
 _TIMEOUT_S = 30.0
 _STREAM_TIMEOUT_S = 60.0
+_LATER = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
+_SENT = {"Content-Type": "application/json"}
 _TOKEN_CURE = "Give it with PERPETUA_API_TOKEN or --token-file"
 
 
 class GatewayAway(CliError):
-    """No gateway answers, or it has nobody to ask: trying again may help."""
+    """No gateway answers, or it cannot do it now: trying again may help."""
+
+    def __init__(self, text: str, retry_after: float = 1.0) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
+        """Seconds after which another try makes sense."""
+
+
+class Refused(CliError):
+    """The gateway has refused a request; the same one would be refused again."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -38,16 +53,23 @@ class Api:
     def post(self, path: str, body: object = None) -> Any:
         """Return the JSON of a POST; bytes are sent as they are."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else b""
-        headers = {"Content-Type": "application/json"}
-        return self._json(Request(self._url(path), data=data, headers=headers, method="POST"))
+        return self._json(Request(self._url(path), data=data, headers=_SENT, method="POST"))
 
-    def follow(self, after: int | None) -> Iterator[tuple[str, int | None, str]]:
+    def put(self, path: str, body: object) -> Any:
+        """Return the JSON of a PUT."""
+        data = json.dumps(body).encode()
+        return self._json(Request(self._url(path), data=data, headers=_SENT, method="PUT"))
+
+    def follow(
+        self, after: int | None, silent_s: float = _STREAM_TIMEOUT_S
+    ) -> Iterator[tuple[str, int | None, str]]:
         """Yield name, id and data of each server-sent event, until the connection ends.
 
-        Raises `CliError` when it cannot be made or breaks.
+        Without a name there is none: the gateway only says that it is there. Raises `CliError` when the
+        connection cannot be made, breaks, or says nothing for so many seconds.
         """
         path = self._url("/v1/cognition/stream", {"after": after} if after is not None else {})
-        with self._open(Request(path), _STREAM_TIMEOUT_S) as response:
+        with self._open(Request(path), silent_s) as response:
             name, identifier, data = "message", None, ""
             for raw in _read(response):
                 line = raw.decode().rstrip("\n")
@@ -55,8 +77,11 @@ class Api:
                     if data:
                         yield name, identifier, data
                     name, data = "message", ""
+                    continue
                 field, _, value = line.partition(": ")
-                if field == "event":
+                if not field:  # a comment: the connection lives
+                    yield "", None, ""
+                elif field == "event":
                     name = value
                 elif field == "id":
                     identifier = int(value)
@@ -80,8 +105,9 @@ class Api:
             response: HTTPResponse = urlopen(request, timeout=timeout)
         except HTTPError as error:
             cure = f". {_TOKEN_CURE}" if error.code == HTTPStatus.UNAUTHORIZED else ""
-            kind = GatewayAway if error.code == HTTPStatus.SERVICE_UNAVAILABLE else CliError
-            raise kind(_detail(error) + cure) from None
+            if error.code in _LATER:
+                raise GatewayAway(_detail(error), _retry_after(error)) from None
+            raise Refused(_detail(error) + cure, error.code) from None
         except (URLError, TimeoutError, ConnectionError) as error:
             reason = getattr(error, "reason", error)
             raise GatewayAway(
@@ -101,6 +127,11 @@ def _read(response: HTTPResponse) -> Iterator[bytes]:
 def segment(persona_id: str) -> str:
     """Return an id as one segment of a path."""
     return quote(persona_id, safe="")
+
+
+def _retry_after(error: HTTPError) -> float:
+    said = error.headers.get("Retry-After", "")
+    return float(said) if said.isdigit() else 1.0
 
 
 def _detail(error: HTTPError) -> str:

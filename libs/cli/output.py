@@ -9,10 +9,17 @@ from typing import Any
 
 from libs.supervisor.text import plain, plain_json
 
+_EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
+
 
 def print_json(value: object) -> None:
     """Print a value as JSON."""
     print(plain_json(json.dumps(value, indent=2, ensure_ascii=False, default=str)))
+
+
+def print_json_line(value: object) -> None:
+    """Print a value as JSON on one line, at once."""
+    print(plain_json(json.dumps(value, ensure_ascii=False, default=str)), flush=True)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
@@ -36,16 +43,28 @@ def _cell(value: object) -> str:
     return "-" if value is None else ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
+def bar(share: float, width: int = 20) -> str:
+    """Return a share of 1 as a bar, to an eighth of a character, with its percentage."""
+    eighths = round(min(max(share, 0.0), 1.0) * width * 8)
+    full, part = divmod(eighths, 8)
+    return f"{'█' * full}{_EIGHTHS[part]}".ljust(width) + f" {100 * share:3.0f} %"
+
+
 def ago(timestamp: str | datetime | None) -> str | None:
     """Return how long ago something was, for people."""
     if timestamp is None:
         return None
     at = timestamp if isinstance(timestamp, datetime) else datetime.fromisoformat(timestamp)
-    seconds = max(int((datetime.now(UTC) - at).total_seconds()), 0)
+    return f"{span((datetime.now(UTC) - at).total_seconds())} ago"
+
+
+def span(seconds: float) -> str:
+    """Return a time in its largest whole unit."""
+    whole = max(int(seconds), 0)
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {unit} ago"
-    return f"{seconds} s ago"
+        if whole >= size:
+            return f"{whole // size} {unit}"
+    return f"{whole} s"
 
 
 def tree_lines(graph: dict[str, Any]) -> list[str]:

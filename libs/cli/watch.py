@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -19,23 +20,47 @@ _decode = msgspec.json.Decoder(ThoughtEvent).decode
 
 _AGAIN_S = 1.0
 _PATIENCE_S = 60.0
+_SILENT_S = 60.0
+
+
+class TimeIsUp(CliError):
+    """What was waited for has not come in time."""
 
 
 def watch(api: Api, wanted: Callable[[ThoughtEvent], bool], after: int | None, as_json: bool) -> None:
-    """Print events until Ctrl-C. A lost connection is taken up again where it ended."""
+    """Print events until Ctrl-C."""
+    for name, identifier, data in followed(api, after):
+        _show(name, identifier, data, wanted, as_json)
+
+
+def followed(api: Api, after: int | None, within: float = math.inf) -> Iterator[tuple[str, int | None, str]]:
+    """Yield name, id and data of events. A lost connection is taken up again where it ended.
+
+    Raises `TimeIsUp` once so many seconds have passed, and up to 15 more where no event comes meanwhile, or
+    `CliError` where the gateway stays away.
+    """
     place, lost_since = after, None
-    while True:
+    clock = time.monotonic
+    end = clock() + within
+    while (left := end - clock()) > 0:
         try:
-            for name, identifier, data in api.follow(place):
-                place, lost_since = identifier, None
-                _show(name, identifier, data, wanted, as_json)
+            for name, identifier, data in api.follow(place, min(left, _SILENT_S)):
+                lost_since = None
+                if name:
+                    place = identifier
+                    yield name, identifier, data
+                if clock() >= end:
+                    break
         except CliError:
-            if place is None or (lost_since is not None and time.monotonic() - lost_since > _PATIENCE_S):
+            lost_for = clock() - lost_since if lost_since is not None else 0.0
+            if clock() < end and (place is None or lost_for > _PATIENCE_S):
                 raise
-        if lost_since is None:
-            lost_since = time.monotonic()
-            print(style("the gateway is away; trying again", "yellow"), file=sys.stderr)
-        time.sleep(_AGAIN_S)
+        if clock() < end:
+            if lost_since is None:
+                lost_since = clock()
+                print(style("the gateway is away; trying again", "yellow"), file=sys.stderr)
+            time.sleep(_AGAIN_S)
+    raise TimeIsUp(f"nothing within {within:g} s")
 
 
 def _show(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
+from uuid import NAMESPACE_URL, uuid5
 
 from msgspec import Meta, Struct
 
@@ -90,6 +91,11 @@ class SwarmAccepted(Struct, frozen=True, kw_only=True):
     post_id: str
     swarm_id: str
     personas: Count
+
+
+def copy_id(post_id: str, persona_id: str) -> str:
+    """Return the id of one persona's copy of a post; it is the same however often the post is sent."""
+    return str(uuid5(NAMESPACE_URL, f"{post_id}/{persona_id}"))
 
 
 class PostAnswer(Struct, frozen=True, kw_only=True):

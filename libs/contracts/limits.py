@@ -111,7 +111,10 @@ ItemId = Annotated[
 ]
 """How a sender names what it sends, so that sending it again sends nothing twice; a UUID, best."""
 
-Content = Annotated[str, Meta(min_length=1, max_length=8000)]
+CONTENT_LENGTH = 8000
+"""Characters of what is sent to a persona, at most."""
+
+Content = Annotated[str, Meta(min_length=1, max_length=CONTENT_LENGTH)]
 Domain = Annotated[str, Meta(min_length=1, max_length=64)]
 SourceId = Annotated[str, Meta(max_length=128)]
 """A room, camera or session; empty where there is none [A1]."""

@@ -55,3 +55,9 @@ class PresenceRecord(Struct, frozen=True, kw_only=True):
     """The process is on its way out: leave its share of the work to others."""
 
     summary: BootSummary | None = None
+
+
+class ProcessList(Struct, frozen=True, kw_only=True):
+    """Who is there, sorted by service and instance."""
+
+    processes: list[PresenceRecord]

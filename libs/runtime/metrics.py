@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Iterable
 from itertools import accumulate
@@ -68,6 +69,9 @@ class ProcessMetrics:
             registry=self.registry,
         )
         self._handled: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+        self.last_handled: tuple[str, float] | None = None
+        """The loop whose message was settled last, and when by the wall clock."""
+
         self._faults = Counter(
             "perpetua_bus_faults_total",
             "Faults of the broker connection that no caller sees, by kind.",
@@ -88,6 +92,7 @@ class ProcessMetrics:
         messages, seconds = self._handled[key]
         messages.inc()
         seconds.observe(details.seconds)
+        self.last_handled = (details.loop, time.time())
 
     def fault(self, details: BusFault) -> None:
         """Count a fault of the bus."""

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
@@ -96,7 +97,7 @@ class Process:
 
     def record(self) -> PresenceRecord:
         """Return what this process says of itself now."""
-        activity, at = self._activity or (None, None)
+        activity, at = self._activity or self._handled() or (None, None)
         return PresenceRecord(
             service=self.service,
             instance=self.settings.instance,
@@ -113,6 +114,11 @@ class Process:
             leaving=self.leaving,
             summary=self.summary,
         )
+
+    def _handled(self) -> tuple[str, datetime] | None:
+        """Return which message was handled last, for services that say nothing better of themselves."""
+        last = self.metrics.last_handled
+        return (f"handled {last[0]}", datetime.fromtimestamp(last[1], UTC)) if last is not None else None
 
 
 Lifespan = Callable[[Process], AbstractAsyncContextManager[None]]
@@ -143,8 +149,8 @@ def main(service: str, lifespan: Lifespan, env: Mapping[str, str] | None = None)
     )
     for stranger in cognition_settings.unknown():
         log.warning("unknown_setting", text=stranger)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        sys.exit(runner.run(_live(service, settings, cognition, lifespan)))
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    _end(runner.run(_live(service, settings, cognition, lifespan)))
 
 
 async def _live(
@@ -259,6 +265,17 @@ async def _until_lost(bus: Bus) -> None:
     await bus.lost
 
 
+def _end(status: int) -> NoReturn:
+    """End the process now, its work closed.
+
+    Closing the loop would wait for the resolver where the broker's name was being looked up as this ended:
+    for 20 s and more, longer than anybody gives a process that is to stop.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 def _collect_garbage_seldom() -> None:
     """Look for cyclic garbage less often, and not among what was imported.
 
@@ -269,10 +286,14 @@ def _collect_garbage_seldom() -> None:
     gc.set_threshold(_COLLECT_AFTER, 20, 50)
 
 
+_version = cache(version)
+"""Reads and parses the package's metadata, which is not to be done twice a second."""
+
+
 def own_version() -> str:
     """Return this project's version."""
     try:
-        return version("perpetua")
+        return _version("perpetua")
     except PackageNotFoundError:
         return "0.0.0"
 
@@ -280,4 +301,4 @@ def own_version() -> str:
 def versions(*packages: str) -> dict[str, str]:
     """Return the versions of Python, of this project and of packages, for a boot summary."""
     found = {"python": platform.python_version(), "perpetua": own_version()}
-    return found | {name: version(name) for name in packages}
+    return found | {name: _version(name) for name in packages}

@@ -9,13 +9,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
-
-from msgspec import Struct
 
 from libs.contracts.permissions import ANONYMOUS, ANYBODY, Permissions, permissions
 from libs.supervisor.errors import UpError, not_writable
+from libs.supervisor.files import KeyFile, current, once, write_new
 
 _SEED_BYTES = 32
 _RESPONSES_FOR = "2m"
@@ -33,18 +31,6 @@ include "users.conf"
 """
 
 
-class KeyFile(Struct, frozen=True, kw_only=True):
-    """A file of the folder, and what has become of it."""
-
-    file: str
-    status: str
-    """`created`, `kept` or `updated`; of an updated one the former stands beside it as `.old`."""
-
-    user: str | None = None
-    public: str | None = None
-    """The user's public key, for files of seeds."""
-
-
 def seed_file(folder: Path, user: str) -> Path:
     """Return where a user's seed is."""
     return folder / f"{user}{_SUFFIX}"
@@ -59,8 +45,8 @@ def make_keys(folder: Path, *, public_events: bool = False) -> list[KeyFile]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         seeds = [_seed(folder, user) for user in permissions()]
         known = {found.user: found.public for found in seeds if found.user and found.public}
-        users = _current(folder / "users.conf", authorization(known, public_events=public_events))
-        return [*seeds, users, _once(folder / "nats.conf", _nats_conf(folder), 0o644)]
+        users = current(folder / "users.conf", authorization(known, public_events=public_events), 0o644)
+        return [*seeds, users, once(folder / "nats.conf", _nats_conf(folder), 0o644)]
     except OSError as error:
         raise not_writable(folder, error) from error
 
@@ -121,7 +107,7 @@ def _seed(folder: Path, user: str) -> KeyFile:
         seed, status = path.read_bytes().strip(), "kept"
     except FileNotFoundError:
         seed, status = nkeys.encode_seed(os.urandom(_SEED_BYTES), prefix=nkeys.PREFIX_BYTE_USER), "created"
-        _write_new(path, seed + b"\n", 0o600)
+        write_new(path, seed + b"\n", 0o600)
     try:
         public = nkeys.from_seed(bytearray(seed)).public_key.decode()
     except (nkeys.NkeysError, ValueError) as error:
@@ -130,34 +116,3 @@ def _seed(folder: Path, user: str) -> KeyFile:
             "a new one; brokers then need the new users.conf"
         ) from None
     return KeyFile(file=path.name, status=status, user=user, public=public)
-
-
-def _once(path: Path, text: str, mode: int) -> KeyFile:
-    """Write a file unless it is there, whatever it holds."""
-    if path.exists():
-        return KeyFile(file=path.name, status="kept")
-    _write_new(path, text.encode(), mode)
-    return KeyFile(file=path.name, status="created")
-
-
-def _current(path: Path, text: str) -> KeyFile:
-    """Bring a file up to date; the former stays beside it."""
-    with suppress(FileNotFoundError):
-        if path.read_text() == text:
-            return KeyFile(file=path.name, status="kept")
-        path.replace(path.with_suffix(path.suffix + ".old"))
-        _write_new(path, text.encode(), 0o644)
-        return KeyFile(file=path.name, status="updated")
-    return _once(path, text, 0o644)
-
-
-def _write_new(path: Path, data: bytes, mode: int) -> None:
-    """Write a file that is not there yet, in one step. Raises `FileExistsError`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.link(temporary, path)  # unlike a rename it replaces nothing
-    finally:
-        temporary.unlink()

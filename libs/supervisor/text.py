@@ -6,8 +6,10 @@ import json
 import os
 import sys
 import unicodedata
+from collections.abc import Callable
+from typing import Any
 
-from libs.contracts.thoughts import ThoughtEvent
+from libs.contracts.thoughts import OwnEventType, ThoughtEvent
 
 _CODES = {"bold": "1", "dim": "2", "green": "32", "yellow": "33", "red": "31", "cyan": "36"}
 _PHASES = frozenset({"thought_generated", "hypothesis_raised", "check_requested", "snapshot_compressed"})
@@ -57,7 +59,9 @@ def _what(event: ThoughtEvent) -> str:
     if event.event_type in _PHASES:
         by = payload.get("model") or "fallback"
         spent = f", {payload.get('latency_ms', 0)} ms" if payload.get("model") else ""
-        head = f"#{payload.get('thought_count')} {payload.get('phase')} ({by}{spent}) "
+        taken = payload.get("inbox_item_ids")
+        took = f", took up {len(taken)}" if isinstance(taken, list) else ""
+        head = f"#{payload.get('thought_count')} {payload.get('phase')} ({by}{spent}{took}) "
         return head + str(payload.get("thinking", ""))
     if event.event_type == "proposal_created":
         return f"proposes: {payload.get('title', '')}"
@@ -67,4 +71,53 @@ def _what(event: ThoughtEvent) -> str:
         return f"spawned: {payload.get('name')}, {payload.get('role')}, depth {payload.get('depth')}"
     if event.event_type == "persona_reaped":
         return f"reaped: {payload.get('reason')}"
-    return event.event_type
+    of_life = _OF_LIVES.get(event.event_type)
+    return of_life(payload) if of_life is not None else event.event_type
+
+
+def _received(payload: dict[str, Any]) -> str:
+    where = payload.get("source_id") or payload.get("domain", "")
+    return f"← {where} ({_hundredths(payload.get('priority'))}): {payload.get('content_excerpt', '')}"
+
+
+def _handled(payload: dict[str, Any]) -> str:
+    items = payload.get("items")
+    count = len(items) if isinstance(items, list) else 0
+    what = "an item" if count == 1 else f"{count} items"
+    if payload.get("will_respond") is None:
+        return f"{what}, and no decision: {payload.get('error', '')}"
+    response = payload.get("response")
+    return f"→ {response}" if response else f"reads {what} and does not answer"
+
+
+def _dropped(payload: dict[str, Any]) -> str:
+    error = payload.get("error")
+    why = f"{payload.get('reason')}, {error}" if error else payload.get("reason")
+    return f"drops an item ({why}): {payload.get('content', '')}"
+
+
+def _paused(payload: dict[str, Any]) -> str:
+    until = f" until {payload.get('resumes_at')}" if payload.get("resumes_at") else ""
+    return f"waits for credits of {payload.get('account')}{until}: {payload.get('reason')}"
+
+
+def _resumed(payload: dict[str, Any]) -> str:
+    return f"has credits of {payload.get('account')} again"
+
+
+def _timed_out(payload: dict[str, Any]) -> str:
+    return f"waits no longer for {', '.join(f'{key}={value}' for key, value in payload.items())}"
+
+
+def _hundredths(priority: object) -> str:
+    return f"{priority:.2f}" if isinstance(priority, int | float) else "-"
+
+
+_OF_LIVES: dict[str, Callable[[dict[str, Any]], str]] = {
+    OwnEventType.INBOX_RECEIVED: _received,
+    OwnEventType.INBOX_HANDLED: _handled,
+    OwnEventType.INBOX_DROPPED: _dropped,
+    OwnEventType.BUDGET_PAUSED: _paused,
+    OwnEventType.BUDGET_RESUMED: _resumed,
+    OwnEventType.DEPENDENCY_TIMED_OUT: _timed_out,
+}

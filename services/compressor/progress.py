@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 
 class Progress:
     """Counts what is outstanding of each journal record; `position` is where nothing is outstanding below."""
 
-    def __init__(self, position: int) -> None:
+    def __init__(self, position: int, moved: Callable[[], None] = lambda: None) -> None:
         self.position = position
         """Everything of journal records up to this sequence is stored."""
 
+        self._moved = moved
         self._open: OrderedDict[int, int] = OrderedDict()
 
     @property
@@ -36,3 +38,4 @@ class Progress:
                 return
             del self._open[sequence]
             self.position = max(self.position, sequence)
+            self._moved()

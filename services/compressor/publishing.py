@@ -16,6 +16,7 @@ from libs.bus.loop import MessageLoop
 from libs.bus.queue import bury
 from libs.bus.read import message_at, stream_state
 from libs.concurrency.tasks import Background, leaves
+from libs.concurrency.waiting import set_within
 from libs.contracts import streams, subjects
 from libs.contracts.journal import Position, PublicRecord
 from libs.journal.tail import JournalHole
@@ -78,6 +79,7 @@ class Publishing:
         self._events = PublicStream(bus, streams.EVENTS)
         others = (PublicStream(bus, streams.SNAPSHOTS), PublicStream(bus, streams.PROPOSALS))
         self._targets = (self._events, *others)
+        self._moved = asyncio.Event()
         self._progress = Progress(0)
         self._numbers: dict[str, int] = {}
         self._untrimmed_behind = 0
@@ -126,7 +128,7 @@ class Publishing:
             await target.open()
         await self._check_same_journal()
         begin = min(target.place for target in self._targets)[0]
-        self._progress = Progress(max(begin - 1, 0))
+        self._progress = Progress(max(begin - 1, 0), self._moved.set)
         self._numbers = {}
         self._untrimmed_behind = max(target.place for target in self._targets)[0]
         self._failed = asyncio.get_running_loop().create_future()
@@ -233,17 +235,15 @@ class Publishing:
 
     async def _say_position(self) -> None:
         """Tell owners how far they may trim: at once when it moves, and again and again for newcomers."""
-        said, at = -1, 0.0
-        clock = asyncio.get_running_loop().time
         while True:
             if not self._in_charge():
                 raise Superseded
+            self._moved.clear()
             position = self._progress.position
-            if position != said or clock() - at > _REPEAT_S:
-                said, at = position, clock()
-                self._metrics.position.set(position)
-                await self._bus.note(subjects.POSITION, Position(sequence=position))
+            self._metrics.position.set(position)
+            await self._bus.note(subjects.POSITION, Position(sequence=position))
             await asyncio.sleep(_SAY_S)
+            await set_within(self._moved, _REPEAT_S)
 
 
 def _fail(session: asyncio.Future[None] | None, error: BaseException) -> None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 from litestar import Litestar, Router
 from litestar.di import Provide
 from litestar.static_files import create_static_files_router
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, Receive, Scope, Send
 from prometheus_client import CollectorRegistry
 
 from libs.bus.connection import Bus
@@ -34,6 +34,9 @@ from services.gateway.routes.session import Sessions
 from services.gateway.routes.swarm import SwarmRoutes
 from services.gateway.sending import Sending
 
+_API = "/v1/"
+_PATH_SHOWN = 100
+
 _PARTS = ("bus", "swarm", "sending", "feed", "health", "registry", "access")
 
 
@@ -47,14 +50,28 @@ def make_app(
     registry: CollectorRegistry,
     settings: GatewaySettings,
     refused: Callable[[str], None],
+    answering: Callable[[str], None],
     version: str,
 ) -> ASGIApp:
-    """Return the application over its parts. `refused` is told the reason of each refusal of the guard."""
+    """Return the application over its parts.
+
+    `refused` is told the reason of each refusal of the guard, `answering` which request of the API is next.
+    """
     access = Access(settings.tokens, time.time)
     parts = dict(zip(_PARTS, (bus, swarm, sending, feed, health, registry, access), strict=True))
     rates = Rates(settings.requests_per_s, time.monotonic)
     guarded = Guard(cast("ASGIApp", _litestar(parts, version)), access, rates, settings.names, refused)
-    return raw_paths(cast("ASGIApp", guarded))
+    return raw_paths(_noted(cast("ASGIApp", guarded), answering))
+
+
+def _noted(app: ASGIApp, answering: Callable[[str], None]) -> ASGIApp:
+    async def noted(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if path.startswith(_API):
+            answering(f"{cast('Any', scope)['method']} {path[:_PATH_SHOWN]}")
+        await app(scope, receive, send)
+
+    return noted
 
 
 def published(version: str) -> dict[str, Any]:

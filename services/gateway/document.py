@@ -13,7 +13,7 @@ import msgspec
 from litestar import Litestar
 from msgspec import Struct, inspect
 
-from libs.contracts import control, inbox, personas, session, thoughts
+from libs.contracts import control, inbox, lives, personas, presence, session, spending, thoughts
 from libs.contracts.limits import Identifier, ItemId
 from services.gateway.guard import COOKIE, SECURE_COOKIE, SESSION_PATH
 from services.gateway.problems import MEDIA_TYPE, Problem
@@ -27,6 +27,7 @@ _STRUCTS = (
     inbox.SendRequest,
     inbox.SwarmAccepted,
     inbox.SwarmSendRequest,
+    lives.InboxReply,
     personas.CreatePersonaRequest,
     personas.ImportPersonasRequest,
     personas.ImportPersonasResponse,
@@ -35,8 +36,10 @@ _STRUCTS = (
     personas.ReapPersonaRequest,
     personas.ReapPersonaResponse,
     personas.SpawnPersonaRequest,
+    presence.ProcessList,
     session.Session,
     session.SignIn,
+    spending.SpendPage,
     thoughts.EventPage,
     thoughts.SnapshotPage,
     thoughts.SnapshotScope,

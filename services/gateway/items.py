@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from uuid import NAMESPACE_URL, uuid5
 
 from msgspec import structs
 
-from libs.contracts.inbox import InboxItem, SendRequest, SwarmSendRequest
+from libs.contracts.inbox import InboxItem, SendRequest, SwarmSendRequest, copy_id
 
 
 def item(request: SendRequest, persona_id: str, item_id: str, now: datetime) -> InboxItem:
@@ -26,6 +25,5 @@ def item(request: SendRequest, persona_id: str, item_id: str, now: datetime) -> 
 
 def copy_of_post(request: SwarmSendRequest, persona_id: str, post_id: str, now: datetime) -> InboxItem:
     """Return one persona's copy of a swarm-wide post; its id is the same however often it is made."""
-    item_id = str(uuid5(NAMESPACE_URL, f"{post_id}/{persona_id}"))
-    copy = item(request, persona_id, item_id, now)
+    copy = item(request, persona_id, copy_id(post_id, persona_id), now)
     return structs.replace(copy, post_id=post_id, answers_most=request.answers_most)

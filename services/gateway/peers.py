@@ -13,6 +13,8 @@ from libs.bus.read import stream_state
 from libs.bus.schedulers import ask_schedulers
 from libs.contracts import streams, subjects
 from libs.contracts.control import CognitionStatus, StartCognitionRequest, StopCognitionRequest
+from libs.contracts.limits import SHARDS
+from libs.contracts.lives import InboxQuery, InboxReply, SpendQuery, SpendReply
 from libs.contracts.personas import (
     CreatePersonaRequest,
     ImportPersonasRequest,
@@ -36,15 +38,18 @@ from libs.contracts.registry import (
     ReapCommand,
     RegistryStatus,
 )
+from libs.contracts.spending import SpendBy, SpendPage
 from libs.contracts.tokens import shard_of
 from libs.contracts.work import Counters, CountersQuery, CountersReply, SchedulerStatus
 from services.gateway.lineage import graph
+from services.gateway.spending import spend_page
 
 _WITHIN_S = 5.0
 _STOP_WITHIN_S = 20.0
 _START_WITHIN_S = 12.0
 _IMPORT_WITHIN_S = 20.0
 _PAGE = 1000
+_SHARDS_AT_ONCE = 16
 
 
 class _Nothing(Struct, frozen=True):
@@ -90,15 +95,39 @@ class Swarm:
             subjects.registry(subjects.PERSONA), query, PersonaRecord, timeout=_WITHIN_S
         )
 
-    async def living_members(self, swarm_id: str) -> list[str]:
-        """Return the ids of a swarm's personas that are not reaped, read in pages, sorted."""
+    async def inbox(self, persona_id: str, limit: int) -> InboxReply:
+        """Return what a persona's inbox holds, the best first. Raises `NotFound`."""
+        await self.record(persona_id)
+        query = InboxQuery(persona_id=persona_id, limit=limit)
+        return await self._bus.ask(subjects.held(shard_of(persona_id)), query, InboxReply, timeout=_WITHIN_S)
+
+    async def spend(self, by: SpendBy, swarm_id: str | None, limit: int) -> SpendPage:
+        """Return what personas have spent, asked of the owners of all shards. Raises `Unavailable`."""
+        members: set[str] | None = None
+        if by is SpendBy.PERSONA and swarm_id is not None:
+            members = set(await self.members(swarm_id))
+        room = asyncio.Semaphore(_SHARDS_AT_ONCE)
+
+        async def of(shard: int) -> SpendReply:
+            async with room:
+                return await self._bus.ask(subjects.spend(shard), SpendQuery(), SpendReply, timeout=_WITHIN_S)
+
+        replies = await asyncio.gather(*(of(shard) for shard in range(SHARDS)))
+        return spend_page(replies, by, swarm_id, members, limit)
+
+    async def members(self, swarm_id: str, *, living: bool = False) -> list[str]:
+        """Return the ids of a swarm's personas, all or those that are not reaped, read in pages, sorted."""
         found: list[str] = []
         query = PersonaListQuery(swarm_id=swarm_id, limit=_PAGE)
         while True:
             page = await self._bus.ask(
                 subjects.registry(subjects.PERSONAS), query, PersonaListReply, timeout=_WITHIN_S
             )
-            found += [r.identity.id for r in page.records if r.status is not PersonaStatus.REAPED]
+            found += [
+                record.identity.id
+                for record in page.records
+                if not living or record.status is not PersonaStatus.REAPED
+            ]
             if page.next_after is None:
                 return found
             query = PersonaListQuery(swarm_id=swarm_id, after=page.next_after, limit=_PAGE)
@@ -185,4 +214,5 @@ def _join(record: PersonaRecord, counters: Counters) -> PersonaRuntimeState:
         thought_count=counters.thought_count,
         last_tick_at=tick,
         updated_at=max(record.updated_at, tick) if tick is not None else record.updated_at,
+        life=counters.life,
     )

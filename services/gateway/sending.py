@@ -71,7 +71,7 @@ class Sending:
         key = subjects.posted_key(swarm_id, request.id) if request.id is not None else None
         if key is not None and (known := await self._noted(key, SwarmAccepted)) is not None:
             return known
-        members = await self._swarm.living_members(swarm_id)
+        members = await self._swarm.members(swarm_id, living=True)
         if not members:
             raise NotFound.swarm(swarm_id)
         post_id = request.id if request.id is not None else self._new_id()

@@ -75,6 +75,7 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
         registry=process.metrics.registry,
         settings=settings,
         refused=refusals.count,
+        answering=lambda request: process.did(f"answered {request}"),
         version=own_version(),
     )
     Gauge(

@@ -36,7 +36,7 @@ from services.scheduler.window import Window
 CYCLE = 4
 """Thoughts of a cycle: who has begun one ends it."""
 
-_LOOK_AFTER_S = 0.1
+_LOOK_AFTER_S = 0.25
 _LATER_S = 1.0
 _YIELD_EVERY = 64
 _LOW = 30

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from playwright.async_api import Browser, Locator, Page
 
 from tests.support.eventually import eventually
-from tests.support.swarm import Swarm
+
+
+class Served(Protocol):
+    """What serves a page."""
+
+    url: str
 
 
 class Watched:
     """A page and what was said about it."""
 
-    def __init__(self, page: Page, swarm: Swarm) -> None:
+    def __init__(self, page: Page, swarm: Served) -> None:
         self.page = page
         self.complaints: list[str] = []
         self.strangers: list[str] = []
@@ -52,7 +57,7 @@ class Watched:
 @asynccontextmanager
 async def opened(
     browser: Browser,
-    swarm: Swarm,
+    swarm: Served,
     path: str = "/",
     *,
     width: int = 1280,

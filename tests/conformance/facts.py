@@ -240,6 +240,7 @@ FACTS: dict[str, Fact] = {
     ),
     "A13": Fact("Under load everybody's cadence slows", ("services/scheduler/cadence.py",)),
     "A14": Fact("Nobody has a second turn before another's first", ("services/scheduler/ready.py",)),
+    "A15": Fact("Personas that wait for others", ("services/scheduler/dependencies.py",)),
     "A16": Fact(
         "Credits are reserved before a thought and settled after it",
         ("services/scheduler/accounts.py", "services/scheduler/account.py", "libs/contracts/accounts.py"),
@@ -249,6 +250,10 @@ FACTS: dict[str, Fact] = {
         ("services/compressor/rollups.py", "services/thinker/summaries.py", "services/scheduler/memory.py"),
     ),
     "A19": Fact("Novelty of a thought", ("libs/cognition/novelty.py", "libs/cognition/compose.py")),
+    "H9": Fact(
+        "Who is there, since when, and what it last did",
+        ("libs/bus/presence.py", "libs/cli/ps.py", "services/gateway/static/js/processes.js"),
+    ),
     "H11": Fact("Shares of a model's window", ("services/thinker/budget.py",)),
     "H12": Fact(
         "Context is packed newest first, whole, and what is left out counted", ("services/thinker/budget.py",)

@@ -3,99 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from socket import create_connection
-from typing import Any
 
 import nats
 import pytest
 
-from libs.bus.connection import connect
-from libs.bus.presence import list_present
-from libs.bus.telemetry import NoTelemetry
-from libs.contracts.presence import PresenceRecord
-from libs.settings.broker import BrokerSettings
-from libs.supervisor.broker import free_port
-from tests.support.containers import ROOT, Compose, environment, inspected, podman
+from tests.containers.conftest import System
+from tests.support.containers import HOST, inspected, podman
 from tests.support.eventually import eventually, eventually_sync
 from tests.support.http import fetch
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 
-HOST = "127.0.0.1"
 PROBE = ("python", "-m", "libs.runtime.probe")
-SETTINGS = {
-    "CODETETHER_COGNITION_LOOP_INTERVAL_MS": "500",
-    "CODETETHER_COGNITION_THINKER_BASE_URL": "",
-}
 SERVICES = ("registry", "scheduler", "compressor", "thinker", "gateway")
-
-
-def written() -> list[list[str]]:
-    """The arguments of each `docker compose` in the README's section, as its reader types them."""
-    section = (ROOT / "README.md").read_text().partition("## With Docker")[2].partition("\n## ")[0]
-    block = section.partition("```sh\n")[2].partition("```")[0]
-    return [line.removeprefix("docker compose ").split() for line in block.strip().splitlines()]
-
-
-UP, SCALE, DOWN = written()
-
-
-class System(Compose):
-    """The compose file, up."""
-
-    def __init__(self) -> None:
-        self.nats_port = free_port(HOST)
-        super().__init__(
-            f"perpetua-test-{os.getpid()}",
-            settings=SETTINGS | {"PERPETUA_NATS_PORT": str(self.nats_port)},
-            files=("deploy/compose.nats.yml",),
-        )
-
-    def http(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        answer = fetch(self.url + path, method, body, timeout=15)
-        return answer.status, answer.json if answer.body else None
-
-    def get(self, path: str) -> Any:
-        status, body = self.http("GET", path)
-        assert status == 200, body
-        return body
-
-    def post(self, path: str, body: object = None) -> Any:
-        status, answer = self.http("POST", path, body)
-        assert status == 200, answer
-        return answer
-
-    def key(self, user: str) -> Path:
-        """The seed of a user, out of the volume."""
-        mount = podman("volume", "inspect", "--format", "{{.Mountpoint}}", f"{self.name}_keys").strip()
-        return Path(mount) / f"{user}.nk"
-
-    async def present(self) -> list[PresenceRecord]:
-        broker = BrokerSettings(
-            user="admin", url=f"nats://{HOST}:{self.nats_port}", nkey_file=str(self.key("admin"))
-        )
-        async with connect(broker, "test", NoTelemetry()) as bus:
-            return [record for record in await list_present(bus) if record.ready]
-
-    def until_thinking(self) -> None:
-        eventually_sync(lambda: self.get("/v1/cognition/status")["running"], 90, "a loop that runs")
-        eventually_sync(lambda: self.get("/v1/cognition/events")["events"], 60, "events")
-
-
-@pytest.fixture(scope="module")
-def system(images: None) -> Iterator[System]:
-    running = System()
-    try:
-        running(*UP)
-        running.until_thinking()
-        yield running
-    finally:
-        running.close()
 
 
 def test_every_service_is_up_and_its_health_check_says_so(system: System) -> None:
@@ -119,8 +42,6 @@ def test_only_the_gateway_grafana_and_here_the_broker_are_published_on_loopback(
     open_ = {line.split()[0].split("_")[1]: line.split()[1:] for line in published.strip().splitlines()}
     assert {name for name, ports in open_.items() if ports} == {"gateway", "grafana", "nats"}
     assert all(re.match(rf"{HOST}:\d+->", port) for ports in open_.values() for port in ports if port)
-    without = podman_compose_config()
-    assert {name for name, spec in without["services"].items() if spec.get("ports")} == {"gateway", "grafana"}
 
 
 def test_the_example_requests_are_answered(system: System) -> None:
@@ -168,7 +89,7 @@ async def test_an_allowed_user_sees_thoughts_from_outside_and_a_stranger_is_refu
 
 
 async def test_thinkers_are_scaled_to_three_and_one_may_be_killed(system: System) -> None:
-    system(*SCALE)
+    system.type(system.scale)
 
     async def thinkers() -> set[str]:
         return {record.instance for record in await system.present() if record.service == "thinker"}
@@ -211,29 +132,11 @@ def test_down_and_up_keep_the_personas_and_the_keys(system: System) -> None:
     before = {p["identity"]["id"]: p["thought_count"] for p in system.get("/v1/swarm/personas")["personas"]}
     seed = system.key("reader").read_bytes()
     system.end_scaled()
-    system(*DOWN)
+    assert "SIGKILL" not in system.type(system.down), "a process did not end in its time"
     assert not podman("ps", "-aq", "--filter", f"name={system.name}_").strip()
-    system(*UP)
+    system.type(system.up)
     system.until_thinking()
     after = {p["identity"]["id"]: p["thought_count"] for p in system.get("/v1/swarm/personas")["personas"]}
     assert after.keys() == before.keys()
     assert all(after[name] >= count for name, count in before.items())
     assert system.key("reader").read_bytes() == seed
-
-
-def podman_compose_config() -> dict[str, Any]:
-    import yaml
-
-    text = Compose("x")("config")
-    config: dict[str, Any] = yaml.safe_load(text)
-    return config
-
-
-def test_the_compose_file_passes_every_setting_of_the_reference_on() -> None:
-    from libs.settings.cognition import cognition_reader, read_cognition
-
-    reader = cognition_reader({})
-    read_cognition(reader)
-    text = (ROOT / "docker-compose.yml").read_text()
-    assert [d.name for d in reader.described if f"  {d.name}:\n" not in text] == []
-    assert environment()["CONTAINERS_CONF"]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from libs.contracts import accounts, inbox, journal, lives, work
+from libs.contracts import accounts, inbox, journal, lives, spending, work
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 COST = accounts.Credits(420, 900)
@@ -33,6 +33,8 @@ HELD = inbox.HeldItem(
     taken_up=False,
 )
 PAUSED_FOR = lives.PausedFor(account="root-thinker", credit=accounts.Credit.TOKENS, since=AT, resumes_at=AT)
+
+SPEND_ROW = spending.SpendRow(key="scout", thoughts=8, tokens=420, cpu_ms=900)
 
 LIVES: list[msgspec.Struct] = [
     PAUSE,
@@ -63,6 +65,16 @@ LIVES: list[msgspec.Struct] = [
     ),
     lives.InboxQuery(persona_id="p-1", limit=10),
     lives.InboxReply(items=[HELD], held=1),
+    spending.Spend(thoughts=8, tokens=420, cpu_ms=900),
+    SPEND_ROW,
+    spending.SpendPage(
+        by=spending.SpendBy.ROLE,
+        swarm_id="swarm-core",
+        since=AT,
+        total=spending.Spend(thoughts=8, tokens=420, cpu_ms=900),
+        rows=[SPEND_ROW],
+        left_out=1,
+    ),
     lives.SpendQuery(),
     lives.SpendReply(personas=[BY_PERSONA], hours=[IN_HOUR]),
 ]

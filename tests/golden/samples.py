@@ -147,6 +147,23 @@ CAPTURED_PROMPT = captures.CapturedPrompt(
     system="You are one persona.", user="phase: test", prefill='{"will_respond":'
 )
 
+PRESENT = presence.PresenceRecord(
+    service="thinker",
+    instance="thinker-1",
+    boot="b-1",
+    pid=7,
+    host="h",
+    ready=True,
+    since=AT,
+    restarts=1,
+    last_activity="thought 7 of p-1",
+    last_activity_at=AT,
+    not_ready_because=None,
+    metrics_port=9090,
+    leaving=False,
+    summary=SUMMARY,
+)
+
 SAMPLES: list[msgspec.Struct] = [
     control.StartCognitionRequest(loop_interval_ms=500, seed_persona=CREATE),
     control.StopCognitionRequest(reason="tea"),
@@ -196,22 +213,8 @@ SAMPLES: list[msgspec.Struct] = [
     personas.PersonaPage(personas=[STATE], next_after="p-1", total=3),
     FAILURE,
     SUMMARY,
-    presence.PresenceRecord(
-        service="thinker",
-        instance="thinker-1",
-        boot="b-1",
-        pid=7,
-        host="h",
-        ready=True,
-        since=AT,
-        restarts=1,
-        last_activity="thought 7 of p-1",
-        last_activity_at=AT,
-        not_ready_because=None,
-        metrics_port=9090,
-        leaving=False,
-        summary=SUMMARY,
-    ),
+    PRESENT,
+    presence.ProcessList(processes=[PRESENT]),
     refusals.RefusalBody(404, " Persona not found: ü "),
     NOTE,
     RECORD,

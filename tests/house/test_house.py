@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -103,3 +104,12 @@ def test_importing_anything_opens_nothing_and_reads_no_environment() -> None:
         if p.suffix == ".py" and p.relative_to(ROOT).parts[0] in ("libs", "services")
     ]  # fmt: skip
     assert [p for p, text in modules if forbidden.search(text)] == []
+
+
+def test_ci_fails_where_container_tests_cannot_run() -> None:
+    """Nowhere else would anybody notice that they never do."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/containers"]
+    env = os.environ | {"PATH": "/nowhere", "PERPETUA_TESTS_STRICT": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "container tests cannot run" in done.stderr

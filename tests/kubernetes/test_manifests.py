@@ -8,55 +8,27 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import kubernetes_validate
 import pytest
-import yaml
 
 from libs.contracts.permissions import permissions
-from libs.settings.process import process_reader, read_process
+from tests.kubernetes.rendering import (
+    OVERLAYS,
+    SERVICES,
+    containers,
+    named,
+    of_kind,
+    pods,
+    rendered,
+    settings,
+)
 
-ROOT = Path(__file__).parent.parent.parent
 CRDS = Path(__file__).parent / "crds"
-OVERLAYS = ("dev", "production", "gpu", "external-nats")
 KUBERNETES = ("1.30", "1.33", "1.37")
 EXTENSIONS = {"ScaledObject": "scaledobject", "PodMonitor": "podmonitor", "PrometheusRule": "prometheusrule"}
-SERVICES = {"registry", "scheduler", "compressor", "gateway", "thinker"}
-Manifest = dict[str, Any]
-
-
-@cache
-def rendered(overlay: str) -> list[Manifest]:
-    kubectl = Path(sys.executable).with_name("kubectl")
-    done = subprocess.run(
-        [kubectl, "kustomize", ROOT / "deploy/kubernetes/overlays" / overlay],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == "", "kustomize warns"
-    return list(yaml.safe_load_all(done.stdout))
-
-
-def pods(overlay: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for manifest in rendered(overlay):
-        if manifest["kind"] in ("Deployment", "StatefulSet", "Job"):
-            yield f"{manifest['kind']} {manifest['metadata']['name']}", manifest["spec"]["template"]["spec"]
-
-
-def containers(overlay: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name, pod in pods(overlay):
-        for container in pod["containers"] + pod.get("initContainers", []):
-            yield name, container
-
-
-def of_kind(overlay: str, kind: str) -> dict[str, Manifest]:
-    return {m["metadata"]["name"]: m for m in rendered(overlay) if m["kind"] == kind}
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
@@ -139,19 +111,6 @@ def test_what_stays_is_probed_and_spread_and_disrupted_with_care(overlay: str) -
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_a_pod_is_given_longer_than_it_drains(overlay: str) -> None:
-    settings = next(m for m in rendered(overlay) if m["metadata"]["name"].startswith("perpetua-settings"))[
-        "data"
-    ]
-    drain_s = int(settings["PERPETUA_DRAIN_MS"]) / 1000
-    for name, pod in pods(overlay):
-        if name.startswith("Deployment"):
-            assert pod["terminationGracePeriodSeconds"] >= drain_s + 2 + 5, name
-    for manifest in of_kind(overlay, "Deployment").values():
-        assert manifest["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
-
-
-@pytest.mark.parametrize("overlay", OVERLAYS)
 def test_each_service_is_given_its_own_key_and_no_other(overlay: str) -> None:
     for name, pod in pods(overlay):
         service = name.split()[1]
@@ -167,32 +126,13 @@ def test_each_service_is_given_its_own_key_and_no_other(overlay: str) -> None:
         assert service == "nats" or user in permissions()
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_nothing_talks_unless_it_is_allowed_to(overlay: str) -> None:
-    policies = of_kind(overlay, "NetworkPolicy")
-    assert policies["nothing"]["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
-    if overlay != "external-nats":
-        open_to = policies["broker"]["spec"]["ingress"]
-        assert all(rule["from"] for rule in open_to)
-
-
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_settings_are_ones_that_the_services_know(overlay: str) -> None:
-    data = next(m for m in rendered(overlay) if m["metadata"]["name"].startswith("perpetua-settings"))["data"]
-    reader = process_reader(data)
-    read_process(reader, "registry")
-    assert data.keys() <= {described.name for described in reader.described}
-
-
 def test_brokers_are_three_apart_and_the_streams_have_three_replicas() -> None:
     nats = of_kind("production", "StatefulSet")["nats"]
     assert nats["spec"]["replicas"] == 3
     spread = nats["spec"]["template"]["spec"]["topologySpreadConstraints"]
     assert spread[0]["whenUnsatisfiable"] == "DoNotSchedule"
-    settings = next(
-        m for m in rendered("production") if m["metadata"]["name"].startswith("perpetua-settings")
-    )
-    assert settings["data"]["PERPETUA_REPLICAS"] == "3"
+    assert settings("production")["PERPETUA_REPLICAS"] == "3"
+    assert settings("dev")["PERPETUA_REPLICAS"] == "1"
 
 
 def test_the_broker_takes_the_configuration_of_both_overlays(tmp_path: Path) -> None:
@@ -202,7 +142,7 @@ def test_the_broker_takes_the_configuration_of_both_overlays(tmp_path: Path) -> 
 
     make_keys(tmp_path / "users")
     for overlay in ("dev", "production"):
-        config = next(m for m in rendered(overlay) if m["metadata"]["name"].startswith("nats-config"))
+        config = named(overlay, "nats-config")
         (tmp_path / "nats.conf").write_text(config["data"]["nats.conf"])
         done = subprocess.run(
             [find_server(), "-t", "-c", tmp_path / "nats.conf"],

@@ -1,8 +1,8 @@
-"""Containers for tests: podman without systemd or a registry, stand-ins for base images, compose.
+"""Containers for tests: podman without systemd or a registry, and stand-ins for base images.
 
 The stand-ins carry the public names that the Dockerfile and docker-compose.yml use. Python's is a Debian
-made by debootstrap, the broker's is the nats-server of this environment, Prometheus's is Debian's. Grafana's
-serves the mounted dashboards as files and is no Grafana.
+made by mmdebstrap, the broker's is the nats-server of this environment, Prometheus's is Debian's. Grafana's
+serves the mounted dashboards as files and is no Grafana; Ollama's is `tests/support/endpoint.py`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from libs.supervisor.broker import find_server, free_port
+from libs.supervisor.broker import find_server
 from tests.support.eventually import eventually_sync
 
 ROOT = Path(__file__).parent.parent.parent
@@ -28,7 +27,11 @@ PYTHON = "python:3.12-slim-bookworm"
 NATS = "nats:2.15-alpine"
 PROMETHEUS = "prom/prometheus:v3.5.0"
 GRAFANA = "grafana/grafana:12.1.0"
+OLLAMA = "ollama/ollama:0.11.4"
 TARGETS = ("registry", "scheduler", "compressor", "gateway", "thinker", "tools")
+
+TOOLS = ("podman", "runc", "iptables", "mmdebstrap", "prometheus")
+"""What is needed of the system; `just containers` installs it. Podman's networks need iptables."""
 
 _ULIMITS = "nofile=8192:8192"
 _CONF = (
@@ -36,6 +39,15 @@ _CONF = (
     '[engine]\nruntime = "runc"\nevents_logger = "file"\n'
 )
 _DEBIAN = "python3,python3-venv,python3-pip,ca-certificates,libgomp1"
+_SERVE = [
+    "python3", "-c",
+    "import functools, http.server as h, signal, sys\n"
+    "signal.signal(signal.SIGTERM, lambda *_: sys.exit())\n"
+    "files = functools.partial(h.SimpleHTTPRequestHandler, directory='/etc/perpetua/dashboards')\n"
+    "h.ThreadingHTTPServer(('', 3000), files).serve_forever()",
+]  # fmt: skip
+"""A file server that ends when it is told to: the first process of a container ignores SIGTERM otherwise."""
+
 _FROM_HOST = ("/etc/ssl/certs", "/etc/pip.conf", "/etc/resolv.conf")
 """What a build needs to reach the package registry as this machine does."""
 
@@ -44,7 +56,7 @@ def missing() -> str | None:
     """Return why no container test can run here, or None where they can."""
     if os.geteuid() != 0:
         return "they need root"
-    for tool in ("podman", "runc", "debootstrap", "prometheus"):
+    for tool in TOOLS:
         if shutil.which(tool) is None:
             return f"{tool} is not installed"
     answer = subprocess.run(
@@ -60,11 +72,11 @@ def environment() -> dict[str, str]:
     return os.environ | {"CONTAINERS_CONF": str(conf), "BUILDAH_ISOLATION": "chroot"}
 
 
-def run(*command: str, within: float = 120, **more: str) -> str:
+def run(*command: str, within: float = 120, cwd: Path = ROOT, **more: str) -> str:
     """Run a command and return what it printed; one that fails is an error with its last words."""
     with tempfile.TemporaryFile("w+") as out:
         done = subprocess.run(
-            command, cwd=ROOT, env=environment() | more, stdout=out, stderr=subprocess.STDOUT,
+            command, cwd=cwd, env=environment() | more, stdout=out, stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL, timeout=within, check=False,
         )  # fmt: skip
         out.seek(0)
@@ -95,15 +107,12 @@ def build_arguments() -> list[str]:
 
 
 def make_bases() -> None:
-    """Make the stand-ins that are not there yet."""
+    """Make the stand-ins that are not there yet, but Ollama's."""
+    make_broker_base()
     if not has_image(PYTHON):
         _debian(PYTHON)
     with tempfile.TemporaryDirectory() as folder:
-        _image(Path(folder), NATS, 'FROM scratch\nCOPY file /app\nENTRYPOINT ["/app"]\n', find_server())
-        serving = (
-            'ENTRYPOINT ["python3", "-m", "http.server", "3000", "--directory", "/etc/perpetua/dashboards"]'
-        )
-        _image(Path(folder), GRAFANA, f"FROM localhost/{PYTHON}\n{serving}\n")
+        _image(Path(folder), GRAFANA, f"FROM localhost/{PYTHON}\nENTRYPOINT {json.dumps(_SERVE)}\n")
         text = (
             f"FROM localhost/{PYTHON}\nCOPY file /bin/prometheus\n"
             "RUN install -d -o 65534 -g 65534 /prometheus\n"
@@ -112,26 +121,33 @@ def make_bases() -> None:
         _image(Path(folder), PROMETHEUS, text, shutil.which("prometheus"))
 
 
-def build_images() -> None:
-    """Build the project's images as docker-compose.yml names them."""
-    for target in TARGETS:
-        podman(
-            "build", "-q", *build_arguments(), "-f", "deploy/Dockerfile", "--target", target,
-            "-t", f"localhost/perpetua-{target}:{VERSION}", ".", within=400,
-        )  # fmt: skip
+def make_ollama_base() -> None:
+    """Make the stand-in for Ollama's image: `tests/support/ollama.py`."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for module in ("endpoint.py", "ollama.py"):
+            shutil.copy(ROOT / "tests/support" / module, folder)
+        command = folder / "ollama"
+        command.write_text('#!/bin/sh\nexec env PYTHONPATH=/opt python3 -m tests.support.ollama "$@"\n')
+        command.chmod(0o755)
+        text = (
+            f"FROM localhost/{PYTHON}\nCOPY endpoint.py ollama.py /opt/tests/support/\n"
+            'COPY ollama /bin/ollama\nENTRYPOINT ["/bin/ollama"]\nCMD ["serve"]\n'
+        )
+        _image(folder, OLLAMA, text)
+
+
+def make_broker_base() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        _image(Path(folder), NATS, 'FROM scratch\nCOPY file /app\nENTRYPOINT ["/app"]\n', find_server())
 
 
 def _debian(tag: str) -> None:
-    root = tempfile.mkdtemp(prefix="perpetua-base-")
-    try:
-        run("debootstrap", "--variant=minbase", f"--include={_DEBIAN}", "bookworm", root, within=400)
-        (Path(root) / "usr/bin/python").symlink_to("python3")
-        archive = f"{root}.tar"
-        run("tar", "-C", root, "-cf", archive, ".")
+    with tempfile.TemporaryDirectory(prefix="perpetua-base-") as folder:
+        archive, link = f"{folder}/base.tar", 'ln -s python3 "$1/usr/bin/python"'
+        packages = [f"--include={_DEBIAN}", f"--customize-hook={link}"]
+        run("mmdebstrap", "--variant=minbase", *packages, "bookworm", archive, within=400)
         podman("import", "-q", archive, f"localhost/{tag}", within=300)
-        Path(archive).unlink()
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
 
 
 def _image(folder: Path, tag: str, text: str, file: str | None = None) -> None:
@@ -148,49 +164,6 @@ def _image(folder: Path, tag: str, text: str, file: str | None = None) -> None:
         f"localhost/{tag}",
         str(folder),
     )
-
-
-class Compose:
-    """docker-compose.yml under a project name of its own, on free ports."""
-
-    def __init__(
-        self, name: str, *, settings: dict[str, str] | None = None, files: tuple[str, ...] = ()
-    ) -> None:
-        self.name = name
-        self.gateway_port, self.grafana_port = free_port(HOST), free_port(HOST)
-        self.url = f"http://{HOST}:{self.gateway_port}"
-        self.settings = {
-            "PERPETUA_VERSION": VERSION,
-            "PERPETUA_GATEWAY_PORT": str(self.gateway_port),
-            "GRAFANA_PORT": str(self.grafana_port),
-        } | (settings or {})
-        self._files = [part for file in ("docker-compose.yml", *files) for part in ("-f", file)]
-
-    def __call__(self, *arguments: str, within: float = 150) -> str:
-        compose = str(Path(sys.executable).with_name("podman-compose"))
-        command = [compose, *self._files, "-p", self.name, "--podman-build-args", " ".join(build_arguments())]
-        return run(*command, *arguments, within=within, **self.settings)
-
-    def container(self, service: str, number: int = 1) -> str:
-        return f"{self.name}_{service}_{number}"
-
-    def address(self, service: str, number: int = 1) -> str:
-        """Return a container's address on the bridge, which this machine, and no other, reaches."""
-        networks = inspected(self.container(service, number))["NetworkSettings"]["Networks"]
-        return str(next(iter(networks.values()))["IPAddress"])
-
-    def logs(self, service: str, number: int = 1) -> str:
-        return podman("logs", self.container(service, number))
-
-    def end_scaled(self) -> None:
-        """End what was scaled up: podman-compose's `down`, unlike Docker's, sees the first of each only."""
-        found = podman("ps", "-a", "--filter", f"name={self.name}_", "--format", "{{.Names}}").split()
-        if scaled := [name for name in found if not name.endswith("_1")]:
-            podman("rm", "-f", "-t", "15", *scaled)
-
-    def close(self) -> None:
-        self.end_scaled()
-        self("down", "-v", "-t", "5")
 
 
 @contextmanager

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import psutil
-
 
 @dataclass(frozen=True)
 class Raw:
@@ -28,15 +26,15 @@ Reply = Callable[[dict[str, Any]], "str | int | Raw"]
 
 
 class Endpoint:
-    """Serves on a loopback port; `reply` may be exchanged while it runs."""
+    """Serves on a port, of loopback unless told otherwise; `reply` may be exchanged while it runs."""
 
-    def __init__(self, reply: Reply, port: int = 0) -> None:
+    def __init__(self, reply: Reply, port: int = 0, host: str = "127.0.0.1") -> None:
         self.reply = reply
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.delay = 0.0
         self._asking = threading.local()
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
+        self._server = ThreadingHTTPServer((host, port), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
@@ -47,6 +45,8 @@ class Endpoint:
 
     def caller(self) -> int:
         """The process id of whoever makes the request that is being answered."""
+        import psutil  # a stand-in in a container has none
+
         port = self._asking.port
         connections = psutil.net_connections("tcp")
         return next(c.pid for c in connections if c.pid and c.laddr and c.laddr.port == port)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from libs.contracts.thoughts import EventType, ThoughtEvent
+from libs.contracts.thoughts import EventType, OwnEventType, ThoughtEvent
 from libs.supervisor import text
 from tests.unit.make import NOW
 
@@ -50,12 +50,16 @@ def test_brief_text_is_safe_and_within_its_width(said: str, width: int) -> None:
     assert line == text.plain(said) or line.endswith("…")
 
 
-@given(st.sampled_from(list(EventType)) | ANY, st.none() | ANY, ANY)
+@given(st.sampled_from([*EventType, *OwnEventType]) | ANY, st.none() | ANY, ANY)
 @example("unheard_of\x1b[2J", HOSTILE, HOSTILE)
 def test_no_event_brings_a_control_character_to_the_terminal(
     kind: str, persona_id: str | None, said: str
 ) -> None:
-    names = ("thinking", "phase", "model", "title", "result_excerpt", "reason", "name", "role", "depth")
+    names = (
+        "thinking", "phase", "model", "title", "result_excerpt", "reason", "name", "role", "depth", "content",
+        "content_excerpt", "source_id", "priority", "items", "will_respond", "response", "error", "account",
+        "resumes_at", "inbox_item_ids",
+    )  # fmt: skip
     assert is_safe(text.event_line(event(kind, persona_id, **dict.fromkeys(names, said))))
     assert is_safe(text.event_line(event(kind, persona_id)))
 
@@ -73,6 +77,59 @@ def test_an_event_s_line_says_who_thought_what() -> None:
         "spawned: n, r, depth 2"
     )
     assert text.event_line(event("persona_reaped", reason="why")).endswith("reaped: why")
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "line"),
+    [
+        (
+            "inbox_received",
+            {"source_id": "room", "priority": 0.6, "content_excerpt": "Calm?"},
+            "← room (0.60): Calm?",
+        ),
+        (
+            "inbox_received",
+            {"source_id": "", "domain": "chat", "content_excerpt": "Calm?"},
+            "← chat (-): Calm?",
+        ),
+        ("inbox_handled", {"items": [1], "will_respond": True, "response": "Yes."}, "→ Yes."),
+        (
+            "inbox_handled",
+            {"items": [1, 2], "will_respond": False, "response": None},
+            "reads 2 items and does not answer",
+        ),
+        (
+            "inbox_handled",
+            {"items": [1], "will_respond": None, "error": "no JSON"},
+            "an item, and no decision: no JSON",
+        ),
+        (
+            "inbox_dropped",
+            {"reason": "full", "content": "Calm?", "error": None},
+            "drops an item (full): Calm?",
+        ),
+        ("inbox_dropped", {"reason": "failed", "content": "C", "error": "e"}, "drops an item (failed, e): C"),
+        (
+            "budget_paused",
+            {"account": "root", "reason": "420 tokens", "resumes_at": "12:01"},
+            "waits for credits of root until 12:01: 420 tokens",
+        ),
+        (
+            "budget_paused",
+            {"account": "root", "reason": "r", "resumes_at": None},
+            "waits for credits of root: r",
+        ),
+        ("budget_resumed", {"account": "root"}, "has credits of root again"),
+        ("dependency_timed_out", {"dependency": "ann"}, "waits no longer for dependency=ann"),
+    ],
+)
+def test_an_event_of_a_life_is_a_line_that_people_read(kind: str, payload: dict[str, Any], line: str) -> None:
+    assert text.event_line(event(kind, **payload)).endswith(f" p {line}")
+
+
+def test_a_thought_says_how_many_items_it_took_up() -> None:
+    thought = event(thinking="Hm.", phase="test", thought_count=7, model="m", inbox_item_ids=["a", "b"])
+    assert text.event_line(thought).endswith(" p #7 test (m, 0 ms, took up 2) Hm.")
 
 
 @given(ANY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -38,6 +39,7 @@ def test_up_says_where_everything_is_and_what_thinks_and_why() -> None:
         assert "root-thinker" in running.until_output("#1 observe (fallback)")
 
 
+@pytest.mark.fact("H9")
 def test_ps_lists_the_living_with_what_they_last_did() -> None:
     with swarm(settings={"LOOP_INTERVAL_MS": "100"}) as running:
         eventually_sync(lambda: count(running) > 3)
@@ -50,8 +52,16 @@ def test_ps_lists_the_living_with_what_they_last_did() -> None:
         eventually_sync(
             lambda: "root-thinker" in (running.ps()[2]["last_activity"] or ""), 10, "the thinker's act"
         )
+        running.get("/v1/swarm/lineage")
+
+        def acts() -> bool:
+            did = {row["service"]: row["last_activity"] for row in running.ps() if row["service"] != "nats"}
+            return did["gateway"] == "answered GET /v1/swarm/lineage" and all(did.values())
+
+        eventually_sync(acts, 10, "an act of each")
         table = running.cli("ps").stdout
         assert all(service in table for service in SERVICES)
+        assert re.search(r"published the journal up to \d+,\s+\d+ s ago", " ".join(table.split()))
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -12,6 +12,7 @@ import click
 from libs.cli import options, output
 from libs.cli.api import Api, segment
 from libs.cli.importing import import_file
+from libs.cli.lives import life_rows, mood
 from libs.contracts.personas import PersonaStatus
 from libs.supervisor.text import plain
 
@@ -134,13 +135,13 @@ def reap(persona_id: str, cascade: bool, reason: str | None, api: Api, as_json: 
 def _show(answer: dict[str, Any], as_json: bool) -> None:
     if as_json:
         return output.print_json(answer)
-    flat = {key: value for key, value in answer.items() if not isinstance(value, dict)}
-    rows = [*answer["identity"].items(), *flat.items(), *answer["policy"].items()]
+    flat = {key: value for key, value in answer.items() if not isinstance(value, dict) and key != "life"}
+    rows = [*answer["identity"].items(), *flat.items(), *life_rows(answer["life"]), *answer["policy"].items()]
     return output.print_table(("", "value"), rows, "")
 
 
 def _show_all(found: list[dict[str, Any]]) -> None:
-    columns = ("id", "role", "swarm", "depth", "status", "thoughts", "last tick")
+    columns = ("id", "role", "swarm", "depth", "status", "mood", "inbox", "thoughts", "last tick")
     rows = [
         (
             state["identity"]["id"],
@@ -148,6 +149,8 @@ def _show_all(found: list[dict[str, Any]]) -> None:
             state["identity"]["swarm_id"],
             state["identity"]["depth"],
             state["status"],
+            mood(state["life"]),
+            state["life"] and state["life"]["inbox_load"],
             state["thought_count"],
             output.ago(state["last_tick_at"]),
         )

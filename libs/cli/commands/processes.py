@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from libs.cli import options, output
@@ -81,7 +83,7 @@ def ps(data_dir: DataDir, nats_url: str | None, as_json: bool) -> None:
             row["ready"],
             output.ago(row["since"]),
             row["restarts"],
-            row["last_activity"] if row["ready"] else row["not_ready_because"],
+            _doing(row),
         )
         for row in rows
     ]
@@ -92,6 +94,16 @@ def ps(data_dir: DataDir, nats_url: str | None, as_json: bool) -> None:
         for trouble in (row["summary"] or {}).get("troubles", ()):
             click.echo(f"{row['instance']} is in trouble: {plain(trouble)}")
     return None
+
+
+def _doing(row: dict[str, Any]) -> str | None:
+    """Return what a process last did, and how long ago; or why it does nothing."""
+    if not row["ready"]:
+        because: str | None = row["not_ready_because"]
+        return because
+    if row["last_activity"] is None:
+        return None
+    return f"{row['last_activity']}, {output.ago(row['last_activity_at'])}"
 
 
 @click.command()

@@ -6,7 +6,7 @@ import click
 
 from libs.cli import options, output
 from libs.cli.api import Api
-from libs.contracts.thoughts import EventType, ThoughtEvent
+from libs.contracts.thoughts import EventType, OwnEventType, ThoughtEvent
 
 
 @click.command()
@@ -15,7 +15,7 @@ from libs.contracts.thoughts import EventType, ThoughtEvent
 @click.option(
     "--type",
     "kind",
-    type=click.Choice([kind.value for kind in EventType]),
+    type=click.Choice([kind.value for kind in (*EventType, *OwnEventType)]),
     metavar="TYPE",
     help="Only this event type.",
 )

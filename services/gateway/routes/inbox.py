@@ -6,15 +6,18 @@ from typing import Annotated
 
 from litestar import Controller, get, post
 from litestar.di import NamedDependency
-from litestar.params import JSONBody, PathParameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from libs.contracts.inbox import Accepted, SendRequest, SwarmAccepted, SwarmSendRequest
+from libs.contracts.lives import InboxReply
 from services.gateway.paths import decode_item_id, decode_segment
+from services.gateway.peers import Swarm
 from services.gateway.routes.common import problems
 from services.gateway.sending import Sending
 
 Segment = Annotated[str, PathParameter(description="A persona id as one percent-encoded segment")]
 SwarmSegment = Annotated[str, PathParameter(description="A swarm id as one percent-encoded segment")]
+Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="At most so many")]
 ItemSegment = Annotated[str, PathParameter(description="The `id` with which it was sent")]
 
 
@@ -38,6 +41,13 @@ class InboxRoutes(Controller):
         With an `id` of yours the same request may be made again, whatever became of the first one.
         """
         return await sending.to_persona(decode_segment(persona_id), data)
+
+    @get("/personas/{persona_id:str}/inbox", responses=problems(400, 404, 503), operation_id="inbox")
+    async def inbox(
+        self, swarm: NamedDependency[Swarm], persona_id: Segment, limit: Limit = 100
+    ) -> InboxReply:
+        """Show what waits in a persona's inbox, the best first, and how much there is in all."""
+        return await swarm.inbox(decode_segment(persona_id), limit)
 
     @get(
         "/personas/{persona_id:str}/inbox/{item_id:str}",

@@ -8,6 +8,8 @@ from litestar import Controller, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
+from libs.bus.connection import Bus
+from libs.bus.presence import list_present
 from libs.contracts.personas import (
     CreatePersonaRequest,
     ImportPersonasRequest,
@@ -20,7 +22,9 @@ from libs.contracts.personas import (
     ReapPersonaResponse,
     SpawnPersonaRequest,
 )
+from libs.contracts.presence import ProcessList
 from libs.contracts.registry import PersonaListQuery
+from libs.contracts.spending import SpendBy, SpendPage
 from services.gateway.paths import decode_segment
 from services.gateway.peers import Swarm
 from services.gateway.routes.common import problems
@@ -31,6 +35,7 @@ After = Annotated[str, QueryParameter(description="Only what follows this id")]
 """Texts, and not `None` where absent: of an optional text the framework takes `null` for none."""
 
 Status = Annotated[PersonaStatus | None, QueryParameter(description="Only personas of this status")]
+By = Annotated[SpendBy, QueryParameter(description="By what it is summed up")]
 Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="At most so many")]
 
 
@@ -112,6 +117,22 @@ class SwarmRoutes(Controller):
     ) -> ReapPersonaResponse:
         """Reap a persona, with `cascade` everything below it too."""
         return await swarm.reap(decode_segment(persona_id), data or ReapPersonaRequest())
+
+    @get("/spend", responses=problems(400, 503), operation_id="spend")
+    async def spend(
+        self,
+        swarm: NamedDependency[Swarm],
+        by: By = SpendBy.PERSONA,
+        swarm_id: SwarmId = "",
+        limit: Limit = 100,
+    ) -> SpendPage:
+        """Sum up what thinking has cost: by persona over whole lives, else over the newest 48 hours."""
+        return await swarm.spend(by, swarm_id or None, limit)
+
+    @get("/processes", responses=problems(503), operation_id="processes")
+    async def processes(self, bus: NamedDependency[Bus]) -> ProcessList:
+        """Show which processes are there, since when, and what each last did."""
+        return ProcessList(processes=await list_present(bus))
 
     @get("/lineage", responses=problems(503), operation_id="lineage")
     async def lineage(self, swarm: NamedDependency[Swarm]) -> LineageGraph:

@@ -1,6 +1,7 @@
 // An event in words.
 
 import { isThought } from "./rate.js";
+import { some } from "./text.js";
 
 const PHASES = new Set(["observe", "reflect", "test", "compress"]);
 const NAMES_MOST = 20000;
@@ -51,8 +52,49 @@ export function describe(event) {
     case "persona_reaped":
       return { ...base, what: "reaped", text: payload.reason ?? "", group: "lifecycle" };
     default:
-      return { ...base, text: JSON.stringify(payload) };
+      return ofLife(event.event_type, base, payload) ?? { ...base, text: JSON.stringify(payload) };
   }
+}
+
+// Events that this project adds: inboxes, credits, dependencies.
+function ofLife(type, base, payload) {
+  switch (type) {
+    case "inbox_received":
+      return {
+        ...base,
+        what: `is sent ${payload.source_id ? `by ${payload.source_id}` : payload.domain}`,
+        by: `priority ${Number(payload.priority).toFixed(2)}`,
+        text: payload.content_excerpt,
+        group: "messages",
+      };
+    case "inbox_handled":
+      return { ...base, ...handled(payload), group: "messages" };
+    case "inbox_dropped":
+      return {
+        ...base,
+        what: "drops an item",
+        by: payload.reason,
+        text: payload.content,
+        why: payload.error,
+        group: "messages",
+      };
+    case "budget_paused":
+      return { ...base, what: `waits for credits of ${payload.account}`, text: payload.reason, group: "lifecycle" };
+    case "budget_resumed":
+      return { ...base, what: `has credits of ${payload.account} again`, group: "lifecycle" };
+    case "dependency_timed_out":
+      return { ...base, what: "waits no longer", text: Object.values(payload).join(", "), group: "lifecycle" };
+    default:
+      return null;
+  }
+}
+
+function handled({ items, will_respond: will, response, error }) {
+  const read = some(items.length, "item");
+  if (will === null) return { what: `could not decide about ${read}`, text: "", why: error };
+  return will && response
+    ? { what: `answers ${read}`, text: response }
+    : { what: `reads ${read} and does not answer`, text: "" };
 }
 
 function thought(base, payload) {
@@ -61,12 +103,14 @@ function thought(base, payload) {
     ...base,
     phase: PHASES.has(payload.phase) ? payload.phase : "none",
     what: `${payload.phase} #${payload.thought_count}`,
-    by: fallback ? "declared fallback" : `${payload.model}, ${payload.latency_ms} ms`,
+    by: (fallback ? "declared fallback" : `${payload.model}, ${payload.latency_ms} ms`) + took(payload),
     text: payload.thinking ?? "",
     why: fallback ? payload.error : null,
     group: "thoughts",
   };
 }
+
+const took = ({ inbox_item_ids: ids }) => (ids?.length > 0 ? `, took up ${some(ids.length, "item")}` : "");
 
 // A persona's name: most events say it, the others only name its id.
 function nameOf(id, said) {

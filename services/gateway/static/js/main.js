@@ -11,6 +11,7 @@ import { Persona } from "./persona.js";
 import { Plot } from "./plot.js";
 import { Rate, isThought, summary } from "./rate.js";
 import { signedIn } from "./session.js";
+import { Processes } from "./processes.js";
 import { Snapshot } from "./snapshot.js";
 import { Stream } from "./stream.js";
 import { rateText } from "./text.js";
@@ -169,6 +170,7 @@ document.addEventListener("keydown", (event) => {
 await begun();
 loop.watch();
 lineage.refresh();
+new Processes();
 setInterval(everySecond, SECOND_MS);
 await begin();
 if (chosen() !== null) choose(chosen());

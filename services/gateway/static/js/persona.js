@@ -2,8 +2,10 @@
 
 import { get, now, segment } from "./api.js";
 import { byId, coalesced, el, say } from "./dom.js";
+import { Life } from "./life.js";
 import { row } from "./rows.js";
 import { eventsOf } from "./stream.js";
+import { Talk } from "./talk.js";
 import { span, whole } from "./text.js";
 
 const EVENTS = 20;
@@ -26,6 +28,8 @@ export class Persona {
     this._id = null;
     this._state = null;
     this._events = [];
+    this._life = new Life();
+    this._talk = new Talk();
     this._panel = byId("persona");
     this._list = coalesced(() => this._renderEvents(), LIST_MS);
     this._nothing();
@@ -44,6 +48,7 @@ export class Persona {
   }
 
   take(sequence, event) {
+    this._talk.take(event);
     if (this._id === null || event.persona_id !== this._id) return;
     this._keep([{ sequence, event }]);
   }
@@ -104,11 +109,14 @@ export class Persona {
         { class: "row" },
         el("h3", { class: "name" }, identity.name),
         el("span", { class: "badge", dataset: { status } }, status),
+        this._life.badge,
       ),
       el("p", { class: "quiet" }, identity.role),
       el("p", { class: "charter" }, identity.charter),
       this._buttons(identity, status),
       this._counts,
+      this._life.element,
+      this._talk.element,
       el(
         "details",
         {},
@@ -118,6 +126,7 @@ export class Persona {
       el("h3", {}, "Its latest events"),
       this._rows,
     );
+    this._talk.show(identity.id, status !== "reaped");
     this._renderEvents();
   }
 
@@ -156,6 +165,7 @@ export class Persona {
         ]).children,
       );
     const [thoughts, last] = this._counts.querySelectorAll("dd");
+    this._life.show(this._state.life);
     say(thoughts, whole(count));
     say(last, ago);
   }

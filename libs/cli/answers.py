@@ -1,0 +1,137 @@
+"""`perpetua send --wait`: what becomes of an item, followed in the event stream."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from libs.cli.api import Api
+from libs.cli.errors import CliError
+from libs.cli.sending import Target
+from libs.cli.watch import TimeIsUp, followed
+from libs.contracts.inbox import DropReason, Outcome, copy_id
+from libs.contracts.thoughts import OwnEventType
+from libs.supervisor.text import plain, style
+
+_HANDLED, _DROPPED = OwnEventType.INBOX_HANDLED, OwnEventType.INBOX_DROPPED
+
+
+@dataclass
+class Ended:
+    """What became of one persona's item."""
+
+    persona_id: str
+    outcome: str
+    """`handled`, or why it was dropped."""
+
+    response: str | None = None
+    error: str | None = None
+
+
+@dataclass
+class Waiting:
+    """Takes events until each item of an answer to `send` has ended."""
+
+    answer: dict[str, Any]
+    ended: list[Ended] = field(default_factory=list)
+
+    @property
+    def wanted(self) -> int:
+        """How many items there are."""
+        personas: int = self.answer.get("personas", 1)
+        return personas
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come."""
+        return len(self.ended) >= self.wanted
+
+    def take(self, event: dict[str, Any]) -> Ended | str | None:
+        """Return what an event says of our items: the end of one, that one is tried again, or nothing."""
+        persona_id, payload = event["persona_id"], event["payload"]
+        item_id = self._item_of(persona_id)
+        if any(one.persona_id == persona_id for one in self.ended):
+            return None
+        if event["event_type"] == _DROPPED and payload["id"] == item_id:
+            return self._end(Ended(persona_id, payload["reason"], None, payload["error"]))
+        if event["event_type"] == _HANDLED:
+            for item in payload["items"]:
+                if item["id"] == item_id:
+                    return self._handled(persona_id, item["outcome"], payload)
+        return None
+
+    def _handled(self, persona_id: str, outcome: str, payload: dict[str, Any]) -> Ended | str | None:
+        if outcome == Outcome.HANDLED:
+            return self._end(Ended(persona_id, outcome, payload["response"]))
+        if outcome == Outcome.FAILED:
+            return f"{persona_id} has tried and failed: {payload['error']}; it tries again"
+        return None
+
+    def _end(self, ended: Ended) -> Ended:
+        self.ended.append(ended)
+        return ended
+
+    def _item_of(self, persona_id: str | None) -> str | None:
+        """Return the id of a persona's item; of a post each has its own."""
+        if persona_id is None:
+            return None
+        if "post_id" in self.answer:
+            return copy_id(self.answer["post_id"], persona_id)
+        item_id: str = self.answer["item_id"]
+        return item_id if persona_id == self.answer["persona_id"] else None
+
+
+def end_of_events(api: Api) -> int:
+    """Return the last event's sequence: what is sent from now on is behind it."""
+    last: int = api.get("/v1/cognition/events", limit=1)["last_sequence"]
+    return last
+
+
+def wait(api: Api, to: Target, waiting: Waiting, after: int, within: float, *, as_json: bool) -> int:
+    """Print what becomes of the items; return 0 where each was handled. Raises `CliError` after `within`."""
+    try:
+        for name, _, data in followed(api, after, within):
+            if name != "perpetua":  # the types that are this project's own
+                continue
+            said = waiting.take(json.loads(data))
+            if said is not None:
+                _say(said, to, as_json)
+            if waiting.over:
+                break
+    except TimeIsUp:
+        raise CliError(
+            f"{waiting.wanted - len(waiting.ended)} of {waiting.wanted} not handled within {within:g} s; "
+            "what is stored is handled later: see `perpetua inbox` and `perpetua watch --type inbox_handled`"
+        ) from None
+    return 0 if all(one.outcome == Outcome.HANDLED for one in waiting.ended) else 1
+
+
+def _say(said: Ended | str, to: Target, as_json: bool) -> None:
+    """Print the response, and on standard error what else there is to say."""
+    if as_json:
+        return None
+    if isinstance(said, str):
+        return _aside(said, "yellow")
+    if said.outcome != Outcome.HANDLED:
+        error = f": {said.error}" if said.error else ""
+        return _aside(
+            f"{said.persona_id} has dropped it, {_WHY.get(said.outcome, said.outcome)}{error}", "red"
+        )
+    if not said.response:
+        return _aside(f"{said.persona_id} has read it and does not answer", "dim")
+    who = f"{plain(said.persona_id)}: " if to.is_swarm else ""
+    return print(who + "\n".join(plain(line) for line in said.response.split("\n")), flush=True)
+
+
+def _aside(text: str, color: str) -> None:
+    print(style(plain(text), color), file=sys.stderr)
+
+
+_WHY: dict[str, str] = {
+    DropReason.FULL: "since its inbox is full of what is more urgent",
+    DropReason.FAILED: "since it has failed as often as may be",
+    DropReason.UNKNOWN_PERSONA: "since there is no such persona",
+    DropReason.PERSONA_REAPED: "since the persona is reaped",
+}

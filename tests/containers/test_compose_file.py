@@ -1,0 +1,57 @@
+"""What docker-compose.yml says, read as text: no container runs here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from libs.settings.cognition import cognition_reader, read_cognition
+from libs.settings.process import process_reader, read_process
+from tests.support.containers import ROOT
+
+SETTLED = {
+    "PERPETUA_DATA_DIR", "PERPETUA_METRICS_HOST", "PERPETUA_METRICS_PORT",  # by the image
+    "PERPETUA_INSTANCE", "PERPETUA_RESTARTS", "PERPETUA_SYNC_ALWAYS",  # for `perpetua up`, or by itself
+    "PERPETUA_NATS_CREDS_FILE", "PERPETUA_NATS_TLS_CERT", "PERPETUA_NATS_TLS_KEY",  # the broker knows keys
+}  # fmt: skip
+
+TEXT = (ROOT / "docker-compose.yml").read_text()
+
+
+def services() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(TEXT)["services"]
+    return found
+
+
+def test_only_gateways_and_grafana_are_published_where_the_readme_says() -> None:
+    assert {name: spec["ports"] for name, spec in services().items() if "ports" in spec} == {
+        "gateway": ["${PERPETUA_PUBLISH_ADDRESS:-127.0.0.1}:${PERPETUA_GATEWAY_PORT:-4096}:4096"],
+        "gateway-tls": ["${PERPETUA_TLS_PUBLISH_ADDRESS:-127.0.0.1}:${PERPETUA_TLS_PORT:-4443}:4096"],
+        "grafana": ["${GRAFANA_PUBLISH_ADDRESS:-127.0.0.1}:${GRAFANA_PORT:-3000}:3000"],
+    }
+    readme = (ROOT / "README.md").read_text()
+    assert "<http://127.0.0.1:4096/>" in readme
+    assert "<http://127.0.0.1:3000/>" in readme
+
+
+def test_profiles_add_services_and_change_no_other() -> None:
+    assert {name: spec["profiles"] for name, spec in services().items() if "profiles" in spec} == {
+        "thinker-gpu": ["gpu"],
+        "ollama": ["ollama"],
+        "gateway-tls": ["tls"],
+    }
+
+
+def test_every_setting_is_passed_on_that_is_not_settled_by_the_file_or_the_image() -> None:
+    cognition, process = cognition_reader({}), process_reader({})
+    read_cognition(cognition)
+    read_process(process, "registry")
+    known = {described.name for described in (*cognition.described, *process.described)}
+    assert {name for name in known if f"  {name}:" not in TEXT} == SETTLED
+
+
+def test_only_thinkers_are_given_the_key_of_the_endpoint() -> None:
+    key = "CODETETHER_COGNITION_THINKER_API_KEY"
+    given = {name for name, spec in services().items() if key in (spec.get("environment") or {})}
+    assert given == {"thinker", "thinker-gpu"}
