@@ -77,8 +77,8 @@ def _send(api: Api, rows: list[Row], summary: Summary) -> None:
     summary.unsent = len(rows)
     with _progress(len(rows)) as progress:
         try:
-            for batch, body in _batches(rows):
-                answer = _patiently(api, body)
+            for batch, body in batches(rows):
+                answer = patiently(api, body)
                 summary.created += answer["created"]
                 summary.existing += answer["existing"]
                 summary.refused += [_located(batch, one) for one in answer["refused"]]
@@ -90,7 +90,7 @@ def _send(api: Api, rows: list[Row], summary: Summary) -> None:
             summary.error = str(error)
 
 
-def _batches(rows: list[Row]) -> Iterator[tuple[list[Row], bytes]]:
+def batches(rows: list[Row]) -> Iterator[tuple[list[Row], bytes]]:
     """Yield batches within the bounds of a request, each with its body."""
     batch: list[Row] = []
     encoded: list[bytes] = []
@@ -111,8 +111,8 @@ def _body(encoded: list[bytes]) -> bytes:
     return b'{"personas":[' + b",".join(encoded) + b"]}"
 
 
-def _patiently(api: Api, body: bytes) -> Any:
-    """Send a batch, again and again while nobody answers: what was created already stays as it is."""
+def patiently(api: Api, body: bytes) -> Any:
+    """Import a batch, again and again while nobody answers: what was created already stays as it is."""
     give_up = time.monotonic() + _PATIENCE_S
     while True:
         try:

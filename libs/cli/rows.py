@@ -55,10 +55,10 @@ def read(text: str) -> tuple[list[Row], list[BadRow]]:
                 rows.append(Row(line, _persona(*found)))
             except (msgspec.ValidationError, _Unfit) as error:
                 bad.append(BadRow(line, _sentence(str(error))))
-    bad += _doubles(rows)
-    ordered, circles = _ordered(rows)
+    bad += doubles(rows)
+    placed, circles = ordered(rows)
     wrong = {one.line: one for one in [*circles, *bad]}
-    return [row for row in ordered if row.line not in wrong], [wrong[line] for line in sorted(wrong)]
+    return [row for row in placed if row.line not in wrong], [wrong[line] for line in sorted(wrong)]
 
 
 class _Unfit(Exception):
@@ -153,7 +153,8 @@ def _check_known(value: dict[str, Any], known: Iterable[str]) -> None:
         raise _Unfit(f"unknown field `{unknown[0]}`; there are {', '.join(sorted(known))}")
 
 
-def _doubles(rows: list[Row]) -> Iterator[BadRow]:
+def doubles(rows: list[Row]) -> Iterator[BadRow]:
+    """Yield the rows whose id an earlier one has."""
     first: dict[str, int] = {}
     for row in rows:
         name = row.persona.persona_id
@@ -162,20 +163,20 @@ def _doubles(rows: list[Row]) -> Iterator[BadRow]:
         first.setdefault(name, row.line)
 
 
-def _ordered(rows: list[Row]) -> tuple[list[Row], list[BadRow]]:
+def ordered(rows: list[Row]) -> tuple[list[Row], list[BadRow]]:
     """Return rows breadth first, and those that descend from themselves."""
     named = {row.persona.persona_id for row in rows}
     children: dict[str, list[Row]] = defaultdict(list)
-    ordered: list[Row] = []
+    found: list[Row] = []
     for row in rows:
         parent = row.persona.parent_id
         if parent is not None and parent in named:
             children[parent].append(row)
         else:
-            ordered.append(row)
-    for row in ordered:
-        ordered.extend(children.pop(row.persona.persona_id, ()))
-    return ordered, [
+            found.append(row)
+    for row in found:
+        found.extend(children.pop(row.persona.persona_id, ()))
+    return found, [
         BadRow(row.line, f"persona `{row.persona.persona_id}` descends from itself")
         for left in children.values()
         for row in left
