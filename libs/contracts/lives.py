@@ -55,6 +55,14 @@ class PersonaLife(Struct, frozen=True, kw_only=True):
     """Personas whose next thought it waits for [A15]."""
 
 
+class DependencyTimedOutPayload(Struct, frozen=True, kw_only=True):
+    """The payload of `dependency_timed_out`: a persona waits no longer for another one [A15]."""
+
+    dependency: str
+    reason: str
+    """`reaped`, or `silent` for too long; who is silent is waited for again once it thinks."""
+
+
 class InboxQuery(Struct, frozen=True, kw_only=True):
     """Show what a persona's inbox holds, the best first, at most so many."""
 

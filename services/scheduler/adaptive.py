@@ -31,6 +31,7 @@ from services.scheduler.ready import Ready
 from services.scheduler.rhythm import Rhythm
 from services.scheduler.taking import EVERYTHING, Takes
 from services.scheduler.ticking import Ticking
+from services.scheduler.waits import Waits
 from services.scheduler.window import Window
 
 CYCLE = 4
@@ -73,6 +74,7 @@ class AdaptiveTicker(Ticking):
         takes: Takes,
         admitting: Admitting,
         idle: IdleClocks,
+        waits: Waits,
         tasks: asyncio.TaskGroup,
     ) -> None:
         super().__init__(roster, owners, enabled)
@@ -81,6 +83,7 @@ class AdaptiveTicker(Ticking):
         self._takes = takes
         self._admitting = admitting
         self._idle = idle
+        self._waits = waits
         self._tasks = tasks
         self._rhythm = Rhythm(1.0)
         self._ready = Ready()
@@ -108,18 +111,25 @@ class AdaptiveTicker(Ticking):
     def enter(self, shard: int) -> None:
         """Begin to look after a shard's personas."""
         super().enter(shard)
+        for persona_id in self._members[shard]:
+            self._waits.set(persona_id)
         if self.run_now is not None:
             self._arm(shard)
             self._wake.set()
 
     def leave(self, shard: int) -> None:
         """Look after a shard's personas no more."""
-        self._forget(self._members.get(shard, ()))
+        members = list(self._members.get(shard, ()))
+        self._forget(members)
+        for persona_id in members:
+            self._waits.forget(persona_id)
         super().leave(shard)
 
     def spawned(self, persona_id: str) -> bool:
         """Look after a new persona, which is due at once."""
         new = super().spawned(persona_id)
+        if new:
+            self._waits.set(persona_id)
         if new and self.run_now is not None:
             self._set(persona_id, self._now())
             self._wake.set()
@@ -129,7 +139,15 @@ class AdaptiveTicker(Ticking):
         """Look after these no more."""
         persona_ids = list(persona_ids)
         self._forget(persona_ids)
+        for persona_id in persona_ids:
+            self._waits.forget(persona_id)
         super().reaped(persona_ids)
+
+    def waits_changed(self, persona_id: str) -> None:
+        """Have a persona wait for those whom its record now names."""
+        if persona_id in self._members.get(shard_of(persona_id), ()):
+            self._waits.set(persona_id)
+            self.news(persona_id, urgent=False)
 
     def news(self, persona_id: str, urgent: bool) -> None:
         """Wake a persona that rests, or for which something urgent came [A11, A12]."""
@@ -165,6 +183,10 @@ class AdaptiveTicker(Ticking):
         """Return when a persona looks next; None while it thinks or waits for its turn."""
         due = self._rhythm.due_of(persona_id)
         return None if due is None else datetime.fromtimestamp(time() + due - self._now(), UTC)
+
+    def waits_for(self, persona_id: str) -> list[str]:
+        """Return whom a persona waits for before it thinks again."""
+        return self._waits.unfinished(persona_id)
 
     async def run(self) -> None:
         """Look after personas until cancelled."""
@@ -208,16 +230,25 @@ class AdaptiveTicker(Ticking):
         pulse.seen_at = time()
         if (until := self._admitting.pause_of(entry)) is not None:
             return self._set(persona_id, self._now() + max(until - time(), _LOOK_AFTER_S))
-        if self._has_reason(entry, pulse):
+        self._waits.look(owner, persona_id, self._interval())
+        if self._has_reason(persona_id, entry, pulse):
             self._rhythm.remove(persona_id)
             urgent = entry.inbox is not None and (entry.inbox.highest_base(self._now()) or 0) > URGENT
             return self._ready.add(persona_id, self._now(), urgent)
         pulse.idle_cycles = 0 if entry.inbox else pulse.idle_cycles + 1
         return self._set(persona_id, at + self._wait(persona_id, entry, pulse))
 
-    def _has_reason(self, entry: PersonaLedger, pulse: Pulse) -> bool:
-        """Whether anything is new: an item, its memory, or a cycle that it has begun and not ended [A11]."""
-        return entry.count == 0 or entry.count % CYCLE != 0 or pulse.news or self._takes.has_any(entry)
+    def _has_reason(self, persona_id: str, entry: PersonaLedger, pulse: Pulse) -> bool:
+        """Whether anything is new: an item, its memory, or a cycle that it has begun and not ended [A11].
+
+        Who waits for others thinks about items alone, until those have thought: that is new too [A15].
+        """
+        if self._takes.has_any(entry):
+            return True
+        if self._waits.unfinished(persona_id):
+            return False
+        unended = entry.count == 0 or entry.count % CYCLE != 0
+        return unended or pulse.news or self._waits.complete(persona_id)
 
     def _wait(self, persona_id: str, entry: PersonaLedger, pulse: Pulse) -> float:
         life = entry.life
@@ -277,6 +308,7 @@ class AdaptiveTicker(Ticking):
         for name in free:
             self._pulses[name].news = False
             self._pulses[name].idle_cycles = 0
+            self._waits.began(name)
         for some in in_chunks(free):
             self._dispatching.begin(owner, run, some, datetime.now(UTC))
 

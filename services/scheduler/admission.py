@@ -77,8 +77,9 @@ class Admitting:
 
     async def settle(self, thought: ThoughtEntry) -> None:
         """Tell the accounts what a thought has really cost."""
-        entry = self._owners[shard_of(thought.persona_id)].ledger.persona(thought.persona_id)
-        if entry.life is not None and (settled := entry.life.settlement) is not None:
+        owner = self._owners.get(shard_of(thought.persona_id))
+        life = owner.ledger.persona(thought.persona_id).life if owner is not None else None
+        if life is not None and (settled := life.settlement) is not None:
             await self._treasury.settle(thought.persona_id, settled)
 
     def _want(self, persona_id: str, entry: PersonaLedger) -> Want:

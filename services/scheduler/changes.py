@@ -9,6 +9,7 @@ from typing import Any
 from libs.cognition.context import SHARED_TYPES, context_line
 from libs.contracts.inbox import DropReason
 from libs.contracts.journal import (
+    DependenciesSet,
     IntervalSet,
     JournalEvent,
     Reaping,
@@ -56,6 +57,8 @@ class Changes:
                     self._ticker.spawned(persona.identity.id)
                     if persona.identity.swarm_id is not None:
                         self._tasks.create_task(self._memory.spawned(persona), name="memory")
+                case DependenciesSet(persona_id):
+                    self._ticker.waits_changed(persona_id)
                 case Reaping(persona_ids):
                     self._reaped(persona_ids)
                 case Stopping(run):

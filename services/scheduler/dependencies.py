@@ -1,7 +1,7 @@
 """Personas that wait for others [A15]. Pure: times are seconds of a monotonic clock.
 
 Who waits is due once everybody it waits for has completed a thought since its own last one. Who is reaped, or
-silent for too long, is waited for no more this time, and that is said.
+silent for too long, is waited for no more until it thinks again, and that is said once.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ SILENT_INTERVALS = 64
 class _Waiting:
     __slots__ = ("given_up", "since", "thoughts")
 
-    def __init__(self, thoughts: dict[str, int], since: float) -> None:
+    def __init__(self, thoughts: dict[str, int], since: float, given_up: set[str]) -> None:
         self.thoughts = thoughts
         """Per persona waited for, how many thoughts it had when the wait began."""
 
         self.since = since
-        self.given_up: set[str] = set()
+        self.given_up = given_up
 
 
 class Dependencies:
@@ -50,7 +50,7 @@ class Dependencies:
         names = set(waiting_for)
         if names:
             thoughts = {name: self._thoughts.get(name, 0) for name in names}
-            self._waiting[persona_id] = _Waiting(thoughts, now)
+            self._waiting[persona_id] = _Waiting(thoughts, now, set())
         for name in names:
             self._dependents[name].add(persona_id)
 
@@ -69,7 +69,8 @@ class Dependencies:
         """Note that a persona begins a thought: from here on it waits for the next ones."""
         if (waiting := self._waiting.get(persona_id)) is not None:
             thoughts = {name: self._thoughts.get(name, 0) for name in waiting.thoughts}
-            self._waiting[persona_id] = _Waiting(thoughts, now)
+            silent = {name for name in waiting.given_up if thoughts[name] == waiting.thoughts[name]}
+            self._waiting[persona_id] = _Waiting(thoughts, now, silent)
 
     def unfinished(self, persona_id: str) -> list[str]:
         """Return whom a persona still waits for."""
@@ -82,8 +83,15 @@ class Dependencies:
             if name not in waiting.given_up and self._thoughts.get(name, 0) <= before
         )
 
+    def complete(self, persona_id: str) -> bool:
+        """Whether somebody whom a persona waited for has thought, and nobody is left to wait for."""
+        waiting = self._waiting.get(persona_id)
+        if waiting is None or self.unfinished(persona_id):
+            return False
+        return any(self._thoughts.get(name, 0) > before for name, before in waiting.thoughts.items())
+
     def give_up(self, persona_id: str, now: float, interval_s: float) -> list[tuple[str, bool]]:
-        """Give up, this time, who is reaped or silent for too long; return them, and whether reaped."""
+        """Give up who is reaped, or silent for too long; return them, and whether reaped."""
         waiting = self._waiting.get(persona_id)
         if waiting is None:
             return []

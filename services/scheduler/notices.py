@@ -11,6 +11,7 @@ from libs.cognition.text import trim
 from libs.contracts.accounts import AccountShort, BudgetPausedPayload, BudgetResumedPayload
 from libs.contracts.inbox import DropReason, InboxDroppedPayload, InboxItem, InboxReceivedPayload
 from libs.contracts.journal import JournalEvent, Pause
+from libs.contracts.lives import DependencyTimedOutPayload
 from libs.contracts.thoughts import OwnEventType
 
 EXCERPT_CHARS = 280
@@ -69,6 +70,12 @@ def resumed(swarm_id: str | None, pause: Pause) -> JournalEvent:
     """Announce that a persona thinks again."""
     payload = BudgetResumedPayload(account=pause.account, paused_at=pause.since)
     return _event(OwnEventType.BUDGET_RESUMED, swarm_id, pause.persona_id, payload)
+
+
+def timed_out(swarm_id: str | None, persona_id: str, dependency: str, *, reaped: bool) -> JournalEvent:
+    """Announce that a persona waits no longer for another one."""
+    payload = DependencyTimedOutPayload(dependency=dependency, reason="reaped" if reaped else "silent")
+    return _event(OwnEventType.DEPENDENCY_TIMED_OUT, swarm_id, persona_id, payload)
 
 
 def _event(kind: OwnEventType, swarm_id: str | None, persona_id: str, payload: Struct) -> JournalEvent:

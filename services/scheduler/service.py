@@ -50,6 +50,7 @@ from services.scheduler.taking import Takes
 from services.scheduler.ticker import Ticker
 from services.scheduler.ticking import Ticking
 from services.scheduler.treasury import Treasury
+from services.scheduler.waits import Waits
 
 log = structlog.get_logger("scheduler")
 
@@ -96,11 +97,18 @@ class Scheduler:
         )
         parts = self.dispatching, self.roster, self.shards.live, process.cognition.enabled, self.metrics
         self.ticker: Ticking = (
-            AdaptiveTicker(*parts, takes, self.admitting, IdleClocks(self.bus, self.roster, tasks), tasks)
+            AdaptiveTicker(
+                *parts,
+                takes,
+                self.admitting,
+                IdleClocks(self.bus, self.roster, tasks),
+                Waits(self.bus, self.roster, lambda name: self.ticker.news(name, False), tasks),
+                tasks,
+            )
             if adaptive
             else Ticker(*parts)
         )
-        self.showing = Showing(self.roster, self.ticker.next_look)
+        self.showing = Showing(self.roster, self.ticker.next_look, self.ticker.waits_for)
         self.inboxes = Inboxes(
             self.bus,
             self.roster,

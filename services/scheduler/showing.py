@@ -30,9 +30,16 @@ NextLook = Callable[[str], datetime | None]
 class Showing:
     """Reads, and changes nothing."""
 
-    def __init__(self, roster: Roster, next_look: NextLook, wall: Callable[[], float] = time) -> None:
+    def __init__(
+        self,
+        roster: Roster,
+        next_look: NextLook,
+        waits_for: Callable[[str], list[str]],
+        wall: Callable[[], float] = time,
+    ) -> None:
         self._roster = roster
         self._next_look = next_look
+        self._waits_for = waits_for
         self._wall = wall
 
     def counters(self, owner: ShardOwner, persona_ids: list[str]) -> list[Counters]:
@@ -50,7 +57,7 @@ class Showing:
             return None
         life, now, load = entry.life, self._wall(), len(entry.inbox or ())
         if life is None:
-            return _unlived(load, self._next_look(persona_id))
+            return _unlived(load, self._next_look(persona_id), self._waits_for(persona_id))
         limits, spent = limits_of(self._roster, persona_id), life.spent_in(window_of(now))
         last = life.state.last_activity
         return PersonaLife(
@@ -73,6 +80,7 @@ class Showing:
             )
             if life.pause is not None
             else None,
+            waiting_for=self._waits_for(persona_id),
         )
 
     def inbox(self, owner: ShardOwner, query: InboxQuery, now: float) -> InboxReply:
@@ -91,7 +99,7 @@ class Showing:
         return SpendReply(personas=personas, hours=owner.ledger.spending.dump())
 
 
-def _unlived(load: int, next_look: datetime | None) -> PersonaLife:
+def _unlived(load: int, next_look: datetime | None, waiting_for: list[str]) -> PersonaLife:
     return PersonaLife(
         energy=1.0,
         attention=1.0,
@@ -104,6 +112,7 @@ def _unlived(load: int, next_look: datetime | None) -> PersonaLife:
         idle_secs=0,
         tokens=0,
         cpu_ms=0,
+        waiting_for=waiting_for,
     )
 
 

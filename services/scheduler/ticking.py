@@ -74,6 +74,13 @@ class Ticking:
     def remembered(self, persona_id: str) -> None:
         """Note that a persona's shared memory has something new."""
 
+    def waits_changed(self, persona_id: str) -> None:
+        """Note that a persona is to wait for others than before [A15]."""
+
+    def waits_for(self, persona_id: str) -> list[str]:
+        """Return whom a persona waits for before it thinks again; nobody where no cadence heeds it."""
+        return []
+
     def settled(self, thoughts: list[ThoughtEntry]) -> None:
         """Note that thoughts are stored."""
 

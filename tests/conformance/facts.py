@@ -242,12 +242,13 @@ FACTS: dict[str, Fact] = {
     "A14": Fact("Nobody has a second turn before another's first", ("services/scheduler/ready.py",)),
     "A15": Fact(
         "Personas that wait for others; a cycle is refused",
-        ("services/registry/dependencies.py", "services/scheduler/dependencies.py"),
+        ("services/registry/dependencies.py", "services/scheduler/waits.py"),
     ),
     "A16": Fact(
         "Credits are reserved before a thought and settled after it",
         ("services/scheduler/accounts.py", "services/scheduler/account.py", "libs/contracts/accounts.py"),
     ),
+    "A17": Fact("Who makes no progress for its whole idle time is reaped", ("services/scheduler/idling.py",)),
     "A18": Fact(
         "Shared memory, rolled up",
         ("services/compressor/rollups.py", "services/thinker/summaries.py", "services/scheduler/memory.py"),

@@ -169,4 +169,5 @@ AUTONOMY: list[msgspec.Struct] = [
         reason="the thought needs 420 tokens",
     ),
     accounts.BudgetResumedPayload(account="root-thinker", paused_at=AT),
+    lives.DependencyTimedOutPayload(dependency="p-2", reason="silent"),
 ]

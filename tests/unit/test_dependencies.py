@@ -46,8 +46,13 @@ def test_who_is_silent_for_too_long_is_given_up_once() -> None:
     assert table.give_up("cy", SILENT_INTERVALS * 2.0, 2.0) == [("ann", False)]
     assert table.give_up("cy", 1e6, 2.0) == []
     assert table.unfinished("cy") == []
+    assert not table.complete("cy")
     table.began("cy", 1e6)
-    assert table.unfinished("cy") == ["ann"], "the next time it is waited for again"
+    assert table.unfinished("cy") == [], "it is silent still"
+    table.thought("ann", 1)
+    assert table.complete("cy"), "it thinks again"
+    table.began("cy", 1e6)
+    assert table.unfinished("cy") == ["ann"], "and is waited for again"
 
 
 @pytest.mark.fact("A15")
@@ -56,6 +61,23 @@ def test_who_is_reaped_is_given_up_at_once() -> None:
     table.set("cy", ["ann", "bob"], 0.0)
     assert table.give_up("cy", 0.1, 2.0) == [("ann", True)]
     assert table.unfinished("cy") == ["bob"]
+    table.thought("bob", 1)
+    assert table.complete("cy")
+    table.began("cy", 1.0)
+    assert table.unfinished("cy") == ["bob"]
+    assert table.give_up("cy", 2.0, 2.0) == [], "said once"
+
+
+@pytest.mark.fact("A15")
+def test_a_wait_is_complete_when_the_last_has_thought() -> None:
+    table = Dependencies(nobody_is_reaped)
+    assert not table.complete("cy"), "it waits for nobody"
+    table.set("cy", ["ann", "bob"], 0.0)
+    assert not table.complete("cy")
+    table.thought("ann", 1)
+    assert not table.complete("cy")
+    table.thought("bob", 1)
+    assert table.complete("cy")
 
 
 NAMES = st.sampled_from("abcd")

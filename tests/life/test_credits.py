@@ -1,0 +1,67 @@
+"""Credits as admission, counted at the model [A16]."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.life.support import charter, make, payloads, send, state
+from tests.support.endpoint import Endpoint
+from tests.support.eventually import eventually_sync
+from tests.support.swarm import Swarm
+
+TOKENS_A_CALL = 120
+LIMIT = 1000
+
+
+@pytest.mark.fact("A16")
+def test_a_tree_spends_no_more_than_its_root_has_and_says_that_it_waits(up: Swarm, model: Endpoint) -> None:
+    _early_in_a_minute()
+    make(up, "miser", token_credits_per_minute=LIMIT)
+    for name in ("heir-1", "heir-2"):
+        body = {"persona_id": name, "name": name, "role": "critic", "charter": charter(name)}
+        up.post("/v1/swarm/personas/miser/spawn", body)
+    names = ("miser", "heir-1", "heir-2")
+    for round_ in range(4):
+        for name in names:
+            send(up, name, f"Is it calm, for the {round_}th time?")
+    waiting = (
+        eventually_sync(lambda: [n for n in names if state(up, n)["life"]["paused"]], 20, "paused") or []
+    )
+    time.sleep(3)
+    calls = sum(model.calls_about(charter(name)) for name in names)
+    assert calls >= 4
+    assert calls * TOKENS_A_CALL <= LIMIT + TOKENS_A_CALL, "no more than one thought's error of estimate"
+    life = state(up, waiting[0])["life"]
+    assert life["paused"]["account"] in ("miser", waiting[0])
+    assert life["paused"]["credit"] == "tokens"
+    assert len(payloads(up, "budget_paused", waiting[0])) == 1, "said once"
+    assert state(up, waiting[0])["status"] == "active"
+    rows = {row["key"]: row for row in _spend(up) if row["key"] in names}
+    assert sum(row["tokens"] for row in rows.values()) == calls * TOKENS_A_CALL
+
+
+def _early_in_a_minute() -> None:
+    """Windows are minutes of the clock: what is spent is to be spent in one."""
+    if (passed := time.time() % 60) > 35:
+        time.sleep(60.5 - passed)
+
+
+def _spend(up: Swarm) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = up.get("/v1/swarm/spend?by=persona&limit=1000")["rows"]
+    return found
+
+
+@pytest.mark.long
+@pytest.mark.fact("A16")
+def test_who_waited_for_credits_thinks_on_when_the_minute_is_over(up: Swarm) -> None:
+    _early_in_a_minute()
+    make(up, "pauper", token_credits_per_minute=400)
+    for number in range(4):
+        send(up, "pauper", f"Is it calm, for the {number}th time?")
+        time.sleep(0.7)
+    eventually_sync(lambda: payloads(up, "budget_paused", "pauper"), 20, "paused")
+    (resumed,) = eventually_sync(lambda: payloads(up, "budget_resumed", "pauper")[:1], 70, "resumed") or []
+    assert resumed["account"] == "pauper"

@@ -1,0 +1,81 @@
+"""Personas that rest, wake, and end for want of anything to think about [A11, A12, A17]."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.life.support import charter, make, payloads, rested, send, state, thoughts
+from tests.support.endpoint import Endpoint
+from tests.support.eventually import eventually_sync
+from tests.support.swarm import Swarm
+
+NAMES = [f"rest-{number}" for number in range(8)]
+
+
+@pytest.fixture(scope="module")
+def resting(up: Swarm) -> list[str]:
+    for name in NAMES:
+        make(up, name)
+    rested(up, *NAMES)
+    time.sleep(3)
+    return NAMES
+
+
+@pytest.mark.fact("A11")
+def test_who_rests_makes_no_call_and_stays_active(up: Swarm, model: Endpoint, resting: list[str]) -> None:
+    before = {name: (thoughts(up, name), model.calls_about(charter(name))) for name in resting}
+    time.sleep(4)
+    after = {name: (thoughts(up, name), model.calls_about(charter(name))) for name in resting}
+    assert after == before
+    assert all(count == 4 and calls == 4 for count, calls in after.values())
+    assert {state(up, name)["status"] for name in resting} == {"active"}
+
+
+@pytest.mark.fact("A11")
+@pytest.mark.fact("A12")
+@pytest.mark.parametrize(("name", "priority"), [("rest-1", 0.9), ("rest-2", 0.4)])
+def test_a_message_wakes_who_rests_at_once(
+    up: Swarm, model: Endpoint, resting: list[str], name: str, priority: float
+) -> None:
+    before = model.calls_about(charter(name))
+    eventually_sync(lambda: (state(up, name)["life"]["next_look_at"] or "") and _far(up, name), 30)
+    began = time.monotonic()
+    item = send(up, name, priority=priority)
+    eventually_sync(lambda: model.calls_about(charter(name)) > before, 5, "the model is asked")
+    assert time.monotonic() - began < 1, "it did not wait for its next look"
+    handled = eventually_sync(lambda: payloads(up, "inbox_handled", name), 10, "handled") or []
+    assert [one["id"] for payload in handled for one in payload["items"]] == [item]
+    eventually_sync(lambda: thoughts(up, name) == 8, 10, "it ends the cycle that it began, and rests")
+
+
+def _far(up: Swarm, name: str) -> bool:
+    """Whether its next look is more than two seconds away."""
+    due = state(up, name)["life"]["next_look_at"]
+    return due is not None and due > time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + 2))
+
+
+@pytest.mark.fact("A17")
+def test_whom_nothing_concerns_for_its_whole_idle_time_is_reaped_and_says_why(up: Swarm) -> None:
+    make(up, "mayfly", idle_ttl_secs=3)
+    make(up, "oak", idle_ttl_secs=3600)
+    rested(up, "mayfly", "oak")
+    eventually_sync(lambda: state(up, "mayfly")["status"] == "reaped", 30, "reaped")
+    (reaped,) = payloads(up, "persona_reaped", "mayfly")
+    assert reaped["reason"] == "idle_ttl"
+    assert state(up, "oak")["status"] == "active"
+    assert thoughts(up, "mayfly") == 4
+
+
+@pytest.mark.fact("A17")
+def test_fallbacks_stop_the_idle_clock(up: Swarm, model: Endpoint) -> None:
+    before = model.reply
+    model.reply = lambda request: 500 if charter("moth") in str(request) else before(request)
+    try:
+        make(up, "moth", idle_ttl_secs=2)
+        eventually_sync(lambda: thoughts(up, "moth") >= 4, 30, "it thinks by fallback")
+        time.sleep(3)
+        assert state(up, "moth")["status"] == "active"
+    finally:
+        model.reply = before

@@ -1,0 +1,58 @@
+"""Posts to a swarm, and what it remembers, through the whole system [A5, A18]."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from tests.life.conftest import reply, user_prompt
+from tests.life.support import charter, make, payloads, rested, thoughts
+from tests.support.endpoint import Endpoint
+from tests.support.eventually import eventually_sync
+from tests.support.swarm import Swarm
+
+
+@pytest.mark.fact("A5")
+def test_of_a_post_no_more_than_two_answer_and_each_decides(up: Swarm) -> None:
+    names = [f"post-{number}" for number in range(6)]
+    for name in names:
+        make(up, name, swarm_id="posted-to")
+    rested(up, *names)
+    post = up.post("/v1/swarm/swarms/posted-to/inbox", {"content": "Who knows why?", "priority": 0.6})
+    assert post["personas"] == 6
+
+    def decided() -> bool:
+        found = [payloads(up, "inbox_handled", name) for name in names]
+        return all(any(one["outcome"] == "handled" for p in own for one in p["items"]) for own in found)
+
+    eventually_sync(decided, 30, "everybody has decided")
+    said = [payload for name in names for payload in payloads(up, "inbox_handled", name)]
+    assert all(payload["will_respond"] for payload in said), "all would"
+    assert len([payload for payload in said if payload["response"]]) == 2
+
+
+@pytest.mark.fact("A18")
+def test_what_personas_share_is_rolled_up_and_told_and_nothing_else_is(up: Swarm, model: Endpoint) -> None:
+    model.reply = lambda request: (
+        f"{reply(request)} PRIVATE-7" if charter("keeps") in json.dumps(request) else reply(request)
+    )
+    make(up, "shares-1", swarm_id="sharing", share_memory=True)
+    make(up, "shares-2", swarm_id="sharing", share_memory=True)
+    make(up, "keeps", swarm_id="sharing", share_memory=False)
+    eventually_sync(lambda: thoughts(up, "keeps") >= 8, 30, "what others share wakes it")
+
+    def rolled_up() -> list[dict[str, Any]]:
+        found = up.get("/v1/cognition/snapshots?scope=swarm&limit=1000")["snapshots"]
+        return [one["snapshot"] for one in found if one["snapshot"]["swarm_id"] == "sharing"]
+
+    roll_ups = eventually_sync(rolled_up, 30, "a roll-up") or []
+    assert {name for one in roll_ups for name in one["persona_scope"]} <= {"shares-1", "shares-2"}
+    assert all(one["cold_snapshot_count"] >= 2 for one in roll_ups)
+    time.sleep(1)
+    own = [request for request in list(model.requests) if charter("keeps") in json.dumps(request)]
+    others = [request for request in list(model.requests) if charter("keeps") not in json.dumps(request)]
+    assert any("shares-1:" in user_prompt(request) for request in own), "it is told what others share"
+    assert not any("PRIVATE-7" in json.dumps(request) for request in others), "its own stays with it"

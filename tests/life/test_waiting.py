@@ -1,0 +1,70 @@
+"""Personas that wait for others, through the whole system [A15]."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.life.support import make, payloads, rested, send, state, thoughts
+from tests.support.eventually import eventually_sync
+from tests.support.swarm import Swarm
+
+
+def wait_for(up: Swarm, persona_id: str, *others: str) -> None:
+    answer = up.http("PUT", f"/v1/swarm/personas/{persona_id}/dependencies", {"waiting_for": others})
+    assert answer.status == 200, answer.body
+
+
+@pytest.mark.fact("A15")
+def test_who_waits_thinks_once_all_have_thought(up: Swarm) -> None:
+    for name in ("first", "second", "last"):
+        make(up, name)
+    rested(up, "first", "second", "last")
+    wait_for(up, "last", "first", "second")
+    before = thoughts(up, "last")
+    send(up, "first")
+    eventually_sync(lambda: thoughts(up, "first") == 8, 10, "the first has thought")
+    eventually_sync(lambda: state(up, "last")["life"]["waiting_for"] == ["second"], 10, "one is left")
+    time.sleep(1)
+    assert thoughts(up, "last") == before
+    send(up, "second")
+    eventually_sync(lambda: thoughts(up, "last") > before, 10, "all have thought")
+
+
+@pytest.mark.fact("A15")
+def test_who_waits_answers_messages_meanwhile(up: Swarm) -> None:
+    for name in ("silent", "answers"):
+        make(up, name)
+    rested(up, "silent", "answers")
+    wait_for(up, "answers", "silent")
+    before = thoughts(up, "answers")
+    send(up, "answers")
+    eventually_sync(lambda: payloads(up, "inbox_handled", "answers"), 10, "answered")
+    time.sleep(1)
+    assert thoughts(up, "answers") == before + 1, "what else its cycle holds waits"
+    assert state(up, "answers")["life"]["waiting_for"] == ["silent"]
+
+
+@pytest.mark.fact("A15")
+def test_who_is_reaped_is_waited_for_no_more_and_that_is_said(up: Swarm) -> None:
+    for name in ("gone", "left"):
+        make(up, name)
+    rested(up, "gone", "left")
+    wait_for(up, "left", "gone")
+    up.post("/v1/swarm/personas/gone/reap", {})
+    (said,) = eventually_sync(lambda: payloads(up, "dependency_timed_out", "left"), 30, "said") or []
+    assert said == {"dependency": "gone", "reason": "reaped"}
+    send(up, "left")
+    eventually_sync(lambda: thoughts(up, "left") == 8, 10, "it thinks as if it waited for nobody")
+    assert len(payloads(up, "dependency_timed_out", "left")) == 1
+
+
+@pytest.mark.fact("A15")
+def test_a_cycle_is_refused_and_named(up: Swarm) -> None:
+    for name in ("egg", "hen"):
+        make(up, name)
+    wait_for(up, "egg", "hen")
+    answer = up.http("PUT", "/v1/swarm/personas/hen/dependencies", {"waiting_for": ["egg"]})
+    assert answer.status == 409
+    assert "egg" in answer.json["detail"] and "hen" in answer.json["detail"]
