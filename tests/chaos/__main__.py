@@ -28,7 +28,13 @@ def main() -> None:
     seed = options.seed
     while True:
         storm = Options(
-            seed, options.faults, options.brokers, options.personas, options.interval_ms, not options.no_disk
+            seed,
+            options.faults,
+            options.brokers,
+            options.personas,
+            options.interval_ms,
+            not options.no_disk,
+            options.lively,
         )
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             report = runner.run(blow(storm, lambda text: _say(options.json, text)))
@@ -53,6 +59,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--personas", type=int, default=200)
     parser.add_argument("--interval-ms", type=int, default=100)
     parser.add_argument("--no-disk", action="store_true", help="mount no small disk and fill none")
+    parser.add_argument("--lively", action="store_true", help="adaptive cadence, messages and credits")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 

@@ -36,13 +36,20 @@ class Book:
 class Clients:
     """Creates, spawns, reaps, stops and starts, one request after another."""
 
-    def __init__(self, url: str, rng: random.Random, newest: Callable[[], tuple[int, int]]) -> None:
+    def __init__(
+        self,
+        url: str,
+        rng: random.Random,
+        newest: Callable[[], tuple[int, int]],
+        policy: Callable[[str], dict[str, int]] = lambda name: {},
+    ) -> None:
         self.book = Book()
         self.stopped = False
         self.ending = False
         self._url = url
         self._rng = rng
         self._newest = newest
+        self._policy = policy
         self._number = 0
         self._session: aiohttp.ClientSession | None = None
 
@@ -87,7 +94,8 @@ class Clients:
         await self._create(f"c{self._number}", parent)
 
     async def _create(self, name: str, parent: str | None) -> None:
-        body = {"persona_id": name, "name": name, "role": "r", "charter": "c", "swarm_id": "storm"}
+        body: dict[str, Any] = {"persona_id": name, "name": name, "role": "r", "charter": "c"}
+        body |= {"swarm_id": "storm", "policy": self._policy(name)}
         path = "/v1/swarm/personas" if parent is None else f"/v1/swarm/personas/{parent}/spawn"
         status, _ = await self.ask("POST", path, body)
         if status == 200:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -30,7 +31,9 @@ _decode = msgspec.json.Decoder(_Event).decode
 class Collector:
     """Everything that the stream has shown so far; `findings` is what must not be."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(
+        self, bus: Bus, also: Callable[[str, str, dict[str, Any]], None] = lambda kind, persona, payload: None
+    ) -> None:
         self.sequence = 0
         self.thoughts: dict[str, int] = {}
         """The last thought of each persona."""
@@ -47,6 +50,7 @@ class Collector:
         """When the newest event was seen."""
 
         self._bus = bus
+        self._also = also
         self._identifiers: set[bytes] = set()
 
     @property
@@ -102,6 +106,7 @@ class Collector:
             self.reaped.add(persona)
         elif "thinking" in event.payload:
             self._thought(stored, persona, event.payload)
+        self._also(event.event_type, persona, event.payload)
         if event.event_type == "proposal_created":
             self.proposals.add(event.payload["proposal_id"])
         elif event.event_type == "snapshot_compressed":

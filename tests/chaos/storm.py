@@ -8,15 +8,18 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.standin import standin
 from libs.bus.connection import connect
 from libs.bus.read import stream_state
 from libs.bus.telemetry import NoTelemetry
 from libs.concurrency.tasks import Background
 from tests.chaos import field as fields
+from tests.chaos import lives
 from tests.chaos.clients import Clients, Truth
 from tests.chaos.collector import Collector
 from tests.chaos.faults import Faults
@@ -27,6 +30,8 @@ from tests.chaos.verdict import verdict
 
 _FELL_BEHIND = "JournalHole: j.registry"
 _READY_WITHIN_S = 60.0
+_ITEMS_END_WITHIN_S = 130.0
+"""Who has no credits left waits for the next minute, or for the one after it."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class Options:
     personas: int = 200
     interval_ms: int = 100
     disk: bool = True
+    lively: bool = False
+    """Adaptive cadence, an endpoint that answers, messages, and credits that run out; clocks do not jump."""
 
 
 @dataclass
@@ -69,8 +76,12 @@ async def blow(options: Options, say: Callable[[str], None] = lambda _: None) ->
         "PERPETUA_CAPTURE": "off",
     }
     began = time.monotonic()
-    async with fields.field(options.brokers, settings, disk=options.disk) as ground:
-        await _storm(ground, options, report, say)
+    with ExitStack() as stack:
+        if options.lively:
+            settings |= lives.SETTINGS
+            settings["CODETETHER_COGNITION_THINKER_BASE_URL"] = stack.enter_context(standin())
+        async with fields.field(options.brokers, settings, disk=options.disk) as ground:
+            await _storm(ground, options, report, say)
     report.seconds = time.monotonic() - began
     return report
 
@@ -78,11 +89,17 @@ async def blow(options: Options, say: Callable[[str], None] = lambda _: None) ->
 async def _storm(ground: Field, options: Options, report: Report, say: Callable[[str], None]) -> None:
     rng = random.Random(options.seed)
     async with connect(",".join(ground.brokers.urls), "storm", NoTelemetry()) as bus:
-        collector, twice = Collector(bus), Twice(bus)
+        ends = lives.Ends()
+        collector, twice = Collector(bus, ends.note), Twice(bus)
         await twice.listen()
         clocks_true = {"are": True}
         async with (
-            Clients(ground.url, rng, lambda: (collector.sequence, collector.total)) as clients,
+            Clients(
+                ground.url,
+                rng,
+                lambda: (collector.sequence, collector.total),
+                lives.policy_of if options.lively else lambda name: {},
+            ) as clients,
             Background() as tasks,
         ):
             tasks.create_task(collector.run(), name="collector")
@@ -92,11 +109,14 @@ async def _storm(ground: Field, options: Options, report: Report, say: Callable[
             await _all_go_on(collector, clients)
             say(f"{len(collector.thoughts)} personas think")
             asking = tasks.create_task(clients.run(), name="clients")
+            senders = lives.Senders(clients, random.Random(options.seed))
+            if options.lively:
+                tasks.create_task(senders.run(), name="senders")
             looking = tasks.create_task(truth.run(), name="truth")
             faults = Faults(ground, bus, twice)
             planned = plan(
                 options.seed, options.faults, options.brokers,
-                clocks=ground.clocks is not None, disk=ground.brokers.small,
+                clocks=ground.clocks is not None and not options.lively, disk=ground.brokers.small,
             )  # fmt: skip
             for fault in planned:
                 clocks_true["are"] = clocks_true["are"] and fault.kind != "clock"
@@ -108,7 +128,13 @@ async def _storm(ground: Field, options: Options, report: Report, say: Callable[
             ground.calm()
             clients.ending = True
             await asking
-            report.findings += await verdict(ground, bus, clients, collector)
+            if options.lively:
+                await senders.wake_all()
+                with suppress(AssertionError):  # who has not ended is found later
+                    await _until(_ITEMS_END_WITHIN_S, "all end", lambda: not ends.open(senders.accepted))
+            report.findings += await verdict(ground, bus, clients, collector, lively=options.lively)
+            if options.lively:
+                report.findings += ends.findings(senders.accepted, await _spent(clients))
             looking.cancel()
             report.findings += truth.findings + collector.findings + clients.book.findings
             report.findings += own_ends(ground, faults)
@@ -123,6 +149,10 @@ async def _storm(ground: Field, options: Options, report: Report, say: Callable[
                 "repeated messages": twice.repeated,
                 "fallbacks": dict(collector.errors),
                 "started anew": sum(_FELL_BEHIND in text for _, text in ground.lines),
+                "messages": len(senders.accepted),
+                "failed attempts": sum(ends.failed.values()),
+                "paused": ends.paused,
+                "tokens": sum(ends.tokens.values()),
                 "dead letters": int((await stream_state(bus, "DEAD_LETTERS"))["messages"]),
             }
 
@@ -144,6 +174,12 @@ def own_ends(ground: Field, faults: Faults) -> list[str]:
 
 def _how(ground: Field, name: str) -> list[str]:
     return [how for ended, how in ground.ended if ended == name]
+
+
+async def _spent(clients: Clients) -> dict[str, int]:
+    status, page = await clients.ask("GET", "/v1/swarm/spend?by=persona&limit=1000")
+    assert status == 200, page
+    return {row["key"]: row["tokens"] for row in page["rows"]}
 
 
 async def _answers(clients: Clients) -> bool:

@@ -20,10 +20,16 @@ STOP_WITHIN_S = 60.0
 DRAINED_WITHIN_S = 30.0
 
 
-async def verdict(ground: Field, bus: Bus, clients: Clients, collector: Collector) -> list[str]:
-    """Wait for the calm, stop the loop and return what is not as it must be."""
+async def verdict(
+    ground: Field, bus: Bus, clients: Clients, collector: Collector, *, lively: bool = False
+) -> list[str]:
+    """Wait for the calm, stop the loop and return what is not as it must be.
+
+    Where personas have lives, they may rest.
+    """
     findings: list[str] = []
-    await _everybody_thinks(findings, clients, collector)
+    if not lively:
+        await _everybody_thinks(findings, clients, collector)
     await _status(findings, clients, running=True)
     clients.stopped = True
     if not await _held(STOP_WITHIN_S, lambda: _stopped(clients)):

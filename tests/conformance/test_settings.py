@@ -56,6 +56,8 @@ OWN = {
     "REPLICAS": "0",
     "SYNC_ALWAYS": "sometimes",
     "MAX_PROPOSALS": "0",
+    "MAX_INBOX_BYTES": "0",
+    "ROLL_UP_INTERVAL_MS": "0",
     "CAPTURE": "some",
     "MAX_CAPTURES": "0",
     "GATEWAY_PORT": "http",
