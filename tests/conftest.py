@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,13 @@ NEEDS = {
     "small_disk": no_small_disk,
     "long": too_long,
 }
+ALONE = {"chaos", "containers", "life", "monitoring", "security", "storm", "up"}
+"""Folders whose tests look at times, or leave nothing of the machine to others: nothing runs beside them."""
+
+ONE_SWARM = {"api", "clients", "conformance", "containers", "life", "storm"}
+"""Folders whose files share what a session brings up: one worker runs all of them."""
+
+TESTS = Path(__file__).parent
 STRICT = os.environ.get("PERPETUA_TESTS_STRICT") == "1"
 
 
@@ -58,11 +66,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--facts", action="store_true", help="print how many facts of the specification hold")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests that need more than a process may have are selected where it is; the summary names the others.
 
     CI has containers: there it is an error where they cannot run.
     """
+    for item in items:
+        place = item.path.relative_to(TESTS)
+        folder = place.parts[0]
+        item.add_marker(pytest.mark.xdist_group(folder if folder in ONE_SWARM else str(place)))
+        if folder in ALONE:
+            item.add_marker(pytest.mark.alone)
     config.stash[NOT_SELECTED] = []
     for marker, missing in NEEDS.items():
         marked = [item for item in items if item.get_closest_marker(marker)]

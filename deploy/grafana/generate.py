@@ -93,6 +93,55 @@ SWARM: list[tuple[str, str, str, Queries]] = [
         "short",
         [("sum by (kind) (rate(perpetua_tokens_total[1m]))", "{{kind}}")],
     ),
+    (
+        "timeseries",
+        "Tokens a minute by swarm and role",
+        "short",
+        [
+            (
+                "60 * topk(12, sum by (swarm, role) (rate(perpetua_spent_tokens_total[5m])))",
+                "{{swarm}} {{role}}",
+            )
+        ],
+    ),
+    (
+        "timeseries",
+        "Credits",
+        "short",
+        [
+            ("sum(perpetua_personas_paused)", "personas out of credits"),
+            ("60 * sum(rate(perpetua_budget_pauses_total[5m]))", "pauses a minute"),
+        ],
+    ),
+    (
+        "timeseries",
+        "Energy",
+        "percentunit",
+        [
+            (f"histogram_quantile({q}, sum by (le) (perpetua_persona_energy_bucket))", f"p{round(100 * q)}")
+            for q in (0.05, 0.5)
+        ],
+    ),
+    ("timeseries", "Moods", "short", [("sum by (mood) (perpetua_personas_in_mood)", "{{mood}}")]),
+    (
+        "timeseries",
+        "Messages",
+        "ops",
+        [
+            ("sum(rate(perpetua_inbox_received_total[1m]))", "received"),
+            ("sum by (outcome) (rate(perpetua_inbox_items_total[1m]))", "{{outcome}}"),
+            ("sum(rate(perpetua_inbox_dropped_total[1m])) or vector(0)", "dropped"),
+        ],
+    ),
+    (
+        "timeseries",
+        "Waiting in an inbox",
+        "short",
+        [
+            (f"histogram_quantile({q}, sum by (le) (perpetua_inbox_depth_bucket))", f"p{round(100 * q)}")
+            for q in (0.5, 0.99)
+        ],
+    ),
     ("timeseries", "Personas by status", "short", [("max by (status) (perpetua_personas)", "{{status}}")]),
     (
         "timeseries",

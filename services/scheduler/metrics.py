@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from libs.runtime.metrics import SECONDS, WeightedHistogram
+from services.scheduler.spent import SpentMetrics
 
 
 class SchedulerMetrics:
@@ -79,6 +80,7 @@ class SchedulerMetrics:
             ["reason"],
             registry=registry,
         )
+        self.spent = SpentMetrics(registry)
         self.fenced = Counter(
             "perpetua_shards_fenced_total", "Shards lost to another process's append.", registry=registry
         )

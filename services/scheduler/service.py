@@ -173,6 +173,7 @@ class Scheduler:
         self.process.did(f"stored thought {last.thought_count} of {last.persona_id}")
 
     def _lived(self, thought: ThoughtEntry, effort: Effort) -> None:
+        self.metrics.spent.add(thought.swarm_id, effort)
         for item in effort.items:
             self.metrics.inbox_handled.labels(item.outcome).inc()
         owner = self.shards.live.get(shard_of(thought.persona_id))

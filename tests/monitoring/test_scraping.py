@@ -33,6 +33,7 @@ def ports(running: Swarm) -> dict[str, list[int]]:
 @pytest.fixture(scope="module")
 def scraped() -> Iterator[tuple[Swarm, Prometheus]]:
     with swarm("--model", "tiny", settings=SETTINGS) as running:
+        running.post("/v1/swarm/personas/root-thinker/inbox", {"content": "Is it calm?"})
         prometheus = Prometheus(ports(running))
         try:
             eventually_sync(lambda: prometheus.targets_up() == SERVICES.keys(), 60, "every service scraped")
