@@ -36,3 +36,15 @@ async def test_after_a_storm_everything_is_there_once_and_in_order(brokers: int,
     assert report.findings == [], f"seed {SEED}: {report}"
     assert report.faults > faults / 2
     assert report.thoughts > 0
+
+
+@pytest.mark.storm
+@pytest.mark.fact("A2")
+@pytest.mark.fact("A16")
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(("brokers", "faults"), [(1, 10), pytest.param(3, 9, marks=pytest.mark.long)])
+async def test_after_a_storm_each_message_has_ended_once_and_credits_agree(brokers: int, faults: int) -> None:
+    report = await blow(Options(SEED, faults, brokers, personas=60, interval_ms=500, lively=True))
+    assert report.findings == [], f"seed {SEED}: {report}"
+    assert report.faults > faults / 2
+    assert report.facts["messages"] > 60
