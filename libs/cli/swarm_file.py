@@ -58,6 +58,9 @@ class _Head(Struct, kw_only=True):
     complete: bool = False
 
 
+_PLAIN_SCALARS = ("got `bool`", "got `int`", "got `float`", "got `date`", "got `datetime`")
+"""How msgspec ends what it says of what YAML takes for no text unless it stands in quotes."""
+
 _CHILDREN = "children"
 _PERSONAS = "personas"
 
@@ -286,6 +289,6 @@ def _sentence(message: str, path: str) -> str:
         message = "Expected 1 to 128 characters without control characters, and not `.` or `..`"
     elif message.startswith("Object missing required field"):
         message = message.replace("Object missing required field", "missing") + "; every one has it"
-    elif message.startswith("Expected `str`, got `") and "null" not in message and "array" not in message:
+    elif "`str" in message and message.endswith(_PLAIN_SCALARS):
         message += "; put it into quotes"
     return f"{name}: {message}" if name else message

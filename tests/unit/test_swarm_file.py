@@ -158,6 +158,14 @@ personas:
     assert [one.partition(":")[0] for one in errors(text)] == ["line 7", "line 15", "line 19"]
 
 
+def test_a_seed_that_is_wrong_is_named_by_its_own_line() -> None:
+    begin = "swarm: s\npersonas:\n- id: a\n  role: r\n  charter: c\n  inbox:\n  - one\n"
+    assert errors(begin + "  - two\n  - 7\n") == [
+        "line 9: inbox[2]: Expected `str | object`, got `int`; put it into quotes"
+    ]
+    assert errors(begin + "  - two\n  - one\n")[0].startswith("line 9: this stands on line 7 already")
+
+
 def test_a_recursive_or_exploding_file_ends() -> None:
     assert errors("swarm: &a {x: *a}\npersonas: []")
     bomb = "swarm: s\nx0: &x0 [a, a]\n"

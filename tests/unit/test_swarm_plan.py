@@ -162,6 +162,8 @@ def test_a_tree_that_is_too_deep_is_an_error() -> None:
     assert errors(planned(chain(5))) == []
     assert errors(planned(chain(6)))[0].startswith("line 8: the max_spawn_depth of its parent `p4` is 4; say")
     assert errors(planned(chain(6, "{max_spawn_depth: 5}"))) == []
+    own = chain(6).replace("parent: p0", "parent: p0, policy: {max_spawn_depth: 9}")
+    assert len(errors(planned(own))) == 1, "what a parent allows bounds what its children may"
     made = planned("swarm: s\npersonas: [{id: a, role: r, charter: c, parent: p}]", state("p", depth=4))
     assert len(errors(made)) == 1
 

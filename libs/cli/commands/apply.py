@@ -116,9 +116,9 @@ def _sum(file: SwarmFile, made: Plan) -> str:
         f"{count} {what}"
         for count, what in (
             (len(made.create), "to create"),
-            (len(made.wait), "to have wait"),
+            (len(made.wait), "to change"),
             (len(made.send), "to send"),
-            (len(made.cannot), "that cannot be"),
+            (len(made.cannot), "impossible"),
             (len(made.extra), "not in the file"),
         )
         if count
@@ -141,7 +141,7 @@ def _show_applied(applied: Applied, made: Plan) -> None:
         print(style(plain(str(one)), "red"), file=sys.stderr)
     if applied.error is not None:
         print(style(plain(applied.error), "red"), file=sys.stderr)
-    parts = [f"{applied.created} created", f"{applied.changed} made to wait", f"{applied.sent} sent"]
+    parts = [f"{applied.created} created", f"{applied.changed} changed", f"{applied.sent} sent"]
     parts += [f"{len(applied.refused)} refused"] if applied.refused else []
     left = made.steps - applied.done
     parts += [f"{left} left; run it again to go on"] if left > 0 else []
