@@ -7,6 +7,7 @@ import sys
 import click
 
 from libs.cli.commands import (
+    apply,
     backups,
     deadletters,
     inboxes,
@@ -32,7 +33,7 @@ def app() -> None:
 
 
 _ALL = (
-    processes, backups, keys, models, loop, personas, inboxes, streams, spend, replay, deadletters,
+    processes, backups, keys, models, loop, personas, apply, inboxes, streams, spend, replay, deadletters,
 )  # fmt: skip
 for commands in _ALL:
     for command in commands.COMMANDS:

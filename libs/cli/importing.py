@@ -5,25 +5,25 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from libs.cli import output
-from libs.cli.api import Api, GatewayAway
+from libs.cli.api import Api
+from libs.cli.bar import progress
 from libs.cli.errors import CliError
+from libs.cli.patience import patiently
 from libs.cli.rows import BadRow, Row, read
 from libs.contracts.limits import IMPORTED_AT_ONCE
 from libs.supervisor.text import plain, style
 
-_PATH = "/v1/swarm/personas/import"
+IMPORT_PATH = "/v1/swarm/personas/import"
 _BATCH_BYTES = 256 * 1024
 _SHOWN_MOST = 20
-_PATIENCE_S = 60.0
-_AGAIN_S = 1.0
 
 
 @dataclass
@@ -49,7 +49,7 @@ def import_file(api: Api, file: Path, *, as_json: bool) -> int:
     """Import a file and say what came of it; the exit status is 0 where every row is in the swarm now."""
     began = time.monotonic()
     summary = Summary(file=str(file))
-    rows, summary.invalid = read(_text(file))
+    rows, summary.invalid = read(text_of(file))
     summary.rows = len(rows) + len(summary.invalid)
     if not summary.rows:
         raise CliError(f"there is no persona in {file}")
@@ -63,7 +63,8 @@ def import_file(api: Api, file: Path, *, as_json: bool) -> int:
     return 1 if summary.invalid or summary.refused or summary.unsent else 0
 
 
-def _text(file: Path) -> str:
+def text_of(file: Path) -> str:
+    """Return what a file says, or standard input where it is `-`. Raises `CliError` where it is not UTF-8."""
     data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     try:
         return data.decode()
@@ -75,15 +76,15 @@ def _text(file: Path) -> str:
 def _send(api: Api, rows: list[Row], summary: Summary) -> None:
     """Send everything, one batch after another, since parents go before their children."""
     summary.unsent = len(rows)
-    with _progress(len(rows)) as progress:
+    with progress("personas", len(rows)) as bar:
         try:
             for batch, body in batches(rows):
-                answer = patiently(api, body)
+                answer = patiently(partial(api.post, IMPORT_PATH, body))
                 summary.created += answer["created"]
                 summary.existing += answer["existing"]
                 summary.refused += [_located(batch, one) for one in answer["refused"]]
                 summary.unsent -= len(batch)
-                progress.show(len(rows) - summary.unsent)
+                bar.show(len(rows) - summary.unsent)
         except KeyboardInterrupt:
             summary.error = "interrupted"
         except CliError as error:
@@ -111,18 +112,6 @@ def _body(encoded: list[bytes]) -> bytes:
     return b'{"personas":[' + b",".join(encoded) + b"]}"
 
 
-def patiently(api: Api, body: bytes) -> Any:
-    """Import a batch, again and again while nobody answers: what was created already stays as it is."""
-    give_up = time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            return api.post(_PATH, body)
-        except GatewayAway:
-            if time.monotonic() > give_up:
-                raise
-        time.sleep(_AGAIN_S)
-
-
 def _located(batch: list[Row], refused: dict[str, Any]) -> dict[str, Any]:
     return {"line": batch[refused.pop("index")].line} | refused
 
@@ -148,35 +137,3 @@ def _show(summary: Summary) -> None:
 def _line(refused: dict[str, Any]) -> int:
     line: int = refused["line"]
     return line
-
-
-class _Bar(Protocol):
-    def show(self, done: int) -> None:
-        """Show how many rows are through."""
-
-
-class _Silent:
-    def show(self, done: int) -> None:
-        """Show nothing: standard error is no terminal."""
-
-
-class _Live:
-    def __init__(self, progress: Any, task: Any) -> None:
-        self._progress, self._task = progress, task
-
-    def show(self, done: int) -> None:
-        self._progress.update(self._task, completed=done)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[_Bar]:
-    """A bar on standard error, where that is a terminal."""
-    if not sys.stderr.isatty():
-        yield _Silent()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("personas"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        yield _Live(progress, progress.add_task("import", total=total))

@@ -7,16 +7,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
 from uuid import uuid4
 
 from libs.cli import output
-from libs.cli.api import Api, GatewayAway, segment
+from libs.cli.api import Api, segment
 from libs.cli.errors import CliError
+from libs.cli.patience import patiently
 from libs.contracts.limits import CONTENT_LENGTH
 from libs.supervisor.text import plain, style
 
-_PATIENCE_S = 60.0
 _SAY_EVERY_S = 0.2
 _LINE_BYTES = 8 * CONTENT_LENGTH
 """More than any content has in UTF-8; what is longer is passed over in pieces."""
@@ -61,7 +62,8 @@ def send_lines(api: Api, to: Target, lines: BinaryIO, fields: dict[str, Any], *,
                 print(style(text, "red"), file=sys.stderr)
                 continue
             try:
-                answer = _patiently(api, to, content, fields)
+                body = {"content": content, "id": str(uuid4()), **fields}
+                answer = patiently(partial(api.post, to.path, body))
             except CliError as error:
                 raise CliError(f"line {number}: {error} ({sent} sent before it)") from None
             sent += 1
@@ -84,20 +86,6 @@ def _read(lines: BinaryIO) -> Iterator[tuple[int, str]]:
         content = begin.decode(errors="backslashreplace").rstrip("\r\n")
         if content.strip():
             yield number, content
-
-
-def _patiently(api: Api, to: Target, content: str, fields: dict[str, Any]) -> dict[str, Any]:
-    body = {"content": content, "id": str(uuid4()), **fields}
-    give_up = time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            answer: dict[str, Any] = api.post(to.path, body)
-        except GatewayAway as error:
-            if time.monotonic() > give_up:
-                raise
-            time.sleep(error.retry_after)
-        else:
-            return answer
 
 
 @contextmanager

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from msgspec import structs
-
+from libs.contracts.described import POLICY, differences
 from libs.contracts.personas import (
     ImportedPersona,
     ImportPersonasRequest,
@@ -17,8 +16,6 @@ from libs.contracts.refusals import Conflict, Refusal
 from libs.contracts.registry import PersonaRecord
 from services.registry.committer import Committer
 from services.registry.rules import Decision, Rules, View
-
-_PLAIN = ("name", "role", "charter", "parent_id")
 
 
 def ensure(rules: Rules, view: View, wanted: ImportedPersona) -> Decision:
@@ -37,19 +34,11 @@ def ensure(rules: Rules, view: View, wanted: ImportedPersona) -> Decision:
 
 
 def _differences(view: View, there: PersonaRecord, wanted: ImportedPersona) -> list[str]:
-    """Name the fields in which a persona is not as described; what the description leaves out is right."""
-    fields = [name for name in _PLAIN if getattr(there.identity, name) != getattr(wanted, name)]
-    if wanted.swarm_id is not None and wanted.swarm_id != there.identity.swarm_id:
-        fields.append("swarm_id")
-    if wanted.policy is not None:
-        policy = wanted.policy.over(there.policy)
-        parent = view.persona(wanted.parent_id) if wanted.parent_id is not None else None
-        if parent is not None:
-            bound = min(policy.max_spawn_depth, parent.policy.max_spawn_depth)
-            policy = structs.replace(policy, max_spawn_depth=bound)
-        if policy != there.policy:
-            fields.append("policy")
-    return fields
+    """Name the fields in which a persona is not as described; those of its policy are one."""
+    parent = view.persona(wanted.parent_id) if wanted.parent_id is not None else None
+    bound = parent.policy if parent is not None else None
+    found = differences(there.identity, there.policy, wanted, bound)
+    return list(dict.fromkeys("policy" if name.startswith(POLICY) else name for name in found))
 
 
 async def import_all(
