@@ -16,10 +16,11 @@ install: (_install "runtime")
 up *ARGS: install
     @.venv/bin/perpetua up {{ ARGS }}
 
-# Lint, types, import rules and every test
+# Lint, types, import rules and every test: two side by side, then those that want the machine for themselves
 [group('check')]
 test *ARGS: lint _system _clocks
-    {{ python }} -m pytest {{ ARGS }}
+    {{ python }} -m pytest -n 2 --dist loadgroup -m "not alone" {{ ARGS }}
+    {{ python }} -m pytest -m alone {{ ARGS }}
 
 # Images and the compose file, really built and run; installs podman from Debian, takes root and minutes
 [group('check')]

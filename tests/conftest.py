@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,6 +102,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"NOT RUN: {left_out}", yellow=True)
     if config.getoption("--facts"):
         terminalreporter.write_line(facts_report(terminalreporter))
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """`just test FILE` runs both kinds of tests, of which a file has one."""
+    if (told := getattr(session.config, "workeroutput", None)) is not None:
+        told["not_selected"] = session.config.stash.get(NOT_SELECTED, [])
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and session.config.getoption("markexpr"):
+        session.exitstatus = pytest.ExitCode.OK
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Of tests side by side it is the workers that select them."""
+    node.config.stash[NOT_SELECTED] = getattr(node, "workeroutput", {}).get("not_selected", [])
 
 
 @pytest.hookimpl(hookwrapper=True)
