@@ -91,6 +91,11 @@ bench-soak *ARGS: (_install "dev")
 bench-life *ARGS: (_install "dev")
     {{ python }} -m bench.life {{ ARGS }}
 
+# A day of a thousand personas in seconds, by the scheduler's own parts; --personas, --hours, --seed, --json, --plot FILE
+[group('measure')]
+simulate *ARGS: (_install "dev")
+    {{ python }} -m bench.simulation {{ ARGS }}
+
 # A large swarm: creation, import, tick lag, memory, status, lineage, restart
 [group('measure')]
 bench-scale *ARGS: (_install "dev")

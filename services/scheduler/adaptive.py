@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from time import time
 
@@ -62,7 +62,10 @@ class Pulse:
 
 
 class AdaptiveTicker(Ticking):
-    """Begins the thoughts of personas that have reason to think."""
+    """Begins the thoughts of personas that have reason to think.
+
+    `wall` is a clock of wall time in seconds; the monotonic one is the event loop's.
+    """
 
     def __init__(
         self,
@@ -76,8 +79,10 @@ class AdaptiveTicker(Ticking):
         idle: IdleClocks,
         waits: Waits,
         tasks: asyncio.TaskGroup,
+        wall: Callable[[], float] = time,
     ) -> None:
         super().__init__(roster, owners, enabled)
+        self._wall = wall
         self._dispatching = dispatching
         self._metrics = metrics
         self._takes = takes
@@ -182,7 +187,7 @@ class AdaptiveTicker(Ticking):
     def next_look(self, persona_id: str) -> datetime | None:
         """Return when a persona looks next; None while it thinks or waits for its turn."""
         due = self._rhythm.due_of(persona_id)
-        return None if due is None else datetime.fromtimestamp(time() + due - self._now(), UTC)
+        return None if due is None else datetime.fromtimestamp(self._wall() + due - self._now(), UTC)
 
     def waits_for(self, persona_id: str) -> list[str]:
         """Return whom a persona waits for before it thinks again."""
@@ -193,11 +198,14 @@ class AdaptiveTicker(Ticking):
         while True:
             self._wake.clear()
             if self.run_now is not None:
-                self.last_tick_at = datetime.now(UTC)
+                self.last_tick_at = self._date()
                 await self._take_due()
                 self._dispatch()
                 self._look_after_the_lost()
             await set_within(self._wake, self._pause())
+
+    def _date(self) -> datetime:
+        return datetime.fromtimestamp(self._wall(), UTC)
 
     def _pause(self) -> float:
         """Return for how long nothing is to be done, in seconds."""
@@ -227,9 +235,9 @@ class AdaptiveTicker(Ticking):
         self._metrics.looks.inc()
         if entry.life is not None:
             self._idle.look(persona_id, entry.life, pulse.seen_at)
-        pulse.seen_at = time()
+        pulse.seen_at = self._wall()
         if (until := self._admitting.pause_of(entry)) is not None:
-            return self._set(persona_id, self._now() + max(until - time(), _LOOK_AFTER_S))
+            return self._set(persona_id, self._now() + max(until - self._wall(), _LOOK_AFTER_S))
         self._waits.look(owner, persona_id, self._interval())
         if self._has_reason(persona_id, entry, pulse):
             self._rhythm.remove(persona_id)
@@ -252,7 +260,7 @@ class AdaptiveTicker(Ticking):
 
     def _wait(self, persona_id: str, entry: PersonaLedger, pulse: Pulse) -> float:
         life = entry.life
-        mood = life.state.mood(len(entry.inbox or ()), time()) if life is not None else Mood.IDLE
+        mood = life.state.mood(len(entry.inbox or ()), self._wall()) if life is not None else Mood.IDLE
         failures = life.failures if life is not None else 0
         share = self._admitting.share_left(persona_id)
         return wait(mood, self._interval(), share, failures, pulse.idle_cycles, self._load)
@@ -310,7 +318,7 @@ class AdaptiveTicker(Ticking):
             self._pulses[name].idle_cycles = 0
             self._waits.began(name)
         for some in in_chunks(free):
-            self._dispatching.begin(owner, run, some, datetime.now(UTC))
+            self._dispatching.begin(owner, run, some, self._date())
 
     def _entries(self, persona_ids: list[str]) -> dict[str, PersonaLedger]:
         found = ((name, self._owners.get(shard_of(name))) for name in persona_ids)

@@ -84,7 +84,8 @@ class Admitting:
 
     def _want(self, persona_id: str, entry: PersonaLedger) -> Want:
         charter = self._roster.personas[persona_id].identity.charter
-        cost = expected(entry, charter, self._max_tokens, self._treasury.least_limits(persona_id))
+        least, minute = self._treasury.least_limits(persona_id), window_of(self._wall())
+        cost = expected(entry, charter, self._max_tokens, least, minute)
         settled = entry.life.settlement if entry.life is not None else None
         return Want(persona_id, entry.count + 1, cost, settled)
 

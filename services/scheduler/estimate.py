@@ -15,19 +15,29 @@ _CONTEXT_TOKENS = 640
 """Of the system prompt and eight events."""
 
 
-def expected(entry: PersonaLedger, charter: str, max_tokens: int, least: Credits) -> Credits:
-    """Return the expected cost of a persona's next thought.
+def expected(entry: PersonaLedger, charter: str, max_tokens: int, least: Credits, minute: int) -> Credits:
+    """Return the expected cost of a persona's next thought in a minute; `least` is what its accounts allow.
 
-    A persona whose last thought is known is expected to spend a fifth more than that. Of others nothing is
-    known but the lengths of what they are told, so their expectation is never more than `least`, what their
-    accounts allow in a minute, and at least 1.
+    A persona whose last thought is known is expected to spend a fifth more than that. What is more than a
+    minute allows is expected to take all of one once the minutes since that thought allow it together: so
+    one slow thought ends nobody, and who always costs more thinks that much less often. Of others nothing is
+    known but the lengths of what they are told, so their expectation is never more than `least`. It is at
+    least 1.
     """
     life = entry.life
     told = _told(entry)
     if life is not None and life.cost != NOTHING:
-        return Credits(int(life.cost.tokens * MARGIN) + told, int(life.cost.cpu_ms * MARGIN))
+        minutes = minute - life.minute
+        return Credits(
+            _spread(int(life.cost.tokens * MARGIN) + told, least.tokens, minutes),
+            _spread(int(life.cost.cpu_ms * MARGIN), least.cpu_ms, minutes),
+        )
     tokens = len(charter) // _BYTES_A_TOKEN + _CONTEXT_TOKENS + max_tokens + told
     return Credits(max(min(tokens, least.tokens), 1), max(min(FIRST_CPU_MS, least.cpu_ms), 1))
+
+
+def _spread(cost: int, least: int, minutes: int) -> int:
+    return least if least < cost <= least * minutes else max(cost, 1)
 
 
 def _told(entry: PersonaLedger) -> int:

@@ -146,6 +146,12 @@ class Inbox:
             if (held := self._held.get(sequence)) is not None:
                 held.taken_up = False
 
+    def returned(self, sequence: int, now: float) -> None:
+        """Have an item taken up again after 2 s: no model could be asked, which counts as no attempt."""
+        if (held := self._held.get(sequence)) is not None:
+            held.taken_up = False
+            held.not_before = now + RETRY_S
+
     def put_all_back(self) -> None:
         """Have nothing taken up: no thought is under way."""
         for held in self._held.values():

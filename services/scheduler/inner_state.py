@@ -139,14 +139,18 @@ class InnerState:
 ALWAYS_ABOVE = 80
 """Effective priority, in hundredths, that every mood engages with [A9]."""
 
+ENGAGES_ABOVE = {Mood.OVERWHELMED: 70, Mood.TIRED: 50, Mood.ACTIVE: 30, Mood.IDLE: 10}
+"""Effective priority, in hundredths, above which a mood engages with an item [A9]."""
+
+SPENT_BELOW = 0.2
+"""Energy up to which a tired persona engages with nothing but what every mood does."""
+
 
 def threshold(mood: Mood, energy: float) -> int:
     """Return the effective priority, in hundredths, above which a persona engages with an item now [A9]."""
-    if mood is Mood.OVERWHELMED:
-        return 70
-    if mood is Mood.TIRED:
-        return 50 if energy > 0.2 else ALWAYS_ABOVE
-    return 30 if mood is Mood.ACTIVE else 10
+    if mood is Mood.TIRED and energy <= SPENT_BELOW:
+        return ALWAYS_ABOVE
+    return ENGAGES_ABOVE[mood]
 
 
 def engages(mood: Mood, energy: float, effective: float) -> bool:

@@ -187,6 +187,8 @@ class Ledger:
                     self._answered.append((held.item.post_id, thought))
             elif item.outcome is Outcome.FAILED and fresh and entry.inbox is not None:
                 entry.inbox.fail(item.sequence, self._clock())
+            elif item.outcome is Outcome.RETURNED and fresh and entry.inbox is not None:
+                entry.inbox.returned(item.sequence, self._clock())
 
     def admits(self, thought: ThoughtEntry) -> bool:
         """Whether a thought may be appended now: the next of a living persona, in a run that is not over."""

@@ -49,7 +49,10 @@ class Arrival:
 
 
 class Mailbox:
-    """Takes the shard's messages in stream order, each once: those held already, then those that come."""
+    """Takes the shard's messages in stream order, each once: those held already, then those that come.
+
+    `wall` is a clock of wall time in seconds.
+    """
 
     def __init__(
         self,
@@ -59,7 +62,9 @@ class Mailbox:
         news: News,
         copied: Callable[[Held], None],
         metrics: SchedulerMetrics,
+        wall: Callable[[], float] = time,
     ) -> None:
+        self._wall = wall
         self._copied = copied
         self._bus = bus
         self._owner = owner
@@ -131,7 +136,7 @@ class Mailbox:
             elif self._roster.is_reaped(item.persona_id):
                 note.dropped.append(message.sequence)
                 note.events.append(self._refused(item))
-            elif not self._owner.ledger.persona(item.persona_id).lives(time()).is_news(item.id):
+            elif not self._owner.ledger.persona(item.persona_id).lives(self._wall()).is_news(item.id):
                 note.dropped.append(message.sequence)  # its publish was repeated
             else:
                 base = self._base(message, item)
@@ -148,9 +153,9 @@ class Mailbox:
         if entry.inbox is None:
             entry.inbox = Inbox()
         now = asyncio.get_running_loop().time()
-        arrived = now - max(time() - message.at, 0.0)
+        arrived = now - max(self._wall() - message.at, 0.0)
         base = self._base(message, item) if base is None else base
-        entry.lives(time()).sent(item)
+        entry.lives(self._wall()).sent(item)
         held = Held(message.sequence, base, arrived, item)
         loser = entry.inbox.add(held, now)
         if item.post_id is not None and loser is not held:
