@@ -253,6 +253,14 @@ FACTS: dict[str, Fact] = {
         ("services/compressor/rollups.py", "services/thinker/summaries.py", "services/scheduler/memory.py"),
     ),
     "A19": Fact("Novelty of a thought", ("libs/cognition/novelty.py", "libs/cognition/compose.py")),
+    "H1": Fact(
+        "Load, warm up, bind, then ready; each in one place",
+        ("services/thinker/service.py", "services/thinker/backends/ct2.py"),
+    ),
+    "H6": Fact(
+        "Roles and identities are durable together, under the persona's id",
+        ("libs/contracts/registry.py", "services/registry/buckets.py", "libs/roster/load.py"),
+    ),
     "H7": Fact(
         "Every task has an owner that sees its end; a crash is logged, counted, told, and ends the owner",
         ("libs/concurrency/tasks.py", "libs/runtime/crashes.py", "libs/bus/connection.py"),
@@ -270,8 +278,20 @@ FACTS: dict[str, Fact] = {
         "Each source of a prompt has a floor; the rest they share",
         ("services/thinker/allocation.py", "services/thinker/budget.py"),
     ),
+    "H14": Fact(
+        "The model's own template, inside the backend alone",
+        ("services/thinker/backends/chat.py",),
+    ),
     "H15": Fact(
         "One call decides and writes; no default for what is missing",
         ("libs/cognition/decision.py", "libs/cognition/handling.py", "services/thinker/thinking.py"),
+    ),
+    "H17": Fact(
+        "What the system adds to a thought is measured and published",
+        ("bench/latency.py", "docs/benchmarks.md"),
+    ),
+    "H18": Fact(
+        "A thought is captured and replayed with something changed",
+        ("services/thinker/capture.py", "services/thinker/replay.py", "libs/cli/replay.py"),
     ),
 }
