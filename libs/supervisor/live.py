@@ -94,7 +94,8 @@ class Live:
             there = await _present(bus)
             missing = self._missing(there)
             if not missing:
-                return self._screen.ready(there)
+                given_up = [child.instance for child in self._up.children if child.misconfigured]
+                return self._screen.ready(there, given_up)
             if clock() > say_at:
                 say_at = clock() + _READY_SAY_S
                 self._screen.waiting_for(missing)

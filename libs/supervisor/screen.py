@@ -51,16 +51,18 @@ class Screen:
         self._print(f"{style('broker', 'bold')}   {nats}   nats sub '{subjects.EVENTS}'")
         return None
 
-    def ready(self, there: list[PresenceRecord]) -> None:
-        """Say that everybody is ready, and what thinks and why."""
+    def ready(self, there: list[PresenceRecord], given_up: list[str]) -> None:
+        """Say that everybody is ready but who is given up, and what thinks and why."""
         thinkers = [record for record in there if record.service == "thinker" and record.summary is not None]
         thinks = sorted({record.summary.thinks_with or "" for record in thinkers if record.summary})
         if self._json:
-            return self._emit("ready", thinks_with=thinks)
+            return self._emit("ready", thinks_with=thinks, given_up=given_up)
         for text in thinks:
             self._print(f"{style('thinks', 'bold')}   {brief(text, 400)}")
         if any(text.startswith("nothing") for text in thinks):
             self._print(style(_NOTHING, "yellow"))
+        if given_up:
+            self._print(style(f"without  {', '.join(given_up)}: see above, or `perpetua ps`", "red"))
         self._print(f"{style('ready', 'green')}    `perpetua ps` shows the processes; Ctrl-C stops them all")
         return None
 

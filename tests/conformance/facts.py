@@ -257,6 +257,10 @@ FACTS: dict[str, Fact] = {
         "Load, warm up, bind, then ready; each in one place",
         ("services/thinker/service.py", "services/thinker/backends/ct2.py"),
     ),
+    "H2": Fact(
+        "A named backend that cannot think stops the process with one line, for good",
+        ("services/thinker/backends/ct2.py", "libs/supervisor/child.py", "libs/runtime/process.py"),
+    ),
     "H6": Fact(
         "Roles and identities are durable together, under the persona's id",
         ("libs/contracts/registry.py", "services/registry/buckets.py", "libs/roster/load.py"),

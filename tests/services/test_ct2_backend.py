@@ -153,9 +153,14 @@ BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no vocabulary": (lambda f: (f / "vocabulary.json").unlink(), "cannot be loaded on cpu"),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "no tokenizer can be loaded"),
     "an empty tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), "no tokenizer can be loaded"),
+    "a template that refuses all": (
+        lambda f: (f / "chat_template.jinja").write_text("{{ raise_exception('no') }}"),
+        "was loaded on cpu and answers nothing: no; set",
+    ),
 }
 
 
+@pytest.mark.fact("H2")
 @pytest.mark.parametrize("case", BREAKS)
 async def test_a_broken_folder_is_named_with_its_cause_and_a_cure(broken: Path, case: str) -> None:
     breaks, said = BREAKS[case]
@@ -167,6 +172,7 @@ async def test_a_broken_folder_is_named_with_its_cause_and_a_cure(broken: Path, 
     assert "\n" not in str(raised.value), "one line"
 
 
+@pytest.mark.fact("H2")
 async def test_a_device_or_a_path_that_is_not_there_is_named(model: Path) -> None:
     with pytest.raises(ConfigurationError, match="there is no GPU 512"):
         await choose(settings(model, CT2_DEVICE="cuda", CT2_DEVICE_INDEX="512"))
@@ -177,7 +183,7 @@ async def test_a_device_or_a_path_that_is_not_there_is_named(model: Path) -> Non
 
 
 @contextmanager
-def thinker(broker: Broker, model: Path, port: int = 0) -> Iterator[subprocess.Popen[str]]:
+def thinker(broker: Broker, model: Path, port: int = 0, **env: str) -> Iterator[subprocess.Popen[str]]:
     """A thinker as a process of its own."""
     own = {
         "PERPETUA_NATS_URL": broker.url,
@@ -187,7 +193,7 @@ def thinker(broker: Broker, model: Path, port: int = 0) -> Iterator[subprocess.P
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "services.thinker"],
-        env=os.environ | environment(model) | own,
+        env=os.environ | environment(model, **env) | own,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -228,12 +234,59 @@ def readyz(port: int) -> tuple[int, dict[str, dict[str, str] | None]]:
     return answer.status, answer.json
 
 
+def no_folder(_: Path) -> dict[str, str]:
+    return {"CT2_MODEL_PATH": "/nowhere"}
+
+
+def no_architecture(folder: Path) -> dict[str, str]:
+    (folder / "model.bin").write_bytes(b"garbage" * 99)
+    return {}
+
+
+def no_device(_: Path) -> dict[str, str]:
+    return {"CT2_DEVICE": "cuda", "CT2_DEVICE_INDEX": "512"}
+
+
+def no_answer(folder: Path) -> dict[str, str]:
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('no') }}")
+    return {}
+
+
+def no_model_named(_: Path) -> dict[str, str]:
+    return {"CT2_MODEL_PATH": ""}
+
+
+FAULTS: dict[str, tuple[Callable[[Path], dict[str, str]], str]] = {
+    "path": (no_folder, "/nowhere is not a CTranslate2 model folder"),
+    "architecture": (no_architecture, "cannot be loaded on cpu: "),
+    "device": (no_device, "there is no GPU 512"),
+    "warm-up": (no_answer, "answers nothing: no"),
+    "no path": (no_model_named, "THINKER_BACKEND=ctranslate2 needs"),
+}
+
+
+@pytest.mark.fact("H2")
+@pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.usefixtures("bus")
-def test_a_thinker_with_a_broken_model_stops_with_one_line(broker: Broker, broken: Path) -> None:
-    os.truncate(broken / "model.bin", 20_000)
-    with thinker(broker, broken) as process:
+def test_a_named_backend_that_cannot_think_stops_the_process_with_one_line(
+    broker: Broker, broken: Path, fault: str
+) -> None:
+    """The last one, for people, without a traceback; the exit status tells a supervisor to leave it."""
+    breaks, said = FAULTS[fault]
+    with thinker(broker, broken, **breaks(broken)) as process:
         output, _ = process.communicate(timeout=30)
     assert process.returncode == 78, output
-    last = output.strip().splitlines()[-1]
-    assert last.startswith(f"thinker: the model {broken} cannot be loaded on cpu: ")
+    lines = [line for line in output.strip().splitlines() if not line.startswith("{")]
+    assert len(lines) == 1, output
+    assert lines[0].startswith("thinker: ")
+    assert said in lines[0]
     assert "Traceback" not in output
+
+
+@pytest.mark.fact("H2")
+async def test_a_library_that_cannot_be_imported_is_named(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ctranslate2", None)
+    with pytest.raises(ConfigurationError, match=r"CTranslate2 cannot be imported: .*; run `just install`"):
+        await choose(settings(model))
