@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 class BootFailure(Struct, frozen=True, kw_only=True):
-    """A slot that a process could not host."""
+    """A slot that a process could not host: of a scheduler a shard, whose siblings go on without it."""
 
     slot_index: int
     role: str
@@ -32,6 +32,11 @@ class BootSummary(Struct, frozen=True, kw_only=True):
     """What does not work as it should just now, each with its cause and cure, in one sentence."""
 
     versions: dict[str, str] = {}
+
+    @property
+    def attempted(self) -> int:
+        """How many slots the process has tried to host."""
+        return self.hosted + len(self.failures)
 
 
 class PresenceRecord(Struct, frozen=True, kw_only=True):

@@ -68,6 +68,9 @@ class Shards:
         self.unreadable: dict[int, str] = {}
         """Shards that fall to this process and whose checkpoint cannot be read: what is wrong with it."""
 
+        self.wanted: set[int] = set()
+        """Shards that fall to this process, as of its last look."""
+
         self._bus = bus
         self._peers = peers
         self._instance = instance
@@ -127,7 +130,7 @@ class Shards:
                 await asyncio.sleep(_TIDY_S / 2 / SHARDS)
 
     async def _look(self, tasks: asyncio.TaskGroup) -> None:
-        wanted = self._wanted()
+        self.wanted = wanted = self._wanted()
         for shard, release in self._releases.items():
             if shard not in wanted:
                 release.set()

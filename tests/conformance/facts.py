@@ -261,6 +261,14 @@ FACTS: dict[str, Fact] = {
         "A named backend that cannot think stops the process with one line, for good",
         ("services/thinker/backends/ct2.py", "libs/supervisor/child.py", "libs/runtime/process.py"),
     ),
+    "H3": Fact(
+        "Each process says what it hosts and what it could not, over the bus, /readyz and ps",
+        ("libs/contracts/presence.py", "libs/runtime/process.py", "libs/cli/ps.py"),
+    ),
+    "H4": Fact(
+        "Whoever is active is ticked, or the status and the metrics say why not",
+        ("services/gateway/peers.py", "services/scheduler/census.py"),
+    ),
     "H6": Fact(
         "Roles and identities are durable together, under the persona's id",
         ("libs/contracts/registry.py", "services/registry/buckets.py", "libs/roster/load.py"),

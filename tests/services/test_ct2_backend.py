@@ -183,7 +183,9 @@ async def test_a_device_or_a_path_that_is_not_there_is_named(model: Path) -> Non
 
 
 @contextmanager
-def thinker(broker: Broker, model: Path, port: int = 0, **env: str) -> Iterator[subprocess.Popen[str]]:
+def thinker(
+    broker: Broker, model: Path, port: int = 0, env: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
     """A thinker as a process of its own."""
     own = {
         "PERPETUA_NATS_URL": broker.url,
@@ -193,7 +195,7 @@ def thinker(broker: Broker, model: Path, port: int = 0, **env: str) -> Iterator[
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "services.thinker"],
-        env=os.environ | environment(model, **env) | own,
+        env=os.environ | environment(model, **(env or {})) | own,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -273,7 +275,7 @@ def test_a_named_backend_that_cannot_think_stops_the_process_with_one_line(
 ) -> None:
     """The last one, for people, without a traceback; the exit status tells a supervisor to leave it."""
     breaks, said = FAULTS[fault]
-    with thinker(broker, broken, **breaks(broken)) as process:
+    with thinker(broker, broken, env=breaks(broken)) as process:
         output, _ = process.communicate(timeout=30)
     assert process.returncode == 78, output
     lines = [line for line in output.strip().splitlines() if not line.startswith("{")]

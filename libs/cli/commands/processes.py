@@ -91,6 +91,9 @@ def ps(data_dir: DataDir, nats_url: str | None, as_json: bool) -> None:
     for row in rows:
         if row["summary"] and row["summary"].get("thinks_with"):
             click.echo(f"{row['instance']} thinks with {plain(row['summary']['thinks_with'])}")
+        for failure in (row["summary"] or {}).get("failures", ()):
+            what = f"{failure['role']} {failure['slot_index']}"
+            click.echo(f"{row['instance']} goes on without {what}: {plain(failure['reason'])}")
         for trouble in (row["summary"] or {}).get("troubles", ()):
             click.echo(f"{row['instance']} is in trouble: {plain(trouble)}")
     return None
