@@ -15,6 +15,7 @@ from libs.contracts.presence import PresenceRecord
 from libs.settings.broker import BrokerSettings
 from libs.supervisor.child import GIVEN_UP
 from libs.supervisor.data_dir import ChildRecord, DataDir, RunRecord
+from libs.supervisor.stats import Stats, stats
 
 ORDER = ("registry", "scheduler", "thinker", "compressor", "gateway", "nats")
 
@@ -37,6 +38,22 @@ def processes(folder: DataDir, nats_url: str | None) -> list[dict[str, Any]]:
         _supervised(run, said, broker.url) if run is not None else [_row(record) for record in said.values()]
     )
     return sorted(rows, key=lambda row: (ORDER.index(row["service"]), row["instance"]))
+
+
+def run_so_far(folder: DataDir, nats_url: str | None) -> Stats:
+    """Return how long thoughts took and what became of them, of the processes that live.
+
+    Raises `CliError` where no broker is known or none answers.
+    """
+    broker = broker_of(folder, nats_url)
+    if broker is None:
+        raise CliError(
+            f"no `perpetua up` runs in {folder.path}; name another folder, or a broker with --nats-url"
+        )
+    records = asyncio.run(_present(broker))
+    if not records:
+        raise CliError(f"nobody says anything at {broker.url}: the broker is away, or no process has started")
+    return stats(records)
 
 
 def _supervised(

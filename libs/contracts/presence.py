@@ -39,6 +39,15 @@ class BootSummary(Struct, frozen=True, kw_only=True):
         return self.hosted + len(self.failures)
 
 
+class StageTimes(Struct, frozen=True, kw_only=True):
+    """How long a stage of thoughts took, in seconds, since its process started."""
+
+    count: int
+    least_s: float
+    sum_s: float
+    most_s: float
+
+
 class PresenceRecord(Struct, frozen=True, kw_only=True):
     """One living process."""
 
@@ -63,6 +72,11 @@ class PresenceRecord(Struct, frozen=True, kw_only=True):
     """What has ended the process: this is its last word, which nobody renews [H7]."""
 
     summary: BootSummary | None = None
+    stages: dict[str, StageTimes] = {}
+    """Of its part of thoughts, by stage; one that it has not seen yet is left out [H16]."""
+
+    outcomes: dict[str, int] = {}
+    """Of schedulers: thoughts that were completed, failed or fallbacks, and ticks that were skipped."""
 
 
 class ProcessList(Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ import msgspec
 from libs.contracts import subjects
 from libs.contracts.presence import PresenceRecord
 from libs.contracts.thoughts import ThoughtEvent
+from libs.supervisor.stats import Stats, lines
 from libs.supervisor.text import brief, event_line, plain_json, style
 
 _LINES_PER_SECOND = 20
@@ -91,6 +92,14 @@ class Screen:
     def broker_back(self) -> None:
         """Say that the broker answers again."""
         self._say("broker_back", "the broker is back", "green")
+
+    def run(self, found: Stats) -> None:
+        """Show what became of thoughts in this run, and how long their stages took."""
+        if self._json:
+            return self._emit("run", **msgspec.to_builtins(found))
+        for text in lines(found):
+            self._print(text)
+        return None
 
     def stopping(self) -> None:
         """Say that everything is being stopped."""

@@ -32,6 +32,7 @@ from services.scheduler.adopting import adopt
 from services.scheduler.bank import Bank
 from services.scheduler.census import Census
 from services.scheduler.changes import Changes
+from services.scheduler.dispatches import Age
 from services.scheduler.dispatching import Dispatching
 from services.scheduler.halting import halt_shard
 from services.scheduler.handlers import Handlers
@@ -63,6 +64,8 @@ class Scheduler:
         self.process = process
         self.bus = process.bus
         self.metrics = SchedulerMetrics(process.metrics.registry)
+        process.stages = {"queue wait": self.metrics.queue_wait, "total": self.metrics.total}
+        process.outcomes = self.metrics.outcomes
         self.roster = Roster()
         self.peers = Peers(self.bus, "scheduler")
         self.position = position
@@ -159,10 +162,12 @@ class Scheduler:
             self.bus, shard, self.process.boot, self.position, self.roster.is_reaped, self._stored
         )
 
-    def _stored(self, thoughts: list[ThoughtEntry], ages: list[tuple[float, int]]) -> None:
-        for seconds, count in ages:
-            self.metrics.settle.observe(seconds, count)
+    def _stored(self, thoughts: list[ThoughtEntry], ages: list[Age]) -> None:
+        for age in ages:
+            self.metrics.settle.observe(age.seconds, age.count)
+            self.metrics.total.observe(age.seconds, age.completed)
         for thought in thoughts:
+            self.metrics.thought_settled(thought.effort)
             if thought.effort is not None:
                 self._lived(thought, thought.effort)
         self.ticker.settled(thoughts)

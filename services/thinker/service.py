@@ -48,6 +48,7 @@ class Thinker:
         self.backend = backend
         self.process = process
         self.metrics = ThinkerMetrics(process.metrics.registry, lambda: self.thinking.in_hand)
+        process.stages = self.metrics.stages()
         self.captures = Captures(
             process.bus,
             process.settings.capture,

@@ -298,6 +298,10 @@ FACTS: dict[str, Fact] = {
         "One call decides and writes; no default for what is missing",
         ("libs/cognition/decision.py", "libs/cognition/handling.py", "services/thinker/thinking.py"),
     ),
+    "H16": Fact(
+        "Each stage of a thought is measured; completed, skipped, failed and fallback are counted apart",
+        ("services/scheduler/metrics.py", "services/thinker/metrics.py", "libs/supervisor/stats.py"),
+    ),
     "H17": Fact(
         "What the system adds to a thought is measured and published",
         ("bench/latency.py", "docs/benchmarks.md"),

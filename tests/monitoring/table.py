@@ -24,7 +24,8 @@ SERVICES = {
         "perpetua_shard_takeovers_total", "perpetua_shards_fenced_total", "perpetua_thoughts_behind_seconds",
         "perpetua_looks_total", "perpetua_budget_pauses_total", "perpetua_inbox_received_total",
         "perpetua_persona_energy_bucket", "perpetua_inbox_depth_bucket", "perpetua_personas_in_mood",
-        "perpetua_personas_paused", "perpetua_personas_ticked", "perpetua_personas_not_ticked",
+        "perpetua_personas_paused", "perpetua_thought_seconds_bucket", "perpetua_thoughts_settled_total",
+        "perpetua_personas_ticked", "perpetua_personas_not_ticked",
     ),
     "thinker": (
         *EVERY, *HANDLES, "perpetua_inference_seconds_bucket", "perpetua_settle_seconds_bucket",
