@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from libs.concurrency.waiting import BackOff
 from libs.settings.reader import EX_CONFIG
 from libs.supervisor.data_dir import ChildRecord
 
@@ -80,15 +81,15 @@ class Child:
             await self._keep()
 
     async def _keep(self) -> None:
-        back_off = _FIRST_BACK_OFF_S
+        back_off = BackOff(_FIRST_BACK_OFF_S, _MOST_BACK_OFF_S)
         while not self._stopping:
             lived = await self._run_once()
             if self._stopping or self.exit_status == EX_CONFIG:
                 break
-            back_off = _FIRST_BACK_OFF_S if lived > _SETTLED_S else back_off
+            if lived > _SETTLED_S:
+                back_off.reset()
             self._on_line(self.instance, f"ended ({self._how()}); starting it again")
-            await asyncio.sleep(back_off)
-            back_off = min(back_off * 2, _MOST_BACK_OFF_S)
+            await asyncio.sleep(back_off.next())
             self.restarts += 1
         self._set("misconfigured" if not self._stopping else "stopped")
         if self.misconfigured:

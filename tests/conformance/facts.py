@@ -282,6 +282,10 @@ FACTS: dict[str, Fact] = {
         "Who is there, since when, and what it last did",
         ("libs/bus/presence.py", "libs/cli/ps.py", "services/gateway/static/js/processes.js"),
     ),
+    "H10": Fact(
+        "What keeps failing is tried more and more seldom, up to a cap; nothing loops hot",
+        ("libs/concurrency/waiting.py", "libs/supervisor/child.py", "services/thinker/backends/breaker.py"),
+    ),
     "H11": Fact("Shares of a model's window", ("services/thinker/budget.py",)),
     "H12": Fact(
         "Context is packed newest first, whole, and what is left out counted", ("services/thinker/budget.py",)
