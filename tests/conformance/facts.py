@@ -269,6 +269,10 @@ FACTS: dict[str, Fact] = {
         "Whoever is active is ticked, or the status and the metrics say why not",
         ("services/gateway/peers.py", "services/scheduler/census.py"),
     ),
+    "H5": Fact(
+        "A start that fails half way takes back what it made, no more, and says how much",
+        ("libs/bus/provision.py", "libs/supervisor/up.py"),
+    ),
     "H6": Fact(
         "Roles and identities are durable together, under the persona's id",
         ("libs/contracts/registry.py", "services/registry/buckets.py", "libs/roster/load.py"),
