@@ -22,7 +22,7 @@ from libs.contracts.personas import ReapPersonaResponse
 from libs.contracts.registry import ReapCommand
 from libs.contracts.work import Settled
 from libs.journal.position import PublicPosition
-from services.scheduler.dispatches import Dispatch
+from services.scheduler.dispatches import Age, Dispatch
 from services.scheduler.dispatching import Dispatching
 from services.scheduler.inboxes import Inboxes
 from services.scheduler.ledger import Ledger
@@ -48,7 +48,7 @@ class MemoryOwner(ShardOwner):
         bus: Bus,
         shard: int,
         is_reaped: Callable[[str], bool],
-        on_stored: Callable[[list[ThoughtEntry], list[tuple[float, int]]], None],
+        on_stored: Callable[[list[ThoughtEntry], list[Age]], None],
         clock: Callable[[], float],
         journal: Journal,
     ) -> None:

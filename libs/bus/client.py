@@ -1,4 +1,4 @@
-"""The client library, but for messages that it cannot read: they end nothing."""
+"""The client library, but for messages that it cannot read, which end nothing, and for what a flush is."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ class UnreadableMessage(Exception):
 
 
 class Client(nats.aio.client.Client):
-    """Leaves what cannot be read, and tells of it.
+    """Leaves what cannot be read, and tells of it; once `flush` returns, the broker has all that was sent.
 
-    The library's own reader ends at such a message for good and says so to nobody: whoever may publish where
-    a process listens could deafen it.
+    The library's own reader ends at an unreadable message for good and says so to nobody: whoever may publish
+    where a process listens could deafen it. Its flush sends the ping ahead of what waits to be written, so
+    that a subscription made just before may not be there yet when it returns.
     """
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
@@ -25,3 +26,8 @@ class Client(nats.aio.client.Client):
             await super()._process_msg(sid, subject, reply, data, headers)
         except (ValueError, LookupError) as error:
             await self._error_cb(UnreadableMessage(subject, str(error)))
+
+    async def flush(self, timeout: int = nats.aio.client.DEFAULT_FLUSH_TIMEOUT) -> None:
+        """Write what waits, then wait for the broker's answer to a ping, for so many seconds."""
+        await self._flush_pending(force_flush=True)
+        await super().flush(timeout)

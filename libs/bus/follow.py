@@ -24,6 +24,7 @@ from libs.bus.errors import ApiRefused, BusError, NoAnswer, StreamRewound
 from libs.bus.loop import Fatal, MessageLoop, Outcome, Refused, RetryLater
 from libs.bus.read import last_of, stream_state
 from libs.concurrency.tasks import beside
+from libs.concurrency.waiting import BackOff
 
 log = structlog.get_logger("follow")
 
@@ -31,6 +32,7 @@ _HEARTBEAT_S = 2.0
 _SILENCE_S = 3 * _HEARTBEAT_S
 _INACTIVE_S = 10.0
 _RETRY_S = 0.25
+_RETRY_MOST_S = 2.0
 _SECOND = 1_000_000_000
 _BUFFERED = 65_536
 _ANY = "*.>"
@@ -88,13 +90,15 @@ class Follower:
 
     async def run(self) -> None:
         """Follow until cancelled. Raises `StreamRewound`, `Fatal`, or what the handler must not raise."""
+        back_off = BackOff(_RETRY_S, _RETRY_MOST_S)
         with self._bus.on_reconnect(self._begin_anew):
             try:
                 while True:
                     if await self._open():
+                        back_off.reset()
                         await self._drain()
                     else:
-                        await asyncio.sleep(_RETRY_S)
+                        await asyncio.sleep(back_off.next())
             finally:
                 await self._unsubscribe()
 

@@ -11,6 +11,7 @@ import structlog
 
 from libs.bus.connection import Bus
 from libs.bus.errors import NoAnswer
+from libs.concurrency.waiting import BackOff
 
 log = structlog.get_logger("bus")
 
@@ -33,7 +34,7 @@ class Patience:
     def __init__(self, bus: Bus, what: str) -> None:
         self._bus = bus
         self._what = what
-        self._delay = _FIRST_S
+        self._back_off = BackOff(_FIRST_S, _MOST_S)
         self._began = self._say_at = 0.0
 
     def __enter__(self) -> Patience:
@@ -60,8 +61,7 @@ class Patience:
                 cure="see the broker's log: without a JetStream leader (a lost quorum, a full disk) it waits",
             )
         if self._bus.connected:
-            await asyncio.sleep(self._delay)
-            self._delay = min(2 * self._delay, _MOST_S)
+            await asyncio.sleep(self._back_off.next())
         else:
             await self._bus.connected_within(_RECONNECTED_WITHIN_S)
 

@@ -18,6 +18,7 @@ from libs.contracts.streams import StreamBounds, StreamSpec
 
 log = structlog.get_logger("provision")
 
+_CREATE = "CREATE"
 _RETRY_S = 0.25
 _API_WAIT_S = 20.0
 
@@ -27,15 +28,50 @@ class ProvisionError(BusError):
 
 
 async def provision(bus: Bus, bounds: StreamBounds) -> list[str]:
-    """Make or update every stream and consumer; return the names of those that were changed."""
+    """Make or update every stream and consumer; return the names of those that were changed.
+
+    Raises `ProvisionError`, once the streams that it has made are removed again [H5].
+    """
     await _check_server(bus)
-    changed = [spec.name for spec in streams.specs(bounds) if await _ensure_stream(bus, spec)]
-    await _api(
-        bus,
-        f"CONSUMER.DURABLE.CREATE.{streams.THINK}.{streams.THINKERS}",
-        {"stream_name": streams.THINK, "config": streams.thinkers_consumer()},
-    )
+    made: list[str] = []
+    changed: list[str] = []
+    try:
+        for spec in streams.specs(bounds):
+            if (verb := await _ensure_stream(bus, spec)) is not None:
+                changed.append(spec.name)
+                if verb == _CREATE:
+                    made.append(spec.name)
+        await _ensure_consumer(bus)
+    except ProvisionError as error:
+        if not made:
+            raise
+        removed = [name for name in made if await _remove_unused(bus, name)]
+        raise ProvisionError(
+            f"{error}. Of {len(made)} streams made before that {len(removed)} are removed again; what was "
+            "there already is left as it is"
+        ) from error
     return changed
+
+
+async def _ensure_consumer(bus: Bus) -> None:
+    subject = f"CONSUMER.DURABLE.CREATE.{streams.THINK}.{streams.THINKERS}"
+    try:
+        await _api(bus, subject, {"stream_name": streams.THINK, "config": streams.thinkers_consumer()})
+    except ApiRefused as error:
+        raise ProvisionError(f"consumer {streams.THINKERS}: {error.description}") from error
+
+
+async def _remove_unused(bus: Bus, stream: str) -> bool:
+    """Remove a stream in which nobody has stored anything yet; whether it was."""
+    try:
+        state = (await bus.api(f"STREAM.INFO.{stream}"))["state"]
+        if state["last_seq"]:
+            return False
+        await bus.api(f"STREAM.DELETE.{stream}")
+    except BusError as error:
+        log.warning("stream_not_removed", stream=stream, error=str(error))
+        return False
+    return True
 
 
 async def wait_until_provisioned(bus: Bus) -> None:
@@ -59,25 +95,26 @@ async def _check_server(bus: Bus) -> None:
         raise ProvisionError(f"nats-server {version.major}.{version.minor} is too old; use {wanted} or newer")
 
 
-async def _ensure_stream(bus: Bus, spec: StreamSpec) -> bool:
+async def _ensure_stream(bus: Bus, spec: StreamSpec) -> str | None:
+    """Return what had to be done about a stream: `CREATE`, `UPDATE` or nothing."""
     try:
         held = (await _api(bus, f"STREAM.INFO.{spec.name}"))["config"]
     except ApiRefused as error:
         if not error.not_found:
             raise ProvisionError(f"stream {spec.name}: {error.description}") from error
-        return await _change(bus, "CREATE", spec)
+        return await _change(bus, _CREATE, spec)
     if _agrees(held, spec.config):
-        return False
+        return None
     return await _change(bus, "UPDATE", spec)
 
 
-async def _change(bus: Bus, verb: str, spec: StreamSpec) -> bool:
+async def _change(bus: Bus, verb: str, spec: StreamSpec) -> str:
     try:
         await _api(bus, f"STREAM.{verb}.{spec.name}", spec.config)
     except ApiRefused as error:
         raise ProvisionError(f"stream {spec.name}: {error.description}") from error
     log.info("stream_provisioned", stream=spec.name, verb=verb.lower())
-    return True
+    return verb
 
 
 def _agrees(held: dict[str, Any], wanted: dict[str, Any]) -> bool:

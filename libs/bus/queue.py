@@ -94,6 +94,8 @@ class Puller:
         self._receive = receive
         self._asked = 0
         self._wake = asyncio.Event()
+        self.bound = asyncio.Event()
+        """Set once the first pull has been sent: what waits in the stream comes here from now on."""
 
     def room_changed(self) -> None:
         """Look again at how much is wanted."""
@@ -125,6 +127,7 @@ class Puller:
         self._asked += count
         body = {"batch": count, "expires": int(_EXPIRES_S * _SECOND)}
         await self._bus.client.publish(self._subject, msgspec.json.encode(body), reply=inbox)
+        self.bound.set()
 
     def _forget_pulls(self) -> None:
         self._asked = 0

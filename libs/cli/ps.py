@@ -1,4 +1,4 @@
-"""`perpetua ps`: the processes that live, from the run file and from what they say of themselves."""
+"""`perpetua ps`: the processes that live or are given up, from the run file and from what they say."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from libs.cli.broker import broker_of, prepare
 from libs.cli.errors import CliError
 from libs.contracts.presence import PresenceRecord
 from libs.settings.broker import BrokerSettings
+from libs.supervisor.child import GIVEN_UP
 from libs.supervisor.data_dir import ChildRecord, DataDir, RunRecord
+from libs.supervisor.stats import Stats, stats
 
 ORDER = ("registry", "scheduler", "thinker", "compressor", "gateway", "nats")
 
 _ANSWER_WITHIN_S = 3.0
+_SILENT = "it has not said anything yet, or the broker is away"
 
 
 def processes(folder: DataDir, nats_url: str | None) -> list[dict[str, Any]]:
-    """Return a row for each living process, in the order of services, then instances."""
+    """Return a row for each process that lives or is given up, in the order of services, then instances."""
     run = folder.read() if nats_url is None else None
     if run is None and nats_url is None:
         raise CliError(
@@ -37,6 +40,22 @@ def processes(folder: DataDir, nats_url: str | None) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (ORDER.index(row["service"]), row["instance"]))
 
 
+def run_so_far(folder: DataDir, nats_url: str | None) -> Stats:
+    """Return how long thoughts took and what became of them, of the processes that live.
+
+    Raises `CliError` where no broker is known or none answers.
+    """
+    broker = broker_of(folder, nats_url)
+    if broker is None:
+        raise CliError(
+            f"no `perpetua up` runs in {folder.path}; name another folder, or a broker with --nats-url"
+        )
+    records = asyncio.run(_present(broker))
+    if not records:
+        raise CliError(f"nobody says anything at {broker.url}: the broker is away, or no process has started")
+    return stats(records)
+
+
 def _supervised(
     run: RunRecord, said: dict[tuple[str, str], PresenceRecord], url: str
 ) -> list[dict[str, Any]]:
@@ -46,11 +65,13 @@ def _supervised(
     for child in run.children:
         if child.service == "nats":
             if child.lives():
-                rows.append(_silent_row(child, ready=_listens(url)))
+                rows.append(_silent_row(child, because=None if _listens(url) else _SILENT))
+        elif child.state == "misconfigured":
+            rows.append(_silent_row(child, because=f"{GIVEN_UP} ({child.last_words})"))
         elif child.lives():
             record = said.get((child.service, child.instance))
             current = record is not None and record.pid == child.pid
-            rows.append(_row(record) if record is not None and current else _silent_row(child, ready=False))
+            rows.append(_row(record) if record is not None and current else _silent_row(child))
     rows += [_row(record) for key, record in said.items() if key not in known]
     return rows
 
@@ -74,18 +95,18 @@ def _row(record: PresenceRecord) -> dict[str, Any]:
     return plain
 
 
-def _silent_row(child: ChildRecord, *, ready: bool) -> dict[str, Any]:
-    reason = None if ready else "it has not said anything yet, or the broker is away"
+def _silent_row(child: ChildRecord, because: str | None = _SILENT) -> dict[str, Any]:
+    """Return the row of a process that says nothing; `because` is why it is not ready, None where it is."""
     row: dict[str, Any] = {
         "service": child.service,
         "instance": child.instance,
         "pid": child.pid,
-        "ready": ready,
+        "ready": because is None,
         "since": child.since,
         "restarts": child.restarts,
         "last_activity": None,
         "last_activity_at": None,
-        "not_ready_because": reason,
+        "not_ready_because": because,
         "host": socket.gethostname(),
         "metrics_port": None,
         "summary": None,

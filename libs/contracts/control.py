@@ -38,3 +38,9 @@ class CognitionStatus(Struct, frozen=True, kw_only=True):
     snapshots_buffered: Annotated[int, Meta(ge=0)]
     lag_ms: Annotated[int, Meta(ge=0)] = 0
     """Milliseconds since the oldest thought that is under way was due: how far thinking is behind."""
+
+    ticked_persona_count: Annotated[int, Meta(ge=0)] = 0
+    """Of the active personas those that some scheduler ticks now [H4]."""
+
+    not_ticked_because: str | None = None
+    """Why the other active ones are not; null where there are none."""

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 class BootFailure(Struct, frozen=True, kw_only=True):
-    """A slot that a process could not host."""
+    """A slot that a process could not host: of a scheduler a shard, whose siblings go on without it."""
 
     slot_index: int
     role: str
@@ -32,6 +32,20 @@ class BootSummary(Struct, frozen=True, kw_only=True):
     """What does not work as it should just now, each with its cause and cure, in one sentence."""
 
     versions: dict[str, str] = {}
+
+    @property
+    def attempted(self) -> int:
+        """How many slots the process has tried to host."""
+        return self.hosted + len(self.failures)
+
+
+class StageTimes(Struct, frozen=True, kw_only=True):
+    """How long a stage of thoughts took, in seconds, since its process started."""
+
+    count: int
+    least_s: float
+    sum_s: float
+    most_s: float
 
 
 class PresenceRecord(Struct, frozen=True, kw_only=True):
@@ -58,6 +72,11 @@ class PresenceRecord(Struct, frozen=True, kw_only=True):
     """What has ended the process: this is its last word, which nobody renews [H7]."""
 
     summary: BootSummary | None = None
+    stages: dict[str, StageTimes] = {}
+    """Of its part of thoughts, by stage; one that it has not seen yet is left out [H16]."""
+
+    outcomes: dict[str, int] = {}
+    """Of schedulers: thoughts that were completed, failed or fallbacks, and ticks that were skipped."""
 
 
 class ProcessList(Struct, frozen=True, kw_only=True):

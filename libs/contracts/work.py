@@ -178,6 +178,12 @@ class SchedulerStatus(Struct, frozen=True, kw_only=True):
     lag_ms: int = 0
     """Milliseconds since the oldest thought that is under way was dispatched."""
 
+    personas: int = 0
+    """Active personas of the shards that it owns, each of which it ticks while the loop runs."""
+
+    missing: list[str] = []
+    """Shards that fall to it and that it cannot take over, each with the reason."""
+
 
 class CountersQuery(Struct, frozen=True, kw_only=True):
     """Show the counters of personas of one shard."""

@@ -6,6 +6,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterable
 from itertools import accumulate
+from math import inf
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import HistogramMetricFamily, Metric
@@ -14,6 +15,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from libs.bus.telemetry import BusFault, MessageHandled
+from libs.contracts.presence import StageTimes
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 """Histogram bounds for durations, in seconds."""
@@ -22,7 +24,7 @@ _FAULTS = ("connection", "denied", "slow_consumer", "unreadable")
 
 
 class WeightedHistogram(Collector):
-    """A histogram that notes a value for many at once, which `prometheus_client.Histogram` cannot."""
+    """A histogram that notes a value for many at once, and the extremes, as `prometheus_client`'s cannot."""
 
     def __init__(
         self, name: str, documentation: str, *, buckets: tuple[float, ...], registry: CollectorRegistry
@@ -32,12 +34,24 @@ class WeightedHistogram(Collector):
         self._bounds = buckets
         self._counts = [0] * (len(buckets) + 1)
         self._sum = 0.0
+        self._least = inf
+        self._most = 0.0
         registry.register(self)
 
     def observe(self, value: float, count: int = 1) -> None:
         """Note a value of `count` things."""
+        if count <= 0:
+            return
         self._counts[bisect_left(self._bounds, value)] += count
         self._sum += value * count
+        self._least, self._most = min(self._least, value), max(self._most, value)
+
+    def times(self) -> StageTimes | None:
+        """Return count, sum and extremes of what was noted, if anything was."""
+        count = sum(self._counts)
+        if not count:
+            return None
+        return StageTimes(count=count, least_s=self._least, sum_s=self._sum, most_s=self._most)
 
     def collect(self) -> Iterable[Metric]:
         """Yield what was noted so far."""

@@ -36,7 +36,7 @@ from libs.runtime import logs
 from libs.runtime.crashes import Crashes, told, why
 from libs.runtime.errors import ConfigurationError as ConfigurationError
 from libs.runtime.health import Health, HealthServer
-from libs.runtime.metrics import ProcessMetrics
+from libs.runtime.metrics import ProcessMetrics, WeightedHistogram
 from libs.settings.cognition import CognitionSettings, cognition_reader, read_cognition
 from libs.settings.process import ProcessSettings, process_reader, read_process
 from libs.settings.reader import EX_CONFIG, SettingError
@@ -67,6 +67,12 @@ class Process:
     """What has ended this process, once an error has."""
 
     summary: BootSummary | None = None
+    stages: dict[str, WeightedHistogram] = field(default_factory=dict)
+    """What this process measures of thoughts, by stage; people see counts and extremes [H16]."""
+
+    outcomes: Callable[[], dict[str, int]] = dict
+    """What became of thoughts, where this process decides it."""
+
     presence: Presence = field(init=False)
     _activity: tuple[str, datetime] | None = None
 
@@ -115,6 +121,10 @@ class Process:
             leaving=self.leaving,
             ended=self.ended,
             summary=self.summary,
+            stages={
+                name: times for name, stage in self.stages.items() if (times := stage.times()) is not None
+            },
+            outcomes=self.outcomes(),
         )
 
     def _handled(self) -> tuple[str, datetime] | None:

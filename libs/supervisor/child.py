@@ -13,8 +13,12 @@ from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from libs.concurrency.waiting import BackOff
 from libs.settings.reader import EX_CONFIG
 from libs.supervisor.data_dir import ChildRecord
+
+GIVEN_UP = "stopped over its configuration, and is not started again: correct it, then run `up` anew"
+"""What is said of a process that has ended with `EX_CONFIG`; another start would change nothing [H2]."""
 
 _FIRST_BACK_OFF_S = 0.1
 _MOST_BACK_OFF_S = 2.0
@@ -50,6 +54,8 @@ class Child:
         self._since: datetime | None = None
         self._state = "waiting"
         self._stopping = False
+        self._last_words = ""
+        """The last line that it has printed for people, which says why it ends where it is misconfigured."""
 
     def record(self) -> ChildRecord:
         """Return the child as the run file names it."""
@@ -61,6 +67,7 @@ class Child:
             since=self._since,
             restarts=self.restarts,
             state=self._state,
+            last_words=self._last_words if self.misconfigured else None,
         )
 
     @property
@@ -74,17 +81,19 @@ class Child:
             await self._keep()
 
     async def _keep(self) -> None:
-        back_off = _FIRST_BACK_OFF_S
+        back_off = BackOff(_FIRST_BACK_OFF_S, _MOST_BACK_OFF_S)
         while not self._stopping:
             lived = await self._run_once()
             if self._stopping or self.exit_status == EX_CONFIG:
                 break
-            back_off = _FIRST_BACK_OFF_S if lived > _SETTLED_S else back_off
+            if lived > _SETTLED_S:
+                back_off.reset()
             self._on_line(self.instance, f"ended ({self._how()}); starting it again")
-            await asyncio.sleep(back_off)
-            back_off = min(back_off * 2, _MOST_BACK_OFF_S)
+            await asyncio.sleep(back_off.next())
             self.restarts += 1
         self._set("misconfigured" if not self._stopping else "stopped")
+        if self.misconfigured:
+            self._on_line(self.instance, GIVEN_UP)
 
     def restart(self) -> None:
         """Ask the process to end, so that it is started again."""
@@ -139,6 +148,8 @@ class Child:
             if not line:
                 return
             text = line.decode(errors="replace").rstrip("\n")
+            if text and not text.startswith("{"):
+                self._last_words = text
             self._log.handle(logging.makeLogRecord({"msg": text}))
             self._on_line(self.instance, text)
 

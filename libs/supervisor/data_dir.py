@@ -29,6 +29,9 @@ class ChildRecord(Struct, frozen=True, kw_only=True):
     state: str
     """`running`, `waiting` (for its restart), `stopped` or `misconfigured`."""
 
+    last_words: str | None = None
+    """Why it is misconfigured, in its own words."""
+
     def lives(self) -> bool:
         """Whether this process, and no later one with its number, is there."""
         if self.pid is None or self.since is None:

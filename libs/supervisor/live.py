@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from libs.supervisor.child import Child
 from libs.supervisor.disk import Disk
 from libs.supervisor.errors import UpError, broker_died
 from libs.supervisor.screen import Screen
+from libs.supervisor.stats import stats
 
 _BROKER_WITHIN_S = 15.0
 _BROKER_LOOK_S = 0.2
@@ -32,6 +33,7 @@ _READY_LOOK_S = 0.05
 _READY_SAY_S = 10.0
 _LIVENESS_LOOK_S = 1.0
 _DISK_LOOK_S = 2.0
+_SUM_UP_WITHIN_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,10 @@ class Live:
             tasks.create_task(self._show_thoughts(bus), name="thoughts")
             tasks.create_task(self._watch_disk(), name="disk")
             await self._until_ready(bus)
-            await self._watch_broker(bus)
+            try:
+                await self._watch_broker(bus)
+            finally:
+                await self._sum_up(bus)
 
     async def _connected(self, stack: AsyncExitStack) -> Bus:
         faults = LastFault()
@@ -94,7 +99,8 @@ class Live:
             there = await _present(bus)
             missing = self._missing(there)
             if not missing:
-                return self._screen.ready(there)
+                given_up = [child.instance for child in self._up.children if child.misconfigured]
+                return self._screen.ready(there, given_up)
             if clock() > say_at:
                 say_at = clock() + _READY_SAY_S
                 self._screen.waiting_for(missing)
@@ -115,6 +121,12 @@ class Live:
                 away = not away
                 self._screen.broker_away(self._up.nats.url) if away else self._screen.broker_back()
             await asyncio.sleep(_LIVENESS_LOOK_S)
+
+    async def _sum_up(self, bus: Bus) -> None:
+        """Show what the run has done, as far as those say who are still there [H16]."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SUM_UP_WITHIN_S):
+                self._screen.run(stats(await _present(bus)))
 
     async def _watch_disk(self) -> None:
         """Say when the embedded broker's disk is full; once there is room, start the broker again."""

@@ -14,6 +14,7 @@ import msgspec
 from libs.contracts import subjects
 from libs.contracts.presence import PresenceRecord
 from libs.contracts.thoughts import ThoughtEvent
+from libs.supervisor.stats import Stats, lines
 from libs.supervisor.text import brief, event_line, plain_json, style
 
 _LINES_PER_SECOND = 20
@@ -51,16 +52,18 @@ class Screen:
         self._print(f"{style('broker', 'bold')}   {nats}   nats sub '{subjects.EVENTS}'")
         return None
 
-    def ready(self, there: list[PresenceRecord]) -> None:
-        """Say that everybody is ready, and what thinks and why."""
+    def ready(self, there: list[PresenceRecord], given_up: list[str]) -> None:
+        """Say that everybody is ready but who is given up, and what thinks and why."""
         thinkers = [record for record in there if record.service == "thinker" and record.summary is not None]
         thinks = sorted({record.summary.thinks_with or "" for record in thinkers if record.summary})
         if self._json:
-            return self._emit("ready", thinks_with=thinks)
+            return self._emit("ready", thinks_with=thinks, given_up=given_up)
         for text in thinks:
             self._print(f"{style('thinks', 'bold')}   {brief(text, 400)}")
         if any(text.startswith("nothing") for text in thinks):
             self._print(style(_NOTHING, "yellow"))
+        if given_up:
+            self._print(style(f"without  {', '.join(given_up)}: see above, or `perpetua ps`", "red"))
         self._print(f"{style('ready', 'green')}    `perpetua ps` shows the processes; Ctrl-C stops them all")
         return None
 
@@ -89,6 +92,14 @@ class Screen:
     def broker_back(self) -> None:
         """Say that the broker answers again."""
         self._say("broker_back", "the broker is back", "green")
+
+    def run(self, found: Stats) -> None:
+        """Show what became of thoughts in this run, and how long their stages took."""
+        if self._json:
+            return self._emit("run", **msgspec.to_builtins(found))
+        for text in lines(found):
+            self._print(text)
+        return None
 
     def stopping(self) -> None:
         """Say that everything is being stopped."""

@@ -14,14 +14,14 @@ from types import MappingProxyType
 
 import msgspec
 
-from libs.concurrency.tasks import Background, beside
+from libs.concurrency.tasks import Background, beside, leaves
 from libs.contracts.permissions import ADMIN
 from libs.contracts.streams import StreamBounds
 from libs.settings.broker import BrokerSettings
 from libs.supervisor import broker
 from libs.supervisor.child import Child
 from libs.supervisor.data_dir import DataDir, RunRecord
-from libs.supervisor.errors import port_taken
+from libs.supervisor.errors import UpError, port_taken
 from libs.supervisor.keys import authorization, make_seeds, seed_file
 from libs.supervisor.screen import Screen
 
@@ -116,9 +116,19 @@ class Up:
                         await asyncio.wait([shown, stopped], return_when=asyncio.FIRST_COMPLETED)
                         if shown.done():
                             shown.result()
+                except* UpError as group:
+                    raise self._rolled_back(next(leaves(group))) from group
                 finally:
                     self._screen.stopping()
             self._screen.stopped(self._data.path if self._embedded else None)
+
+    def _rolled_back(self, error: BaseException) -> UpError:
+        """Return why `up` cannot go on, with how much of it is ended again: nothing that was there before."""
+        begun = sum(child.record().since is not None for child in self._children)
+        return UpError(
+            f"{error}. The {begun} processes that this `up` had started are ended",
+            getattr(error, "status", 1),
+        )
 
     async def _show(self) -> None:
         """Make the streams and show what happens, with modules that load while the services load theirs."""

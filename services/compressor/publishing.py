@@ -16,7 +16,7 @@ from libs.bus.loop import MessageLoop
 from libs.bus.queue import bury
 from libs.bus.read import message_at, stream_state
 from libs.concurrency.tasks import Background, leaves
-from libs.concurrency.waiting import set_within
+from libs.concurrency.waiting import BackOff, set_within
 from libs.contracts import streams, subjects
 from libs.contracts.journal import Position, PublicRecord
 from libs.journal.tail import JournalHole
@@ -31,6 +31,9 @@ _decode = msgspec.json.Decoder(PublicRecord).decode
 
 _STANDBY_LOOK_S = 0.25
 _RETRY_S = 0.1
+_RETRY_MOST_S = 2.0
+_SETTLED_S = 20.0
+"""A session that lasted so many seconds was a good one."""
 _HOPELESS_S = 10.0
 _SAY_S = 0.02
 _REPEAT_S = 0.4
@@ -94,17 +97,20 @@ class Publishing:
 
     async def run(self) -> None:
         """Publish until cancelled. Raises `Fatal` where the journal has lost a record."""
+        back_off, clock = BackOff(_RETRY_S, _RETRY_MOST_S), asyncio.get_running_loop().time
         while True:
             if not self._in_charge():
                 await asyncio.sleep(_STANDBY_LOOK_S)
                 continue
-            pause = _RETRY_S
+            began, hopeless = clock(), False
             try:
                 await self._session()
             except* BusError as group:
-                pause = self._note_end(group)
+                hopeless = self._note_end(group)
             self.publishes.clear()
-            await asyncio.sleep(pause)
+            if clock() - began > _SETTLED_S:
+                back_off.reset()
+            await asyncio.sleep(_HOPELESS_S if hopeless else back_off.next())
 
     async def flush(self) -> None:
         """Return once what the journal holds now is public; at once where another compressor publishes."""
@@ -115,13 +121,13 @@ class Publishing:
         while self._progress.outstanding:  # noqa: ASYNC110 - acks signal only their own futures
             await asyncio.sleep(_SAY_S)
 
-    def _note_end(self, group: ExceptionGroup[BusError]) -> float:
-        """Say why a session ended, and return how many seconds to wait before the next one."""
+    def _note_end(self, group: ExceptionGroup[BusError]) -> bool:
+        """Say why a session ended, and return whether the next one will end by the same."""
         errors = list(leaves(group))
         hopeless = any(isinstance(error, AnotherJournal | PlaceLost | StreamRewound) for error in errors)
         note = log.error if hopeless else log.info
         note("publishing_begins_anew", reason="; ".join(str(error) for error in errors))
-        return _HOPELESS_S if hopeless else _RETRY_S
+        return hopeless
 
     async def _session(self) -> None:
         for target in self._targets:

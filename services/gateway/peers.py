@@ -33,6 +33,7 @@ from libs.contracts.registry import (
     LineageEntry,
     LineagePage,
     LineageQuery,
+    LoopPhase,
     LoopState,
     PersonaListQuery,
     PersonaListReply,
@@ -182,6 +183,7 @@ class Swarm:
             stream_state(self._bus, streams.EVENTS),
             stream_state(self._bus, streams.SNAPSHOTS),
         )
+        ticked = ticked_of(registry, schedulers)
         return CognitionStatus(
             enabled=registry.enabled,
             running=_running(registry, schedulers),
@@ -193,6 +195,10 @@ class Swarm:
             events_buffered=int(events["messages"]),
             snapshots_buffered=int(snapshots["messages"]),
             lag_ms=max((s.lag_ms for s in schedulers), default=0),
+            ticked_persona_count=ticked,
+            not_ticked_because=why_not_ticked(registry, schedulers)
+            if ticked < registry.active_persona_count
+            else None,
         )
 
     async def _joined(self, records: list[PersonaRecord]) -> list[PersonaRuntimeState]:
@@ -212,6 +218,24 @@ class Swarm:
 
 def _running(registry: RegistryStatus, schedulers: list[SchedulerStatus]) -> bool:
     return any(s.ticking and s.run == registry.loop.run for s in schedulers)
+
+
+def ticked_of(registry: RegistryStatus, schedulers: list[SchedulerStatus]) -> int:
+    """Return how many active personas are ticked now, at most as many as there are."""
+    ticked = sum(s.personas for s in schedulers if s.ticking and s.run == registry.loop.run)
+    return min(ticked, registry.active_persona_count)
+
+
+def why_not_ticked(registry: RegistryStatus, schedulers: list[SchedulerStatus]) -> str:
+    """Return why active personas are not ticked, in one sentence."""
+    if not registry.enabled:
+        return "cognition is disabled by CODETETHER_COGNITION_ENABLED=false"
+    if registry.loop.phase is not LoopPhase.RUNNING:
+        return f"the loop is {registry.loop.phase.value}"
+    if not schedulers:
+        return "no scheduler answers"
+    missing = sorted(why for scheduler in schedulers for why in scheduler.missing)
+    return "; ".join(missing) or "their shards are being taken over"
 
 
 def _join(record: PersonaRecord, counters: Counters) -> PersonaRuntimeState:

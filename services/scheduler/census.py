@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from time import monotonic, time
 
 from prometheus_client.core import GaugeHistogramMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from libs.contracts.personas import PersonaStatus
 from libs.roster.state import Roster
 from services.scheduler.inner_state import Mood
 from services.scheduler.ledger import PersonaLedger
@@ -44,9 +45,17 @@ class _Histogram:
 class Census(Collector):
     """Counts the living personas of the shards that this process owns."""
 
-    def __init__(self, roster: Roster, owners: Mapping[int, ShardOwner]) -> None:
+    def __init__(
+        self,
+        roster: Roster,
+        owners: Mapping[int, ShardOwner],
+        wanted: Callable[[], Iterable[int]],
+        ticking: Callable[[], bool],
+    ) -> None:
         self._roster = roster
         self._owners = owners
+        self._wanted = wanted
+        self._ticking = ticking
         self._counted: list[Metric] = []
         self._counted_at = float("-inf")
 
@@ -77,7 +86,32 @@ class Census(Collector):
             depth.metric("perpetua_inbox_depth", "Items in the inboxes of living personas."),
             in_mood,
             GaugeMetricFamily("perpetua_personas_paused", "Personas without credits.", value=paused),
+            *self._ticked(),
         ]
+
+    def _ticked(self) -> list[Metric]:
+        """Count who is active and ticked, and who is not, by what is in the way [H4]."""
+        live = set(self._owners)
+        owned, others = self._active(live), self._active(set(self._wanted()) - live)
+        ticks = self._ticking()
+        ticked = GaugeMetricFamily(
+            "perpetua_personas_ticked", "Active personas that are ticked.", value=owned if ticks else 0
+        )
+        not_ticked = GaugeMetricFamily(
+            "perpetua_personas_not_ticked",
+            "Active personas that are not ticked: the loop does not run, or their shard is not taken over.",
+            labels=["reason"],
+        )
+        not_ticked.add_metric(["loop"], 0 if ticks else owned)
+        not_ticked.add_metric(["shard"], others)
+        return [ticked, not_ticked]
+
+    def _active(self, shards: Iterable[int]) -> int:
+        return sum(
+            self._roster.personas[persona_id].status is PersonaStatus.ACTIVE
+            for shard in shards
+            for persona_id in list(self._roster.in_shard(shard))
+        )
 
     def _living(self) -> Iterator[PersonaLedger | None]:
         for shard, owner in list(self._owners.items()):

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from libs.contracts.journal import ThoughtEntry
 from libs.contracts.limits import MAX_DELIVER, TOGETHER
 from libs.contracts.work import Chunk, GrantRequest
@@ -59,6 +61,17 @@ class Granted:
     """It was granted as often as may be in this form: to be taken apart, or given up."""
 
 
+class Age(Struct, frozen=True):
+    """How long ago thoughts were dispatched."""
+
+    seconds: float
+    count: int
+    """Thoughts of that age."""
+
+    completed: int
+    """Of these those that a model made."""
+
+
 class Dispatches:
     """The table of a shard. It is rebuilt from the work queue by whoever takes the shard over."""
 
@@ -82,15 +95,15 @@ class Dispatches:
         """Return every dispatch."""
         return list(self._by_chunk.values())
 
-    def ages(self, thoughts: Iterable[ThoughtEntry], now: float) -> list[tuple[float, int]]:
-        """Return how many seconds ago thoughts of ours were dispatched, and how many so long ago."""
-        began = Counter(
-            dispatch.begun
-            for thought in thoughts
-            if (dispatch := self._by_persona.get(thought.persona_id)) is not None
-            and dispatch.granted_to != PREVIOUS_OWNER
-        )
-        return [(now - begun, count) for begun, count in began.items()]
+    def ages(self, thoughts: Iterable[ThoughtEntry], now: float) -> list[Age]:
+        """Return how long ago thoughts of ours were dispatched."""
+        began, completed = Counter[float](), Counter[float]()
+        for thought in thoughts:
+            dispatch = self._by_persona.get(thought.persona_id)
+            if dispatch is not None and dispatch.granted_to != PREVIOUS_OWNER:
+                began[dispatch.begun] += 1
+                completed[dispatch.begun] += thought.effort is not None and thought.effort.by_model
+        return [Age(now - begun, count, completed[begun]) for begun, count in began.items()]
 
     def oldest(self) -> float | None:
         """Return the monotonic time at which the oldest thought under way was dispatched."""

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from libs.contracts.journal import Effort
 from libs.runtime.metrics import SECONDS, WeightedHistogram
 from services.scheduler.spent import SpentMetrics
+
+COMPLETED, FAILED, FALLBACK, SKIPPED = "completed", "failed", "fallback", "skipped"
+"""What becomes of a tick: a thought of a model, one without its answer, one that needs none, or nothing."""
 
 
 class SchedulerMetrics:
@@ -51,6 +55,20 @@ class SchedulerMetrics:
             buckets=SECONDS,
             registry=registry,
         )
+        self.total = WeightedHistogram(
+            "perpetua_thought_seconds",
+            "From the dispatch of a thought that a model completed to its record in the journal.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        settled = Counter(
+            "perpetua_thoughts_settled_total",
+            "Thoughts stored: completed by a model, failed although one was asked, or declared fallbacks.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._settled = {outcome: settled.labels(outcome) for outcome in (COMPLETED, FAILED, FALLBACK)}
+        self._outcomes: dict[str, int] = dict.fromkeys(self._settled, 0)
         self.shards = Gauge("perpetua_shards_owned", "Shards this process owns.", registry=registry)
         self.in_flight = Gauge("perpetua_thoughts_in_flight", "Thoughts under way.", registry=registry)
         self.behind = Gauge(
@@ -84,3 +102,26 @@ class SchedulerMetrics:
         self.fenced = Counter(
             "perpetua_shards_fenced_total", "Shards lost to another process's append.", registry=registry
         )
+
+    def thought_settled(self, effort: Effort | None) -> str:
+        """Count a stored thought and return what became of it [H16]."""
+        outcome = outcome_of(effort)
+        self._settled[outcome].inc()
+        self._outcomes[outcome] += 1
+        return outcome
+
+    def tick_skipped(self, count: int) -> None:
+        """Count ticks that were skipped."""
+        self.skipped.inc(count)
+        self._outcomes[SKIPPED] = self._outcomes.get(SKIPPED, 0) + count
+
+    def outcomes(self) -> dict[str, int]:
+        """Return what became of thoughts and ticks since this process started."""
+        return dict(self._outcomes)
+
+
+def outcome_of(effort: Effort | None) -> str:
+    """Return what became of a thought, by what it cost."""
+    if effort is not None and effort.by_model:
+        return COMPLETED
+    return FAILED if effort is not None and effort.failed else FALLBACK

@@ -27,7 +27,7 @@ from libs.contracts.work import Settled, Ticket
 from libs.journal.position import PublicPosition
 from libs.journal.tail import JournalFull, JournalHole, Overtaken, Tail
 from services.scheduler.checkpoint import CheckpointFenced, Checkpoints
-from services.scheduler.dispatches import Dispatches
+from services.scheduler.dispatches import Age, Dispatches
 from services.scheduler.ledger import Ledger
 from services.scheduler.notes import Note, first, in_record
 from services.scheduler.weights import TOO_LARGE, fits, weigh
@@ -71,7 +71,7 @@ class ShardOwner:
         boot: str,
         position: PublicPosition,
         is_reaped: Callable[[str], bool],
-        on_stored: Callable[[list[ThoughtEntry], list[tuple[float, int]]], None],
+        on_stored: Callable[[list[ThoughtEntry], list[Age]], None],
     ) -> None:
         self.shard = shard
         self.ledger = Ledger(shard)

@@ -17,7 +17,7 @@ from libs.concurrency.tasks import Background
 from libs.contracts import subjects
 from libs.contracts.journal import Effort, ThoughtEntry
 from libs.contracts.limits import SHARDS
-from libs.contracts.presence import BootSummary
+from libs.contracts.presence import BootFailure, BootSummary
 from libs.contracts.registry import LoopPhase
 from libs.contracts.tokens import shard_of
 from libs.contracts.work import SchedulerStatus
@@ -32,6 +32,7 @@ from services.scheduler.adopting import adopt
 from services.scheduler.bank import Bank
 from services.scheduler.census import Census
 from services.scheduler.changes import Changes
+from services.scheduler.dispatches import Age
 from services.scheduler.dispatching import Dispatching
 from services.scheduler.halting import halt_shard
 from services.scheduler.handlers import Handlers
@@ -64,6 +65,8 @@ class Scheduler:
         self.process = process
         self.bus = process.bus
         self.metrics = SchedulerMetrics(process.metrics.registry)
+        process.stages = {"queue wait": self.metrics.queue_wait, "total": self.metrics.total}
+        process.outcomes = self.metrics.outcomes
         self.roster = Roster()
         self.peers = Peers(self.bus, "scheduler")
         self.position = position
@@ -121,7 +124,10 @@ class Scheduler:
         self.lost_work = LostWork(self.bus, self.shards.live, self.dispatching.publish, self.metrics)
         self.changes = Changes(self.roster, self.shards, self.ticker, self.memory, self._halt, tasks)
         self.registry = Tail(self.bus, subjects.JOURNAL_REGISTRY, self.changes.fold)
-        process.metrics.registry.register(Census(self.roster, self.shards.live))
+        census = Census(
+            self.roster, self.shards.live, lambda: self.shards.wanted, lambda: self.ticker.ticking
+        )
+        process.metrics.registry.register(census)
         self._clock = asyncio.get_running_loop().time
         self.metrics.behind.set_function(self._lag)
         self.metrics.in_flight.set_function(
@@ -138,6 +144,8 @@ class Scheduler:
                 last_tick_at=self._last_tick_at(),
                 shards=len(self.shards.live),
                 lag_ms=round(1000 * self._lag()),
+                personas=self.ticker.personas,
+                missing=[f"shard {shard}: {why}" for shard, why in sorted(self.shards.unreadable.items())],
             )
         )
 
@@ -162,10 +170,12 @@ class Scheduler:
             self.bus, shard, self.process.boot, self.position, self.roster.is_reaped, self._stored
         )
 
-    def _stored(self, thoughts: list[ThoughtEntry], ages: list[tuple[float, int]]) -> None:
-        for seconds, count in ages:
-            self.metrics.settle.observe(seconds, count)
+    def _stored(self, thoughts: list[ThoughtEntry], ages: list[Age]) -> None:
+        for age in ages:
+            self.metrics.settle.observe(age.seconds, age.count)
+            self.metrics.total.observe(age.seconds, age.completed)
         for thought in thoughts:
+            self.metrics.thought_settled(thought.effort)
             if thought.effort is not None:
                 self._lived(thought, thought.effort)
         self.ticker.settled(thoughts)
@@ -269,7 +279,7 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
 async def _say_ready(process: Process, shards: Shards) -> None:
     """Keep readiness true: ready while every shard that falls to this process is taken over.
 
-    Shards that nobody can take over keep it from nothing else; they are its troubles.
+    Shards that nobody can take over keep it from nothing else; they are failures of its summary [H3].
     """
     await shards.complete.wait()
     while True:
@@ -290,7 +300,10 @@ async def _say_ready(process: Process, shards: Shards) -> None:
 def _summary(shards: Shards) -> BootSummary:
     return BootSummary(
         service="scheduler",
-        hosted=1,
-        troubles=[f"shard {shard}: {why}" for shard, why in sorted(shards.unreadable.items())],
+        hosted=len(shards.live),
+        failures=[
+            BootFailure(slot_index=shard, role="shard", persona_id=None, reason=why)
+            for shard, why in sorted(shards.unreadable.items())
+        ],
         versions=versions("nats-py", "msgspec"),
     )

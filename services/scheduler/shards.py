@@ -16,7 +16,7 @@ from libs.bus.presence import Peers, chosen
 from libs.bus.read import subject_counts
 from libs.cognition.context import Recent, restored
 from libs.concurrency.tasks import Background, Tasks
-from libs.concurrency.waiting import set_within
+from libs.concurrency.waiting import BackOff, set_within
 from libs.contracts import streams, subjects
 from libs.contracts.limits import SHARDS
 from libs.contracts.place import Place
@@ -33,6 +33,12 @@ _LOOK_S = 0.5
 _TIDY_S = 5.0
 _TAKEN_AT_ONCE = 16
 _BACK_OFF_S = (1.0, 2.5)
+"""Before a lost shard is looked at again: anywhere in between, so that two that want it do not meet again."""
+
+_BACK_OFF_MOST_S = 16.0
+_SETTLED_S = 20.0
+"""A shard that was ours for so many seconds was taken over well."""
+
 _UNREADABLE_S = 30.0
 """Until a checkpoint that could not be read is looked at again; somebody has to restore it first."""
 
@@ -68,6 +74,9 @@ class Shards:
         self.unreadable: dict[int, str] = {}
         """Shards that fall to this process and whose checkpoint cannot be read: what is wrong with it."""
 
+        self.wanted: set[int] = set()
+        """Shards that fall to this process, as of its last look."""
+
         self._bus = bus
         self._peers = peers
         self._instance = instance
@@ -78,6 +87,9 @@ class Shards:
         self._loading: dict[int, ShardOwner] = {}
         self._releases: dict[int, asyncio.Event] = {}
         self._not_before: dict[int, float] = {}
+        self._lost_again: dict[int, BackOff] = {}
+        """How much longer to wait for a shard that is lost again and again, as a factor."""
+
         self._slots = asyncio.Semaphore(_TAKEN_AT_ONCE)
         self._closing = False
 
@@ -127,7 +139,7 @@ class Shards:
                 await asyncio.sleep(_TIDY_S / 2 / SHARDS)
 
     async def _look(self, tasks: asyncio.TaskGroup) -> None:
-        wanted = self._wanted()
+        self.wanted = wanted = self._wanted()
         for shard, release in self._releases.items():
             if shard not in wanted:
                 release.set()
@@ -158,6 +170,7 @@ class Shards:
         except (NoAnswer, ApiRefused) as error:
             log.warning("history_not_read", error=str(error))
             for shard in shards:
+                self._wait(shard)
                 self._forget(shard)
             return
         for shard in shards:
@@ -181,7 +194,12 @@ class Shards:
             async with self._slots:
                 await owner.take_over()
             self._metrics.takeovers.inc()
-            await self._serve_until(release, owner)
+            taken_at = asyncio.get_running_loop().time()
+            try:
+                await self._serve_until(release, owner)
+            finally:
+                if asyncio.get_running_loop().time() - taken_at > _SETTLED_S:
+                    self._lost_again.pop(shard, None)
         except _Retriable as error:
             self._lost(shard, error)
         except ExceptionGroup as group:
@@ -215,10 +233,15 @@ class Shards:
     def _lost(self, shard: int, error: BaseException) -> None:
         log.warning("shard_lost", shard=shard, error=str(error))
         self._metrics.fenced.inc()
-        pause = random.uniform(*_BACK_OFF_S)
+        self._wait(shard)
         if isinstance(error, CheckpointUnreadable):
             self.unreadable[shard] = str(error)
-            pause = _UNREADABLE_S
+            self._not_before[shard] = asyncio.get_running_loop().time() + _UNREADABLE_S
+
+    def _wait(self, shard: int) -> None:
+        """Leave a shard alone for a while, each time for longer."""
+        longer = self._lost_again.setdefault(shard, BackOff(1.0, _BACK_OFF_MOST_S / _BACK_OFF_S[1]))
+        pause = random.uniform(*_BACK_OFF_S) * longer.next()
         self._not_before[shard] = asyncio.get_running_loop().time() + pause
 
     def _forget(self, shard: int) -> None:

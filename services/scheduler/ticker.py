@@ -106,7 +106,7 @@ class Ticker(Ticking):
         """Make thoughts due; a persona whose last thought is under way skips its tick [3.2]."""
         there = self._members.get(owner.shard, {})
         free = [name for name in members if name in there and not owner.dispatches.in_flight(name)]
-        self._metrics.skipped.inc(len(members) - len(free))
+        self._metrics.tick_skipped(len(members) - len(free))
         if free:
             self._dispatching.begin(owner, run, free, at)
 

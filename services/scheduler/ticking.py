@@ -37,6 +37,11 @@ class Ticking:
         """Whether this process ticks."""
         return self.run_now is not None and bool(self._owners)
 
+    @property
+    def personas(self) -> int:
+        """How many personas this process ticks while the loop runs."""
+        return self._personas
+
     def loop_changed(self) -> None:
         """Begin, end or pace the ticking as the roster now says. Everybody is due at once on a start."""
         self._wake.set()

@@ -11,7 +11,7 @@ from libs.cognition.novelty import REPEATS_BELOW
 from libs.cognition.told import Told
 from libs.contracts.inbox import Outcome
 from libs.contracts.journal import ThoughtEntry
-from libs.runtime.metrics import SECONDS
+from libs.runtime.metrics import SECONDS, WeightedHistogram
 from services.thinker.allocation import DROPPED, FLOOR, ORDER, SATISFIED
 from services.thinker.backends.telemetry import BatchDone, BatchFault, BatchTaken
 
@@ -26,13 +26,13 @@ class ThinkerMetrics:
     """Metrics of thinking."""
 
     def __init__(self, registry: CollectorRegistry, in_hand: Callable[[], int]) -> None:
-        self.inference = Histogram(
+        self.inference = WeightedHistogram(
             "perpetua_inference_seconds",
             "Time of a model's answer, waiting for a batch included.",
             buckets=SECONDS,
             registry=registry,
         )
-        self.settle = Histogram(
+        self.settle = WeightedHistogram(
             "perpetua_settle_seconds",
             "From an answer to its thought in the journal.",
             buckets=SECONDS,
@@ -66,7 +66,7 @@ class ThinkerMetrics:
             buckets=RATIOS,
             registry=registry,
         )
-        self._batch_wait = Histogram(
+        self._batch_wait = WeightedHistogram(
             "perpetua_batch_wait_seconds",
             "From a prompt's coming to its batch.",
             buckets=SECONDS,
@@ -88,6 +88,10 @@ class ThinkerMetrics:
         Gauge("perpetua_thoughts_in_hand", "Thoughts taken from the queue.", registry=registry).set_function(
             in_hand
         )
+
+    def stages(self) -> dict[str, WeightedHistogram]:
+        """Return the parts of a thought that are measured here [H16]."""
+        return {"batch wait": self._batch_wait, "inference": self.inference, "publish": self.settle}
 
     def _count_lives(self, registry: CollectorRegistry) -> None:
         allocations = Counter(

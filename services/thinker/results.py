@@ -9,6 +9,7 @@ import nats.errors
 import structlog
 
 from libs.bus.connection import ERROR_CODE, Bus
+from libs.concurrency.waiting import BackOff
 from libs.contracts import subjects
 from libs.contracts.journal import ThoughtEntry
 from libs.contracts.limits import RECORD_BYTES
@@ -21,6 +22,7 @@ _decode_grant = msgspec.json.Decoder(Grant).decode
 
 ANSWER_WITHIN_S = 1.0
 _NOBODY_S = 0.25
+_NOBODY_MOST_S = 1.0
 
 
 class Owners:
@@ -51,13 +53,14 @@ class Owners:
                 return items
 
     async def _granted(self, request: GrantRequest) -> Grant:
+        back_off = BackOff(_NOBODY_S, _NOBODY_MOST_S)
         while True:
             answer = await self._ask(subjects.grant(request.shard), _encode(request))
             try:
                 return _decode_grant(answer)
             except msgspec.DecodeError as error:  # a stranger's; the owner answers, too
                 log.warning("grant_not_read", shard=request.shard, error=str(error))
-                await asyncio.sleep(_NOBODY_S)
+                await asyncio.sleep(back_off.next())
 
     async def still_thinking(self, chunk: Chunk) -> None:
         """Let the owner know that a chunk is not forgotten: it asks nothing and waits for nothing."""
@@ -72,20 +75,21 @@ class Owners:
             await self._ask(subjects.result(chunk.shard), _encode(results))
 
     async def _ask(self, subject: str, payload: bytes) -> bytes:
+        back_off = BackOff(_NOBODY_S, _NOBODY_MOST_S)
         while True:
             if not self._bus.connected:  # repeats would only fill the client's buffer
-                await asyncio.sleep(_NOBODY_S)
+                await asyncio.sleep(back_off.next())
                 continue
             try:
                 message = await self._bus.client.request(subject, payload, timeout=ANSWER_WITHIN_S)
             except nats.errors.NoRespondersError:
-                await asyncio.sleep(_NOBODY_S)
+                await asyncio.sleep(back_off.next())
             except (nats.errors.Error, TimeoutError) as error:
                 log.debug("owner_silent", subject=subject, error=str(error))
             else:
                 if ERROR_CODE not in (message.headers or {}):
                     return bytes(message.data)
-                await asyncio.sleep(_NOBODY_S)
+                await asyncio.sleep(back_off.next())
 
 
 def _parts(thoughts: list[ThoughtEntry]) -> list[list[ThoughtEntry]]:

@@ -48,6 +48,7 @@ class Thinker:
         self.backend = backend
         self.process = process
         self.metrics = ThinkerMetrics(process.metrics.registry, lambda: self.thinking.in_hand)
+        process.stages = self.metrics.stages()
         self.captures = Captures(
             process.bus,
             process.settings.capture,
@@ -81,7 +82,8 @@ class Thinker:
             found = await choose_again(settings, _models(self.process))
             if found is not None:
                 self.backend = found
-                self.announce()
+                self.take()
+                self.say()
 
     async def sum_up(self) -> None:
         """Sum up what swarms remember, for compressors, from when there is a model to do it."""
@@ -98,8 +100,8 @@ class Thinker:
         ):
             await asyncio.Event().wait()
 
-    def announce(self) -> None:
-        """Say what thinks, and which settings it cannot honour. Raises `ConfigurationError`."""
+    def take(self) -> None:
+        """Think with the backend from now on. Raises `ConfigurationError` for what it cannot honour."""
         log.info("thinks_with", backend=self.backend.description)
         check(self.process.cognition.thinker, self.backend)
         if self.backend.always is None:
@@ -108,7 +110,6 @@ class Thinker:
             self.backend.telemetry = self.metrics
         if isinstance(self.backend, Watched):
             self.backend.watcher = self._endpoint
-        self.say()
 
     def say(self) -> None:
         """Tell everybody what thinks now, and what is wrong with it."""
@@ -141,17 +142,22 @@ class Thinker:
 
 @asynccontextmanager
 async def lifespan(process: Process) -> AsyncIterator[None]:
-    """Load and warm the backend, take work; drain by finishing, then handing back, what is in hand."""
+    """Load and warm the backend, pull work, and only then be ready [H1].
+
+    Drain by finishing, then handing back, what is in hand.
+    """
     backend = await choose(process.cognition.thinker, _models(process))
     thinker = Thinker(process, backend)
     try:
+        thinker.take()
         async with thinker.gate, Background() as tasks:
             pulling = tasks.create_task(thinker.puller.run(), name="pull")
             tasks.create_task(thinker.look_again(), name="look-again")
             tasks.create_task(thinker.captures.run(), name="captures")
             tasks.create_task(thinker.sum_up(), name="summaries")
             tasks.create_task(thinker.thinking.keeping.run(), name="keep")
-            thinker.announce()
+            await thinker.puller.bound.wait()
+            thinker.say()
             process.set_ready()
             yield
             pulling.cancel()

@@ -145,7 +145,7 @@ class Thinking:
         """Bring thoughts to their owner."""
         began = perf_counter()
         await self._owners.settle(chunk, thoughts)
-        self._metrics.settle.observe(perf_counter() - began)
+        self._metrics.settle.observe(perf_counter() - began, len(thoughts))
         last = thoughts[-1]
         self._did(f"thought {last.thought_count} of {last.persona_id}")
 

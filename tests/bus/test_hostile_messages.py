@@ -73,5 +73,7 @@ async def test_what_is_odd_is_taken(broker: Broker, stranger: socket.socket, sen
         await bus.client.subscribe("here.*", cb=take)
         await bus.client.flush()
         stranger.sendall(sent + NEXT)
-        await eventually(lambda: len(came) == 2 and came[-1] == "here.next", what="both messages")
+        await eventually(
+            lambda: len(came) == 2 and came[-1] == "here.next", what=f"both messages, {noted.faults}"
+        )
     assert noted.faults == []

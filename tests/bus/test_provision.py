@@ -148,3 +148,39 @@ async def test_a_broker_that_is_too_old_is_told(version: str) -> None:
         with pytest.raises(ProvisionError) as raised:
             await provision(bus, BOUNDS)
     assert str(raised.value) == f"nats-server {version.rpartition('.')[0]} is too old; use 2.11 or newer"
+
+
+@pytest.mark.fact("H5")
+async def test_what_fails_half_way_leaves_what_was_there_and_nothing_else(empty: Bus) -> None:
+    """The stream of work was made by hand, as none that could be changed: it is the one thing left."""
+    wanted = [spec.name for spec in streams.specs(BOUNDS)]
+    last = wanted[-1]
+    spoilt = {"name": last, "subjects": ["by.hand"], "storage": "memory"}
+    await empty.api(f"STREAM.CREATE.{last}", spoilt)
+    await empty.publish("by.hand", b"kept")
+    with pytest.raises(ProvisionError) as raised:
+        await provision(empty, BOUNDS)
+    others = len(wanted) - 1
+    assert f"Of {others} streams made before that {others} are removed again" in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert await names(empty) == {last}
+    assert [message.data for message in await held(empty, last)] == [b"kept"]
+    await empty.api(f"STREAM.DELETE.{last}")
+    assert set(await provision(empty, BOUNDS)) == set(wanted), "and the next one finds nothing in its way"
+
+
+@pytest.mark.fact("H5")
+async def test_what_somebody_has_used_meanwhile_is_not_rolled_back(
+    empty: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def used(bus: Bus) -> None:
+        await bus.publish("j.1", b"a")
+        raise ProvisionError("no consumer can be made")
+
+    monkeypatch.setattr("libs.bus.provision._ensure_consumer", used)
+    with pytest.raises(ProvisionError) as raised:
+        await provision(empty, BOUNDS)
+    made = len(streams.specs(BOUNDS))
+    assert f"Of {made} streams made before that {made - 1} are removed again" in str(raised.value)
+    assert await names(empty) == {streams.JOURNAL}
+    assert [message.data for message in await held(empty, streams.JOURNAL)] == [b"a"]

@@ -254,6 +254,30 @@ FACTS: dict[str, Fact] = {
         ("services/compressor/rollups.py", "services/thinker/summaries.py", "services/scheduler/memory.py"),
     ),
     "A19": Fact("Novelty of a thought", ("libs/cognition/novelty.py", "libs/cognition/compose.py")),
+    "H1": Fact(
+        "Load, warm up, bind, then ready; each in one place",
+        ("services/thinker/service.py", "services/thinker/backends/ct2.py"),
+    ),
+    "H2": Fact(
+        "A named backend that cannot think stops the process with one line, for good",
+        ("services/thinker/backends/ct2.py", "libs/supervisor/child.py", "libs/runtime/process.py"),
+    ),
+    "H3": Fact(
+        "Each process says what it hosts and what it could not, over the bus, /readyz and ps",
+        ("libs/contracts/presence.py", "libs/runtime/process.py", "libs/cli/ps.py"),
+    ),
+    "H4": Fact(
+        "Whoever is active is ticked, or the status and the metrics say why not",
+        ("services/gateway/peers.py", "services/scheduler/census.py"),
+    ),
+    "H5": Fact(
+        "A start that fails half way takes back what it made, no more, and says how much",
+        ("libs/bus/provision.py", "libs/supervisor/up.py"),
+    ),
+    "H6": Fact(
+        "Roles and identities are durable together, under the persona's id",
+        ("libs/contracts/registry.py", "services/registry/buckets.py", "libs/roster/load.py"),
+    ),
     "H7": Fact(
         "Every task has an owner that sees its end; a crash is logged, counted, told, and ends the owner",
         ("libs/concurrency/tasks.py", "libs/runtime/crashes.py", "libs/bus/connection.py"),
@@ -263,6 +287,10 @@ FACTS: dict[str, Fact] = {
         "Who is there, since when, and what it last did",
         ("libs/bus/presence.py", "libs/cli/ps.py", "services/gateway/static/js/processes.js"),
     ),
+    "H10": Fact(
+        "What keeps failing is tried more and more seldom, up to a cap; nothing loops hot",
+        ("libs/concurrency/waiting.py", "libs/supervisor/child.py", "services/thinker/backends/breaker.py"),
+    ),
     "H11": Fact("Shares of a model's window", ("services/thinker/budget.py",)),
     "H12": Fact(
         "Context is packed newest first, whole, and what is left out counted", ("services/thinker/budget.py",)
@@ -271,8 +299,24 @@ FACTS: dict[str, Fact] = {
         "Each source of a prompt has a floor; the rest they share",
         ("services/thinker/allocation.py", "services/thinker/budget.py"),
     ),
+    "H14": Fact(
+        "The model's own template, inside the backend alone",
+        ("services/thinker/backends/chat.py",),
+    ),
     "H15": Fact(
         "One call decides and writes; no default for what is missing",
         ("libs/cognition/decision.py", "libs/cognition/handling.py", "services/thinker/thinking.py"),
+    ),
+    "H16": Fact(
+        "Each stage of a thought is measured; completed, skipped, failed and fallback are counted apart",
+        ("services/scheduler/metrics.py", "services/thinker/metrics.py", "libs/supervisor/stats.py"),
+    ),
+    "H17": Fact(
+        "What the system adds to a thought is measured and published",
+        ("bench/latency.py", "docs/benchmarks.md"),
+    ),
+    "H18": Fact(
+        "A thought is captured and replayed with something changed",
+        ("services/thinker/capture.py", "services/thinker/replay.py", "libs/cli/replay.py"),
     ),
 }

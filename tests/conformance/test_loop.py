@@ -208,15 +208,18 @@ def test_status_counts_what_is_and_says_running_only_while_a_scheduler_ticks(lon
     assert set(now) == {
         "enabled", "running", "loop_interval_ms", "started_at", "last_tick_at", "persona_count",
         "active_persona_count", "events_buffered", "snapshots_buffered",
-        "lag_ms",  # beyond the reference
+        "lag_ms", "ticked_persona_count", "not_ticked_because",  # beyond the reference
     }  # fmt: skip
     assert (now["persona_count"], now["active_persona_count"]) == (2, 1)
+    assert (now["ticked_persona_count"], now["not_ticked_because"]) == (1, None)
     assert now["events_buffered"] > 8
     assert now["snapshots_buffered"] >= 1
     scheduler = lone.pid("scheduler")
     os.kill(scheduler, signal.SIGSTOP)
     try:
-        assert status(lone)["running"] is False
+        halted = status(lone)
+        assert halted["running"] is False
+        assert (halted["ticked_persona_count"], halted["not_ticked_because"]) == (0, "no scheduler answers")
     finally:
         os.kill(scheduler, signal.SIGCONT)
     eventually_sync(lambda: status(lone)["running"])

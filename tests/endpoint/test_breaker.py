@@ -114,6 +114,7 @@ def test_a_probe_that_is_answered_closes_it_and_forgets_the_past(circuit: Circui
     assert circuit.pause() == PAUSE_S
 
 
+@pytest.mark.fact("H10")
 def test_each_probe_that_fails_doubles_the_pause_up_to_its_most(circuit: Circuit) -> None:
     circuit.fail(FAILURES)
     pauses = [circuit.pause()]

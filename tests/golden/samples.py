@@ -153,6 +153,7 @@ CAPTURED_PROMPT = captures.CapturedPrompt(
     system="You are one persona.", user="phase: test", prefill='{"will_respond":'
 )
 
+TIMES = presence.StageTimes(count=3, least_s=0.01, sum_s=0.06, most_s=0.03)
 PRESENT = presence.PresenceRecord(
     service="thinker",
     instance="thinker-1",
@@ -168,6 +169,8 @@ PRESENT = presence.PresenceRecord(
     metrics_port=9090,
     leaving=False,
     summary=SUMMARY,
+    stages={"inference": TIMES},
+    outcomes={"completed": 3, "skipped": 1},
 )
 
 SAMPLES: list[msgspec.Struct] = [
@@ -221,6 +224,7 @@ SAMPLES: list[msgspec.Struct] = [
     FAILURE,
     SUMMARY,
     PRESENT,
+    TIMES,
     presence.ProcessList(processes=[PRESENT]),
     presence.Crash(
         service="thinker",
@@ -319,7 +323,15 @@ SAMPLES: list[msgspec.Struct] = [
     work.Results(chunk="c-1", shard=3, thinker="thinker-1", thoughts=[THOUGHT]),
     work.Settled(stored=1, stale=0),
     work.DeadLetter(subject="think.3", reason="given up", deliveries=4, at=AT, body=b"\x00{}"),
-    work.SchedulerStatus(instance="scheduler-1", ticking=True, run=3, last_tick_at=AT, shards=64),
+    work.SchedulerStatus(
+        instance="scheduler-1",
+        ticking=True,
+        run=3,
+        last_tick_at=AT,
+        shards=63,
+        personas=7,
+        missing=["shard 5: it holds no checkpoint"],
+    ),
     work.CountersQuery(persona_ids=["p-1"]),
     COUNTERS,
     CAPTURED_PROMPT,

@@ -25,6 +25,8 @@ SERVICES = {
         "perpetua_looks_total", "perpetua_budget_pauses_total", "perpetua_inbox_received_total",
         "perpetua_persona_energy_bucket", "perpetua_inbox_depth_bucket", "perpetua_personas_in_mood",
         "perpetua_personas_paused", "perpetua_spent_tokens_total", "perpetua_spent_thinking_seconds_total",
+        "perpetua_thought_seconds_bucket", "perpetua_thoughts_settled_total",
+        "perpetua_personas_ticked", "perpetua_personas_not_ticked",
     ),
     "thinker": (
         *EVERY, *HANDLES, "perpetua_inference_seconds_bucket", "perpetua_settle_seconds_bucket",

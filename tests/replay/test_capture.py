@@ -78,6 +78,7 @@ async def stored(bus: Bus) -> int:
     return int((await stream_state(bus, streams.CAPTURES))["messages"])
 
 
+@pytest.mark.fact("H18")
 async def test_a_capture_holds_what_a_replay_needs_and_nothing_secret(bus: Bus) -> None:
     async with taking(bus) as made:
         made.take(7)
@@ -159,6 +160,7 @@ def test_the_sampler_takes_so_many_a_second_however_they_come() -> None:
     assert sum(sampler.takes() for _ in range(1000)) == 20
 
 
+@pytest.mark.fact("H18")
 async def test_taking_never_waits_and_what_is_too_much_is_lost_and_said_once(bus: Bus) -> None:
     made = Taking(bus, "all")  # nobody stores
     with structlog.testing.capture_logs() as logs:
@@ -171,6 +173,7 @@ async def test_taking_never_waits_and_what_is_too_much_is_lost_and_said_once(bus
     await made.backend.close()
 
 
+@pytest.mark.fact("H18")
 async def test_a_stream_that_is_gone_is_noticed_said_once_and_over_when_it_is_back(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +227,7 @@ async def test_a_broker_that_is_away_costs_captures_and_nothing_else(broker: Bro
         await eventually(kept)
 
 
+@pytest.mark.fact("H18")
 async def test_a_fault_in_capturing_itself_is_lost_and_said(bus: Bus) -> None:
     async with taking(bus) as made:
         broken: Any = Answer(text="\ud800")

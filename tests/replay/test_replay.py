@@ -53,6 +53,7 @@ def thought(up: Swarm, number: int) -> dict[str, Any]:
     return next(p for p in payloads if p.get("thought_count") == number and "thinking" in p)
 
 
+@pytest.mark.fact("H18")
 def test_a_thought_is_captured_as_it_was_thought(up: Swarm, model: Endpoint) -> None:
     captured = replayed(up, "3")["captured"]
     assert captured["answer"]["text"] == thought(up, 3)["thinking"] == "Said at 0.2 by m:1."
@@ -70,6 +71,7 @@ def test_a_thought_is_captured_as_it_was_thought(up: Swarm, model: Endpoint) -> 
     assert KEY not in json.dumps(captured)
 
 
+@pytest.mark.fact("H18")
 def test_one_variable_is_changed_and_nothing_else(up: Swarm, model: Endpoint) -> None:
     found = replayed(up, "3", "--temperature", "1.5")
     assert found["changed"] == {"temperature": {"from": 0.2, "to": 1.5}}
@@ -80,6 +82,7 @@ def test_one_variable_is_changed_and_nothing_else(up: Swarm, model: Endpoint) ->
     assert model.headers[-1]["Authorization"] == f"Bearer {KEY}", "the caller's own key is used"
 
 
+@pytest.mark.fact("H18")
 def test_every_variable_reaches_the_endpoint(up: Swarm, model: Endpoint) -> None:
     found = replayed(
         up, "2", "--model", "m:2", "--top-p", "0.5", "--max-tokens", "9", "--seed", "5", "--temperature", "0"
@@ -124,6 +127,7 @@ def test_nothing_of_a_replay_is_stored(up: Swarm) -> None:
     assert replayed(up, "1")["captured"]["settings"]["temperature"] == 0.2
 
 
+@pytest.mark.fact("H18")
 def test_people_see_both_answers_side_by_side_where_there_is_room(
     up: Swarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +186,7 @@ def test_without_a_swarm_it_says_where_captures_are(up: Swarm, tmp_path: Any) ->
     assert "no `perpetua up` runs in" in done.stderr and "--nats-url" in done.stderr
 
 
+@pytest.mark.fact("H18")
 def test_a_model_in_the_process_says_the_same_again_where_it_does_not_sample() -> None:
     """And an endpoint may be asked what it would have said instead."""
     settings = {"THINKER_TEMPERATURE": "0", "LOOP_INTERVAL_MS": "200", "THINKER_MAX_TOKENS": "24"}

@@ -53,6 +53,7 @@ class Counted:
         yield
 
 
+@pytest.mark.fact("H3")
 @pytest.mark.fact("3.3")
 async def test_a_shard_that_nobody_can_read_is_named_and_keeps_no_other_from_work(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
@@ -65,14 +66,17 @@ async def test_a_shard_that_nobody_can_read_is_named_and_keeps_no_other_from_wor
     async with running(shards.run()):
         await eventually(shards.complete.is_set, within=60)
         assert sorted({*range(SHARDS)} - shards.live.keys()) == [TORN] == list(shards.unreadable)
-        (trouble,) = _summary(shards).troubles
-        assert trouble.startswith(f"shard {TORN}: {head} holds no checkpoint")
-        assert "restore it from a backup" in trouble
+        summary = _summary(shards)
+        (failure,) = summary.failures
+        assert (failure.role, failure.slot_index, failure.persona_id) == ("shard", TORN, None)
+        assert failure.reason.startswith(f"{head} holds no checkpoint")
+        assert "restore it from a backup" in failure.reason
+        assert (summary.hosted, summary.attempted) == (SHARDS - 1, SHARDS)
         restored = CheckpointHead(sequence=0, number=0, halted=0, pages=0)
         await bus.publish(head, msgspec.json.encode(restored))
         await eventually(lambda: len(shards.live) == SHARDS, within=60)
         await eventually(shards.complete.is_set)
-        assert (shards.unreadable, _summary(shards).troubles) == ({}, [])
+        assert (shards.unreadable, _summary(shards).failures, _summary(shards).hosted) == ({}, [], SHARDS)
         shards.close()
         await eventually(lambda: not shards.live, within=60)
 

@@ -76,6 +76,7 @@ PIECES = st.sampled_from([*SPECIAL, "<|im_", "start|>", "<|", "|>", "<", "<|im_<
 
 
 @given(st.lists(PIECES, max_size=12).map("".join), st.text(max_size=20))
+@pytest.mark.fact("H14")
 def test_nothing_a_persona_is_made_of_becomes_a_control_token(tiny: Path, made: str, any_text: str) -> None:
     """[H14] Not in its charter, its name or its thoughts: a prompt has the template's tokens, no more."""
     chat = shared_chat(tiny)

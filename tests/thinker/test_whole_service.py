@@ -121,11 +121,21 @@ def test_what_a_small_window_has_no_room_for_is_left_out_counted_and_said(tiny: 
         assert metric(running, "perpetua_charters_trimmed_total") >= 1
 
 
-def test_a_setting_that_the_named_backend_cannot_honour_stops_the_thinker_with_one_line(tiny: Path) -> None:
+@pytest.mark.fact("H2")
+def test_a_thinker_that_stops_over_a_setting_is_reported_and_not_started_again(tiny: Path) -> None:
+    """Another start would end like the first. Everybody else goes on, and nothing claims that it thinks."""
     with swarm(settings=thinker_of(tiny, REPEAT_LAST_N="8")) as running:
         said = running.until_output("cannot be honoured")
         assert "CODETETHER_COGNITION_THINKER_REPEAT_LAST_N cannot be honoured by tiny-float32" in said
-        assert "thinker" not in {row["service"] for row in running.ps()}
+        running.until_output("thinker-1: stopped over its configuration, and is not started again")
+        assert "thinker-1" in running.until_output("without")
+        (thinker,) = [row for row in running.ps() if row["service"] == "thinker"]
+        assert (thinker["pid"], thinker["ready"], thinker["restarts"]) == (None, False, 0)
+        assert "cannot be honoured by tiny-float32" in thinker["not_ready_because"]
+        assert "not started again" in " ".join(running.cli("ps").stdout.split())
+        running.post("/v1/cognition/stop")
+        assert sum("cannot be honoured" in line for line in running.output) == 1, "it does not loop"
+        assert not any("starting it again" in line for line in running.output)
 
 
 async def raw_events(running: Swarm, least: int) -> list[tuple[bytes, dict[str, Any]]]:

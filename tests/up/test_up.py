@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import nats
 import psutil
 import pytest
 
@@ -197,3 +199,42 @@ def test_up_without_a_broker_that_answers_says_so(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert "no broker answers at nats://127.0.0.1:1" in done.stderr
+
+
+@pytest.mark.fact("H5")
+def test_an_up_that_fails_half_way_ends_what_it_started_and_says_how_much(tmp_path: Path) -> None:
+    """The broker has a stream that was made by hand and cannot be changed; it is still there afterwards."""
+    from tests.support.broker import Broker
+
+    async def spoil() -> None:
+        client = await nats.connect(broker.url)
+        await client.jetstream().add_stream(name="THINK", subjects=["by.hand"], storage="memory")
+        await client.close()
+
+    async def left() -> list[str]:
+        client = await nats.connect(broker.url)
+        found = [stream.config.name or "" for stream in await client.jetstream().streams_info()]
+        await client.close()
+        return found
+
+    broker = Broker()
+    try:
+        asyncio.run(spoil())
+        before = {child.pid for child in psutil.Process().children(recursive=True)}
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "libs.cli", "up", "--data-dir", str(tmp_path),
+                "--nats-url", broker.url, "--gateway-port", "0",
+            ],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 1
+        said = done.stderr.strip().splitlines()
+        assert len(said) == 1, done.stderr
+        assert re.search(r"stream THINK: .* Of \d+ streams made before that \d+ are removed again", said[0])
+        assert "The 5 processes that this `up` had started are ended" in said[0]
+        assert asyncio.run(left()) == ["THINK"]
+        assert {child.pid for child in psutil.Process().children(recursive=True)} == before
+        assert not (tmp_path / "up.json").exists()
+    finally:
+        broker.close()

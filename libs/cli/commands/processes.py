@@ -1,10 +1,11 @@
-"""`perpetua up`, `ps` and `provision`: processes and their broker."""
+"""`perpetua up`, `ps`, `stats` and `provision`: processes and their broker."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import click
+import msgspec
 
 from libs.cli import options, output
 from libs.supervisor.data_dir import DataDir
@@ -91,6 +92,9 @@ def ps(data_dir: DataDir, nats_url: str | None, as_json: bool) -> None:
     for row in rows:
         if row["summary"] and row["summary"].get("thinks_with"):
             click.echo(f"{row['instance']} thinks with {plain(row['summary']['thinks_with'])}")
+        for failure in (row["summary"] or {}).get("failures", ()):
+            what = f"{failure['role']} {failure['slot_index']}"
+            click.echo(f"{row['instance']} goes on without {what}: {plain(failure['reason'])}")
         for trouble in (row["summary"] or {}).get("troubles", ()):
             click.echo(f"{row['instance']} is in trouble: {plain(trouble)}")
     return None
@@ -104,6 +108,22 @@ def _doing(row: dict[str, Any]) -> str | None:
     if row["last_activity"] is None:
         return None
     return f"{row['last_activity']}, {output.ago(row['last_activity_at'])}"
+
+
+@click.command("stats")
+@options.data_dir
+@options.nats_url
+@options.as_json
+def stats_command(data_dir: DataDir, nats_url: str | None, as_json: bool) -> None:
+    """Show how long thoughts took, stage by stage, and what became of them."""
+    from libs.cli.ps import run_so_far
+
+    found = run_so_far(data_dir, nats_url)
+    if as_json:
+        return output.print_json(msgspec.to_builtins(found))
+    rows = [(one.stage, one.count, one.min_ms, one.mean_ms, one.max_ms) for one in found.stages]
+    output.print_table(("stage", "thoughts", "min ms", "mean ms", "max ms"), rows, "nothing was thought yet")
+    return click.echo(", ".join(f"{count} {outcome}" for outcome, count in found.outcomes.items()))
 
 
 @click.command()
@@ -120,4 +140,4 @@ def provision(data_dir: DataDir, nats_url: str | None, as_json: bool) -> None:
     return click.echo(f"provisioned: {', '.join(changed) or 'everything was there already'}")
 
 
-COMMANDS = (up_command, ps, provision)
+COMMANDS = (up_command, ps, stats_command, provision)

@@ -235,8 +235,7 @@ def load(settings: ThinkerSettings, path: Path) -> Loaded:
             f"set {PREFIX}THINKER_CT2_MODEL_PATH to one"
         )
     prepare(settings)
-    import ctranslate2  # 0.1 s and 26 MiB that a thinker without a model does not need
-
+    ctranslate2 = _library()
     chat = ChatTokenizer.load(Path(settings.tokenizer_path) if settings.tokenizer_path else path)
     budget = budget_of(window_of(path, settings.window), settings.max_tokens)
     device = choose_device(settings, ctranslate2)
@@ -256,5 +255,33 @@ def load(settings: ThinkerSettings, path: Path) -> Loaded:
             f"{PREFIX}THINKER_CT2_MODEL_PATH to another folder or {PREFIX}THINKER_CT2_COMPUTE_TYPE to `auto`"
         ) from error
     ctranslate2.set_random_seed(settings.seed % 2**32)
-    generator.generate_batch([chat.tokens(Prompt("", "Hi"))], max_length=1, include_prompt_in_result=False)
+    _warm_up(generator, chat, path, device)
     return Loaded(generator, chat, device, str(generator.compute_type), budget)
+
+
+def _library() -> Any:
+    """Import CTranslate2: 0.1 s and 26 MiB that a thinker without a model does not need."""
+    try:
+        import ctranslate2
+    except (ImportError, OSError) as error:
+        raise ConfigurationError(
+            f"CTranslate2 cannot be imported: {error}; run `just install`, or set {PREFIX}THINKER_BACKEND "
+            "to `openai_compat`"
+        ) from error
+    return ctranslate2
+
+
+def _warm_up(generator: Any, chat: ChatTokenizer, path: Path, device: Device) -> None:
+    """Have one token said to "Hi", at temperature 0, and thrown away [H1].
+
+    Raises `ConfigurationError`: a missing cuBLAS, or a template that refuses everything, shows only here.
+    """
+    try:
+        prompt = chat.tokens(Prompt("", "Hi"))
+        generator.generate_batch([prompt], max_length=1, sampling_topk=1, include_prompt_in_result=False)
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigurationError(
+            f"the model {path} was loaded on {device.name} and answers nothing: {reason}; set "
+            f"{PREFIX}THINKER_CT2_MODEL_PATH to another folder or {PREFIX}THINKER_CT2_DEVICE to `cpu`"
+        ) from error

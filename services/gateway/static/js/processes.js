@@ -34,6 +34,9 @@ function row({ instance, ready, since, restarts, last_activity: act, last_activi
     el("strong", {}, instance),
     el("span", { class: "quiet" }, `${ready ? "there" : "not ready"}, started ${ago(since)}${again}`),
     doing && el("span", { class: "quiet" }, doing),
+    (more.summary?.failures ?? []).map((failure) =>
+      el("span", { class: "why" }, `without ${failure.role} ${failure.slot_index}: ${failure.reason}`),
+    ),
     (more.summary?.troubles ?? []).map((trouble) => el("span", { class: "why" }, trouble)),
   );
 }
