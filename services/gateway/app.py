@@ -33,6 +33,7 @@ from services.gateway.routes.inbox import InboxRoutes
 from services.gateway.routes.session import Sessions
 from services.gateway.routes.swarm import SwarmRoutes
 from services.gateway.sending import Sending
+from services.gateway.tracing import traced
 
 _API = "/v1/"
 _PATH_SHOWN = 100
@@ -61,7 +62,8 @@ def make_app(
     parts = dict(zip(_PARTS, (bus, swarm, sending, feed, health, registry, access), strict=True))
     rates = Rates(settings.requests_per_s, time.monotonic)
     guarded = Guard(cast("ASGIApp", _litestar(parts, version)), access, rates, settings.names, refused)
-    return raw_paths(_noted(cast("ASGIApp", guarded), answering))
+    app = _noted(cast("ASGIApp", guarded), answering)
+    return raw_paths(app if bus.tracer is None else traced(app, bus.tracer))
 
 
 def _noted(app: ASGIApp, answering: Callable[[str], None]) -> ASGIApp:
