@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from libs.bus.connection import Bus
 from libs.contracts.limits import BODY_BYTES
 from libs.runtime.health import Health
+from libs.runtime.imports import without
 from libs.settings.gateway import GatewaySettings
 from services.gateway.access import Access
 from services.gateway.document import document
@@ -82,6 +83,12 @@ def published(version: str) -> dict[str, Any]:
 
 
 def _litestar(parts: dict[str, Any], version: str) -> Litestar:
+    # It would load its own plugin for traces, and OpenTelemetry with it, only to see that we have none
+    with without("litestar.plugins.opentelemetry"):
+        return _made(parts, version)
+
+
+def _made(parts: dict[str, Any], version: str) -> Litestar:
     return Litestar(
         route_handlers=[
             Router(

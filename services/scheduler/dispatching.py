@@ -26,7 +26,7 @@ from services.scheduler.ledger import PersonaLedger
 from services.scheduler.memory import Memory
 from services.scheduler.owner import ShardOwner
 from services.scheduler.taking import Takes
-from services.scheduler.tracing import ThoughtTrace, calls_of, traced
+from services.scheduler.tracing import ThoughtTrace, take_calls, traced
 
 log = structlog.get_logger("dispatching")
 
@@ -105,7 +105,7 @@ class Dispatching:
         self, record: PersonaRecord, entry: PersonaLedger, inbox: list[TakenItem], trace: str | None
     ) -> ThoughtTrace | None:
         assert self._bus.tracer is not None
-        calls = calls_of(entry.inbox, inbox) if inbox and entry.inbox is not None else []
+        calls = take_calls(entry.inbox, inbox) if inbox and entry.inbox is not None else []
         first = [trace] if trace is not None else []
         return traced(self._bus.tracer, record.identity, entry.count + 1, first + calls)
 

@@ -14,6 +14,9 @@ from libs.contracts.work import TakenItem
 from libs.tracing.spans import Span, Tracer
 from services.scheduler.inbox import Inbox
 
+TRACED_MOST = 4
+"""Thoughts that go on in the trace of one item's call."""
+
 _THOUGHT = "thought"
 _QUEUE = "queue wait"
 
@@ -53,7 +56,15 @@ def traced(
     return ThoughtTrace(span) if span is not None else None
 
 
-def calls_of(inbox: Inbox, taken: Sequence[TakenItem]) -> list[str]:
-    """Return the traces of the calls that have sent what a thought takes up, best first, each once."""
-    held = (inbox.get(one.sequence) for one in taken)
-    return list(dict.fromkeys(one.item.traceparent for one in held if one and one.item.traceparent))
+def take_calls(inbox: Inbox, taken: Sequence[TakenItem]) -> list[str]:
+    """Return the traces of the calls that have sent what a thought takes up, best first, each once.
+
+    An item counts so often at most: where no model can be asked it is taken up at every tick, for ever.
+    """
+    calls: dict[str, None] = {}
+    for one in taken:
+        held = inbox.get(one.sequence)
+        if held is not None and held.item.traceparent is not None and held.traced < TRACED_MOST:
+            held.traced += 1
+            calls[held.item.traceparent] = None
+    return list(calls)

@@ -13,13 +13,16 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from libs.contracts.journal import JournalEvent
 from libs.contracts.personas import PersonaIdentity
+from libs.contracts.work import TakenItem
 from libs.settings.reader import SettingError
 from libs.settings.tracing import DEFAULT_RATIO, TracingSettings, read_tracing, tracing_reader
 from libs.tracing.export import WAITING_MOST, BoundedExport
 from libs.tracing.otel import OtelTracer
 from libs.tracing.spans import current, current_traceparent, inside, served, trace_headers
+from services.scheduler.inbox import Held, Inbox
 from services.scheduler.notes import Note, in_record
-from services.scheduler.tracing import traced
+from services.scheduler.tracing import TRACED_MOST, take_calls, traced
+from tests.unit.make import inbox_item
 
 TRACE, SPAN = "a" * 32, "b" * 16
 SAMPLED, UNSAMPLED = f"00-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-00"
@@ -177,6 +180,14 @@ def test_a_thought_goes_on_with_the_best_call_and_links_the_others(made: Made) -
     assert [f"{link.context.trace_id:032x}" for link in spans["thought"].links] == ["c" * 32]
     assert thought.traceparent.startswith(f"00-{TRACE}-")
     assert traced(made.tracer, about, 3, []) is None, "of ticks the ratio is sampled, which is 0"
+
+
+def test_an_item_that_no_thought_can_handle_is_not_traced_for_ever() -> None:
+    inbox = Inbox()
+    inbox.add(Held(7, 50, 0.0, inbox_item(traceparent=SAMPLED)), 0.0)
+    inbox.add(Held(8, 50, 0.0, inbox_item(id="other")), 0.0)
+    taken = [TakenItem(sequence, "i", "chat", "", "x", datetime.now(UTC)) for sequence in (8, 7, 9)]
+    assert [take_calls(inbox, taken) for _ in range(TRACED_MOST + 1)] == [[SAMPLED]] * TRACED_MOST + [[]]
 
 
 def test_contexts_stay_with_their_events_when_notes_share_a_record() -> None:
