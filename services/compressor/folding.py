@@ -86,7 +86,7 @@ def publications(record: PublicRecord, sequence: int) -> list[Publication]:
     found: list[Publication] = []
     index = 0
     for thought in record.thoughts:
-        trace = _valid(record.traces, thought.persona_id)
+        trace = _valid(record.traces, thought.persona_id) if record.traces is not UNSET else None
         for event_type, event in thought.events:
             index += 1
             subject = subjects.event_in(thought.swarm_id, thought.persona_id, event_type)
