@@ -19,6 +19,7 @@ from libs.contracts.thoughts import EventType, MemorySnapshot, OwnEventType, Tho
 from libs.settings.cognition import cognition_reader, read_cognition
 from libs.settings.process import process_reader, read_process
 from libs.settings.reader import Described
+from libs.settings.tracing import read_tracing, tracing_reader
 from tests.conformance.facts import FACTS
 from tests.monitoring.table import NAMES, ONCE_COUNTED, SERVICES
 
@@ -38,7 +39,13 @@ Accepted under the reference's names too: `THINKER_CANDLE_MODEL_PATH`, `…_TOKE
 
 ## Of the processes
 
-{process}"""
+{process}
+## Of OpenTelemetry
+
+Traces, by OpenTelemetry's own names. Its exporter reads the others of its settings itself, such as
+`OTEL_EXPORTER_OTLP_HEADERS`, `…_TIMEOUT`, `…_CERTIFICATE`, `…_COMPRESSION` and `OTEL_RESOURCE_ATTRIBUTES`.
+
+{tracing}"""
 
 FACTS_PAGE = """# Where each fact of the specification lives
 
@@ -86,7 +93,13 @@ def settings() -> str:
     cognition, process = cognition_reader({}), process_reader({})
     read_cognition(cognition)
     read_process(process, "x")
-    return SETTINGS.format(cognition=_table(cognition.described), process=_table(process.described))
+    tracing = tracing_reader({})
+    read_tracing(tracing)
+    return SETTINGS.format(
+        cognition=_table(cognition.described),
+        process=_table(process.described),
+        tracing=_table(tracing.described),
+    )
 
 
 def facts() -> str:

@@ -35,6 +35,7 @@ from services.scheduler.adaptive import AdaptiveTicker
 from services.scheduler.admission import Admitting
 from services.scheduler.bank import Bank, limits_of
 from services.scheduler.changes import Changes
+from services.scheduler.dispatches import Age
 from services.scheduler.idling import IdleClocks
 from services.scheduler.inner_state import Mood
 from services.scheduler.mailbox import Arrival
@@ -228,7 +229,7 @@ class World:
         entries = [entry for owner in self.owners.values() for _, entry in owner.ledger.entries()]
         return {held.sequence for entry in entries for held in entry.inbox or ()}
 
-    def _stored(self, thoughts: list[ThoughtEntry], ages: list[tuple[float, int]]) -> None:
+    def _stored(self, thoughts: list[ThoughtEntry], ages: list[Age]) -> None:
         """Do with thoughts that are stored what `Scheduler` does."""
         for thought in thoughts:
             self.record.stored(thought, wall())

@@ -22,6 +22,7 @@ from libs.concurrency.tasks import beside, tell_failure
 from libs.concurrency.waiting import set_within
 from libs.contracts.refusals import RefusalBody, Unavailable, rebuilt
 from libs.settings.broker import BrokerSettings
+from libs.tracing.spans import Tracer, trace_headers
 
 log = structlog.get_logger("bus")
 
@@ -56,6 +57,9 @@ class Bus:
 
         self.waiting_for: set[str] = set()
         """What this process cannot do because the broker, though connected, does not answer."""
+
+        self.tracer: Tracer | None = None
+        """Makes traces, where there are any."""
 
         self._reconnected: list[Callable[[], None]] = []
         self._connection_lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -172,19 +176,20 @@ class Bus:
                 raise ApiRefused(subject, FORBIDDEN, 0, DENIED)
 
     async def ask(self, subject: str, request: msgspec.Struct, reply: type[T], *, timeout: float = 2.0) -> T:
-        """Ask a peer service and return its reply.
+        """Ask a peer service and return its reply. It goes on with the running task's trace.
 
         While nobody listens the question is put again, since nothing has received it. Raises the peer's
         `Refusal`, or `Unavailable` when no answer comes within `timeout` seconds.
         """
-        payload = msgspec.json.encode(request)
+        payload, headers = msgspec.json.encode(request), trace_headers()
         deadline = asyncio.get_running_loop().time() + timeout
         while True:
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 raise Unavailable(f"nobody answers on {subject}")
             try:
-                async with beside(self.client.request(subject, payload, timeout=left), "ask") as asking:
+                asked = self.client.request(subject, payload, timeout=left, headers=headers)
+                async with beside(asked, "ask") as asking:
                     await self._settled(subject, asking)
                     message = asking.result()
                     break

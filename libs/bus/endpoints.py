@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, TypeVar
@@ -25,6 +25,8 @@ from libs.bus.loop import Dead, Done, MessageLoop, Outcome, Refused, RetryLater
 from libs.bus.telemetry import Telemetry
 from libs.concurrency.tasks import Tasks
 from libs.contracts.refusals import RefusalBody
+from libs.contracts.traces import TRACEPARENT, is_traceparent
+from libs.tracing.spans import served
 
 log = structlog.get_logger("bus")
 
@@ -152,7 +154,8 @@ async def listening(
 
     async def receive(message: Msg) -> None:
         if was_sent_to(subject, message.subject):
-            await gate.admit(loop.process(_request(bus, message, written)))
+            work = loop.process(_request(bus, message, written))
+            await gate.admit(_traced(bus, loop.name, message.headers, work))
 
     subscription = await bus.subscribe(
         subject,
@@ -188,7 +191,7 @@ async def micro_service(
         for endpoint, (message_type, handle) in endpoints.items():
             decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(message_type)
             loop: RequestLoop[Any] = MessageLoop(f"{group}.{endpoint}", decoder.decode, handle, telemetry)
-            handler = bus.guarded(_receiver(f"{group}.{endpoint}", loop, gate), endpoint)
+            handler = bus.guarded(_receiver(bus, f"{group}.{endpoint}", loop, gate), endpoint)
             await under.add_endpoint(EndpointConfig(name=endpoint, handler=handler))
         yield
     finally:
@@ -196,13 +199,26 @@ async def micro_service(
             await service.stop()
 
 
-def _receiver(subject: str, loop: RequestLoop[Any], gate: Gate) -> Callable[[MicroRequest], Awaitable[None]]:
+def _receiver(
+    bus: Bus, subject: str, loop: RequestLoop[Any], gate: Gate
+) -> Callable[[MicroRequest], Awaitable[None]]:
     async def receive(request: MicroRequest) -> None:
         if was_sent_to(subject, request.subject):
             respond = request.respond if is_inbox(request._msg.reply, subject) else None
-            await gate.admit(loop.process(Request(request.subject, request.data, respond)))
+            work = loop.process(Request(request.subject, request.data, respond))
+            await gate.admit(_traced(bus, loop.name, request.headers, work))
 
     return receive
+
+
+def _traced(
+    bus: Bus, name: str, headers: Mapping[str, str] | None, work: Coroutine[Any, Any, None]
+) -> Coroutine[Any, Any, None]:
+    """Return the handling of a message, in the trace of whoever sent it, where it names one."""
+    if bus.tracer is None or not headers:
+        return work
+    parent = headers.get(TRACEPARENT)
+    return work if parent is None or not is_traceparent(parent) else served(bus.tracer, name, parent, work)
 
 
 def was_sent_to(subject: str, came_as: str) -> bool:

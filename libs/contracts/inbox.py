@@ -77,6 +77,9 @@ class InboxItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     answers_most: Annotated[int, Meta(ge=1)] = ANSWERS_MOST
     """How many personas may answer that post [A5]."""
 
+    traceparent: str | None = None
+    """The trace of the call that sent it, where that is sampled."""
+
 
 class SwarmSendRequest(SendRequest, frozen=True, kw_only=True):
     """Something for every persona of a swarm [A1, A5]."""

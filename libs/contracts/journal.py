@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from libs.contracts.accounts import AccountsCheckpoint, Credit, CreditChange
 from libs.contracts.inbox import Outcome
@@ -123,6 +123,12 @@ class ShardRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     rolled_up: list[tuple[str, str]] = []
     """Swarms whose roll-up stands among the events, and the ids of what was asked for."""
 
+    traces: dict[str, str] = {}
+    """By persona, the `traceparent` of those of its thoughts that are traced."""
+
+    event_traces: dict[int, str] = {}
+    """By their place in `events`, from 0, the `traceparent` of those that are traced."""
+
 
 class Spawned(Struct, frozen=True, tag="spawned"):
     """A persona exists."""
@@ -190,6 +196,8 @@ class RegistryRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     owner: str
     changes: list[Change] = []
     events: list[JournalEvent] = []
+    event_traces: dict[int, str] = {}
+    """See `ShardRecord.event_traces`."""
 
 
 class PublicRecord(Struct, frozen=True, kw_only=True):
@@ -198,6 +206,8 @@ class PublicRecord(Struct, frozen=True, kw_only=True):
     number: int | None = None
     thoughts: list[ThoughtEntry] = []
     events: list[JournalEvent] = []
+    traces: dict[str, str] | UnsetType = UNSET
+    event_traces: dict[int, str] | UnsetType = UNSET
 
 
 class StoredLife(Struct, frozen=True, array_like=True):

@@ -98,6 +98,9 @@ class Chunk(Struct, frozen=True, kw_only=True, omit_defaults=True):
     alone: bool = False
     """Thinkers have ended while they thought of it: a thinker thinks of one such chunk at a time."""
 
+    traces: dict[str, str] = {}
+    """By persona, the `traceparent` of those of its thoughts that are traced."""
+
 
 class GivenUp(Struct, frozen=True, kw_only=True):
     """The body of a dead letter: the thoughts of a chunk that were given up."""
@@ -139,6 +142,9 @@ class Grant(Struct, frozen=True, kw_only=True, omit_defaults=True):
     items: list[WorkItem] = []
     next: int = 0
     """One message had no room for more: ask again from this one of the chunk's items on. 0: that was all."""
+
+    traces: dict[str, str] = {}
+    """See `Chunk.traces`."""
 
 
 class Results(Struct, frozen=True, kw_only=True):

@@ -94,6 +94,11 @@ class ProcessMetrics:
         )
         for kind in _FAULTS:  # from zero on: `increase` does not see a series that begins with 1
             self._faults.labels(kind)
+        self.spans_dropped = Counter(
+            "perpetua_spans_dropped_total",
+            "Spans of traces that were lost: the collector was away, or too slow.",
+            registry=self.registry,
+        )
         self.ready = Gauge(
             "perpetua_ready", "1 while this process does its work, else 0.", registry=self.registry
         )

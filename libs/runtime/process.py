@@ -40,11 +40,15 @@ from libs.runtime.metrics import ProcessMetrics, WeightedHistogram
 from libs.settings.cognition import CognitionSettings, cognition_reader, read_cognition
 from libs.settings.process import ProcessSettings, process_reader, read_process
 from libs.settings.reader import EX_CONFIG, SettingError
+from libs.settings.tracing import TracingSettings, read_tracing, tracing_reader
+from libs.tracing.spans import Tracer
 
 log = structlog.get_logger("process")
 
 _BEAT_S = 1.0
 _COLLECT_AFTER = 50_000
+_EXPORT_WITHIN_S = 1.5
+"""For so long, in seconds, a process that ends waits for its last spans to be exported."""
 
 
 @dataclass
@@ -152,6 +156,7 @@ def main(service: str, lifespan: Lifespan, env: Mapping[str, str] | None = None)
         cognition_settings = cognition_reader(environment)
         cognition = read_cognition(cognition_settings)
         settings = read_process(process_reader(environment), service)
+        tracing = read_tracing(tracing_reader(environment))
     except SettingError as error:
         print(f"{service}: {error}", file=sys.stderr)  # noqa: T201 - logs are not configured yet
         sys.exit(EX_CONFIG)
@@ -162,17 +167,21 @@ def main(service: str, lifespan: Lifespan, env: Mapping[str, str] | None = None)
     for stranger in cognition_settings.unknown():
         log.warning("unknown_setting", text=stranger)
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-    _end(runner.run(_live(service, settings, cognition, lifespan)))
+    _end(runner.run(_live(service, settings, cognition, tracing, lifespan)))
 
 
 async def _live(
-    service: str, settings: ProcessSettings, cognition: CognitionSettings, lifespan: Lifespan
+    service: str,
+    settings: ProcessSettings,
+    cognition: CognitionSettings,
+    tracing: TracingSettings,
+    lifespan: Lifespan,
 ) -> int:
     stop = Stop()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.asked.set)
-    serving = asyncio.create_task(_serve(service, settings, cognition, lifespan, stop), name="serve")
+    serving = asyncio.create_task(_serve(service, settings, cognition, tracing, lifespan, stop), name="serve")
     async with beside(stop.asked.wait(), "stop-signal") as stopped:
         await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
     if not serving.done():
@@ -215,6 +224,7 @@ async def _serve(
     service: str,
     settings: ProcessSettings,
     cognition: CognitionSettings,
+    tracing: TracingSettings,
     lifespan: Lifespan,
     stop: Stop,
 ) -> None:
@@ -223,12 +233,14 @@ async def _serve(
     watch_tasks(heard.task_failed)
     health = Health(beat=time.monotonic())
     server = _listen(settings, metrics, health)
+    tracer = _tracer(tracing, service, settings.instance, metrics)
     try:
         async with AsyncExitStack() as stack:
             async with Background() as tasks:
                 tasks.create_task(_beat(health, server), name="beat")
                 name = f"perpetua-{settings.instance}"
                 bus = await stack.enter_async_context(connect(settings.nats, name, metrics))
+                bus.tracer = tracer
                 await wait_until_provisioned(bus)
             process = Process(
                 service,
@@ -244,7 +256,24 @@ async def _serve(
             async with told(bus, process.record), heard.heard(bus):
                 await _work(process, server, lifespan, stop)
     finally:
+        if tracer is not None:
+            await _export_last(tracer)
         server.close()
+
+
+def _tracer(settings: TracingSettings, service: str, instance: str, metrics: ProcessMetrics) -> Tracer | None:
+    """Return what makes traces; None, and nothing of OpenTelemetry is loaded, where nothing collects them."""
+    if settings.endpoint is None:
+        return None
+    from libs.tracing.otel import open_tracer
+
+    return open_tracer(settings, service, instance, own_version(), metrics.spans_dropped.inc)
+
+
+async def _export_last(tracer: Tracer) -> None:
+    """Export what has ended, as far as there is time: the process ends without waiting for threads."""
+    closing = asyncio.get_running_loop().run_in_executor(None, tracer.close)
+    await asyncio.wait([closing], timeout=_EXPORT_WITHIN_S)
 
 
 async def _work(process: Process, server: HealthServer, lifespan: Lifespan, stop: Stop) -> None:

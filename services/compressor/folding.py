@@ -6,11 +6,13 @@ by whomever, it is folded [3.15].
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import TypeVar
 from uuid import UUID, uuid5
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from libs.cognition.text import RATIONALE_CHARS, SUMMARY_CHARS, count_facts, trim
 from libs.contracts import streams, subjects
@@ -29,6 +31,9 @@ from libs.contracts.thoughts import (
     Source,
     ThoughtPayload,
 )
+from libs.contracts.traces import is_traceparent
+
+K = TypeVar("K")
 
 _SNAPSHOT_IDS = UUID("6d1f1f4e-6f0e-4f0c-9a54-2f9f0b8f4c11")
 SWARM_ROLE = "swarm"
@@ -72,6 +77,8 @@ class Publication(Struct, frozen=True, array_like=True):
     subject: str
     data: bytes | msgspec.Raw
     event_type: str = ""
+    traceparent: str | None = None
+    """Of an event, the trace that its subscribers go on from."""
 
 
 def publications(record: PublicRecord, sequence: int) -> list[Publication]:
@@ -79,23 +86,32 @@ def publications(record: PublicRecord, sequence: int) -> list[Publication]:
     found: list[Publication] = []
     index = 0
     for thought in record.thoughts:
+        trace = _valid(record.traces, thought.persona_id) if record.traces is not UNSET else None
         for event_type, event in thought.events:
             index += 1
             subject = subjects.event_in(thought.swarm_id, thought.persona_id, event_type)
-            found.append(Publication(streams.EVENTS, (sequence, index), subject, event, event_type))
+            found.append(Publication(streams.EVENTS, (sequence, index), subject, event, event_type, trace))
             if event_type == EventType.SNAPSHOT_COMPRESSED:
                 found.append(_snapshot_publication(thought, event, (sequence, index)))
             elif event_type == EventType.PROPOSAL_CREATED:
                 found.append(_proposal_publication(thought, event, (sequence, index)))
-    for other in record.events:
+    for number, other in enumerate(record.events):
         index += 1
+        trace = _valid(record.event_traces, number)
         subject = subjects.event_in(other.swarm_id, other.persona_id, other.event_type)
-        found.append(Publication(streams.EVENTS, (sequence, index), subject, other.event, other.event_type))
+        kind = other.event_type
+        found.append(Publication(streams.EVENTS, (sequence, index), subject, other.event, kind, trace))
         if other.event_type == EventType.SNAPSHOT_COMPRESSED:
             snapshot = _encode(roll_up_of(other.event))
             subject = subjects.snapshot_in(other.swarm_id, None)
             found.append(Publication(streams.SNAPSHOTS, (sequence, index), subject, snapshot))
     return found
+
+
+def _valid(traces: Mapping[K, str] | UnsetType, of: K) -> str | None:
+    """Return the context of a thought or event, if it may stand in a header as it is."""
+    traceparent = traces.get(of) if traces is not UNSET else None
+    return traceparent if traceparent is not None and is_traceparent(traceparent) else None
 
 
 def snapshot_of(event: bytes | msgspec.Raw) -> MemorySnapshot:

@@ -19,6 +19,7 @@ from libs.bus.publisher import EXPECTED_LAST_SEQUENCE
 from libs.bus.read import Stored, last_of, message_at, stream_state
 from libs.contracts.place import Place, format_place, parse_place
 from libs.contracts.streams import PLACE, PROPOSALS
+from libs.contracts.traces import TRACEPARENT
 from services.compressor.batches import Batches, Message
 from services.compressor.folding import Publication
 
@@ -147,6 +148,8 @@ class PublicStream:
     def _message(self, publication: Publication) -> Message:
         """Return a publication as the message that stands at the stream's end from now on."""
         headers = {EXPECTED_LAST_SEQUENCE: str(self.sequence), PLACE: format_place(publication.place)}
+        if publication.traceparent is not None:
+            headers[TRACEPARENT] = publication.traceparent
         self.sequence += 1
         self.place = publication.place
         return publication.subject, bytes(publication.data), headers

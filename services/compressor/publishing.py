@@ -20,10 +20,12 @@ from libs.concurrency.waiting import BackOff, set_within
 from libs.contracts import streams, subjects
 from libs.contracts.journal import Position, PublicRecord
 from libs.journal.tail import JournalHole
+from libs.tracing.spans import Span
 from services.compressor.folding import Publication, publications
 from services.compressor.metrics import CompressorMetrics
 from services.compressor.progress import Progress
 from services.compressor.public_stream import PlaceLost, PublicStream
+from services.compressor.tracing import begin_publishing
 
 log = structlog.get_logger("publishing")
 
@@ -195,9 +197,12 @@ class Publishing:
             return _fail(self._failed, error)
         self._note(record, message.sequence)
         self._progress.begin(message.sequence, len(self._targets) + 1)
+        spans: dict[str, Span] = {}
+        if self._bus.tracer is not None and (record.traces or record.event_traces):
+            wanted, spans = begin_publishing(self._bus.tracer, wanted)
         try:
             for target in self._targets:
-                await self._send(target, wanted, message.sequence)
+                await self._send(target, wanted, message.sequence, spans)
         except OutcomeUnknown as error:
             return _fail(self._failed, error)
         return self._progress.stored(message.sequence)
@@ -217,14 +222,19 @@ class Publishing:
             raise JournalHole(subject, before + 1, record.number)
         self._numbers[subject] = record.number
 
-    async def _send(self, target: PublicStream, wanted: list[Publication], sequence: int) -> None:
+    async def _send(
+        self, target: PublicStream, wanted: list[Publication], sequence: int, spans: dict[str, Span]
+    ) -> None:
         missing = target.missing([one for one in wanted if one.stream == target.name])
         if not missing:
             self._progress.stored(sequence)
             return
-        self._when_stored(await target.send(missing), missing, sequence)
+        stored = await target.send(missing)
+        self._when_stored(stored, missing, sequence, spans if target is self._events else {})
 
-    def _when_stored(self, future: asyncio.Future[int], sent: list[Publication], sequence: int) -> None:
+    def _when_stored(
+        self, future: asyncio.Future[int], sent: list[Publication], sequence: int, spans: dict[str, Span]
+    ) -> None:
         """Count what was sent once it is acknowledged; end the session where it is refused."""
         progress, failed = self._progress, self._failed
 
@@ -235,6 +245,8 @@ class Publishing:
                 _fail(failed, error)
             else:
                 self._metrics.stored(sent)
+                for span in spans.values():
+                    span.end()
                 progress.stored(sequence)
 
         future.add_done_callback(settled)

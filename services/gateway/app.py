@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from libs.bus.connection import Bus
 from libs.contracts.limits import BODY_BYTES
 from libs.runtime.health import Health
+from libs.runtime.imports import without
 from libs.settings.gateway import GatewaySettings
 from services.gateway.access import Access
 from services.gateway.document import document
@@ -33,6 +34,7 @@ from services.gateway.routes.inbox import InboxRoutes
 from services.gateway.routes.session import Sessions
 from services.gateway.routes.swarm import SwarmRoutes
 from services.gateway.sending import Sending
+from services.gateway.tracing import traced
 
 _API = "/v1/"
 _PATH_SHOWN = 100
@@ -61,7 +63,8 @@ def make_app(
     parts = dict(zip(_PARTS, (bus, swarm, sending, feed, health, registry, access), strict=True))
     rates = Rates(settings.requests_per_s, time.monotonic)
     guarded = Guard(cast("ASGIApp", _litestar(parts, version)), access, rates, settings.names, refused)
-    return raw_paths(_noted(cast("ASGIApp", guarded), answering))
+    app = _noted(cast("ASGIApp", guarded), answering)
+    return raw_paths(app if bus.tracer is None else traced(app, bus.tracer))
 
 
 def _noted(app: ASGIApp, answering: Callable[[str], None]) -> ASGIApp:
@@ -80,6 +83,12 @@ def published(version: str) -> dict[str, Any]:
 
 
 def _litestar(parts: dict[str, Any], version: str) -> Litestar:
+    # It would load its own plugin for traces, and OpenTelemetry with it, only to see that we have none
+    with without("litestar.plugins.opentelemetry"):
+        return _made(parts, version)
+
+
+def _made(parts: dict[str, Any], version: str) -> Litestar:
     return Litestar(
         route_handlers=[
             Router(

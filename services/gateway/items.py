@@ -1,4 +1,4 @@
-"""What is sent, as the INBOX stream keeps it. Pure [A1]."""
+"""What is sent, as the INBOX stream keeps it; pure, but for the trace that it goes on with [A1]."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import datetime
 from msgspec import structs
 
 from libs.contracts.inbox import InboxItem, SendRequest, SwarmSendRequest, copy_id
+from libs.tracing.spans import current_traceparent
 
 
 def item(request: SendRequest, persona_id: str, item_id: str, now: datetime) -> InboxItem:
@@ -20,6 +21,7 @@ def item(request: SendRequest, persona_id: str, item_id: str, now: datetime) -> 
         timestamp=request.timestamp if request.timestamp is not None else now,
         priority=request.priority,
         mentions=request.mentions,
+        traceparent=current_traceparent(),
     )
 
 

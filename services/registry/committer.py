@@ -18,6 +18,7 @@ from libs.contracts.limits import RECORD_BYTES
 from libs.contracts.refusals import Refusal, Unavailable
 from libs.journal.tail import JournalFull, Overtaken, Tail
 from libs.roster.state import Roster
+from libs.tracing.spans import current_traceparent
 from services.registry.draft import Draft
 from services.registry.rules import Decision, View
 
@@ -43,6 +44,8 @@ class _Pending:
     decide: Decide
     shared: bool
     future: asyncio.Future[Committed]
+    trace: str | None
+    """The context of the request, where it is traced."""
 
 
 class Committer:
@@ -65,7 +68,7 @@ class Committer:
     def submit(self, decide: Decide, *, shared: bool = False) -> asyncio.Future[Committed]:
         """Put a decision behind those submitted before, and return what `commit` returns or raises."""
         future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Pending(decide, shared, future))
+        self._waiting.append(_Pending(decide, shared, future, current_traceparent()))
         self._wake.set()
         return future
 
@@ -87,13 +90,13 @@ class Committer:
         give_up = asyncio.get_running_loop().time() + _FULL_GIVE_UP_S
         while True:
             decided_at = self._tail.sequence
-            whole, outcomes = self._decide(batch)
+            whole, outcomes, traces = self._decide(batch)
             if not whole.changes and not whole.events:
                 await self._tail.sync()
                 if self._tail.sequence == decided_at:  # whoever folded meanwhile, a follower too
                     return self._resolve(batch, outcomes, decided_at)
                 continue
-            record = self._record(whole)
+            record = self._record(whole, traces)
             if len(record) > RECORD_BYTES and len(batch) > 1:
                 middle = len(batch) // 2
                 await self._commit(batch[:middle])
@@ -110,11 +113,12 @@ class Committer:
                     )
                 await asyncio.sleep(_FULL_RETRY_S)
 
-    def _decide(self, batch: list[_Pending]) -> tuple[Decision, list[Decision | Refusal]]:
+    def _decide(self, batch: list[_Pending]) -> tuple[Decision, list[Decision | Refusal], dict[int, str]]:
         draft = Draft(self._roster)
         changes: list[Change] = []
         events: list[JournalEvent] = []
         outcomes: list[Decision | Refusal] = []
+        traces: dict[int, str] = {}
         for pending in batch:
             try:
                 decision = pending.decide(draft)
@@ -123,18 +127,22 @@ class Committer:
                 continue
             if pending.shared:
                 draft.add(decision)
+            if pending.trace is not None:
+                places = range(len(events), len(events) + len(decision.events))
+                traces.update(dict.fromkeys(places, pending.trace))
             changes += decision.changes
             events += decision.events
             outcomes.append(decision)
-        return Decision(changes=changes, events=events), outcomes
+        return Decision(changes=changes, events=events), outcomes, traces
 
-    def _record(self, decision: Decision) -> bytes:
+    def _record(self, decision: Decision, traces: dict[int, str]) -> bytes:
         return _encode(
             RegistryRecord(
                 number=self._roster.number + 1,
                 owner=self._boot,
                 changes=decision.changes,
                 events=decision.events,
+                event_traces=traces,
             )
         )
 

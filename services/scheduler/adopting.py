@@ -21,7 +21,10 @@ _decode = msgspec.json.Decoder(Chunk).decode
 
 
 async def adopt(
-    bus: Bus, owner: ShardOwner, run: int | None, queued: Callable[[Ticket, ShardOwner], Due | None]
+    bus: Bus,
+    owner: ShardOwner,
+    run: int | None,
+    queued: Callable[[Ticket, ShardOwner, str | None], Due | None],
 ) -> int:
     """Enter the shard's queued chunks into its table and return how many thoughts are under way.
 
@@ -38,7 +41,11 @@ async def adopt(
             chunk = _decode(found.data)
         except UNREADABLE:
             continue  # the thinker that gets it buries it
-        wanted = [queued(ticket, owner) for ticket in chunk.items if owner.wants(ticket)]
+        wanted = [
+            queued(ticket, owner, chunk.traces.get(ticket.persona_id))
+            for ticket in chunk.items
+            if owner.wants(ticket)
+        ]
         dues = [due for due in wanted if due is not None]
         if chunk.run != run or not dues:
             await purge_message(bus, streams.THINK, sequence)

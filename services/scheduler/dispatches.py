@@ -11,7 +11,7 @@ from msgspec import Struct
 from libs.contracts.journal import ThoughtEntry
 from libs.contracts.limits import MAX_DELIVER, TOGETHER
 from libs.contracts.work import Chunk, GrantRequest
-from services.scheduler.due import Due
+from services.scheduler.due import Due, traces_of
 
 HEARD_S = 4.0
 """A thinker that was heard of within so many seconds still thinks: it says so twice as often."""
@@ -78,6 +78,8 @@ class Dispatches:
     def __init__(self) -> None:
         self._by_chunk: dict[str, Dispatch] = {}
         self._by_persona: dict[str, Dispatch] = {}
+        self.traced = False
+        """Whether any thought was ever traced."""
 
     def __len__(self) -> int:
         return len(self._by_persona)
@@ -122,6 +124,8 @@ class Dispatches:
         if free or sequence is not None:
             self._by_chunk[chunk.id] = dispatch
         self._by_persona.update(dict.fromkeys(free, dispatch))
+        if chunk.traces:
+            self.traced = True
         return dispatch
 
     def grant(self, request: GrantRequest, run: int | None, now: float) -> Granted:
@@ -172,16 +176,33 @@ class Dispatches:
     def forget(self, persona_ids: Iterable[str]) -> None:
         """Forget these personas' thoughts: they are stored, or no longer wanted."""
         for persona_id in persona_ids:
-            dispatch = self._by_persona.pop(persona_id, None)
-            if dispatch is not None:
-                dispatch.waiting.pop(persona_id, None)
-                if not dispatch.waiting:
-                    self._by_chunk.pop(dispatch.chunk.id, None)
+            due = self._let_go(persona_id)
+            if due is not None and due.trace is not None:
+                due.trace.end()
+
+    def _let_go(self, persona_id: str) -> Due | None:
+        dispatch = self._by_persona.pop(persona_id, None)
+        if dispatch is None:
+            return None
+        due = dispatch.waiting.pop(persona_id, None)
+        if not dispatch.waiting:
+            self._by_chunk.pop(dispatch.chunk.id, None)
+        return due
+
+    def traces(self, thoughts: Iterable[ThoughtEntry]) -> dict[str, str]:
+        """Return the contexts of those thoughts that are traced, by persona."""
+        if not self.traced:
+            return {}
+        return traces_of(due for thought in thoughts if (due := self.due(thought.persona_id)) is not None)
 
     def drop(self, dispatch: Dispatch) -> list[str]:
-        """Forget a whole chunk and return the personas whose thought it was to be."""
+        """Forget a whole chunk and return the personas whose thought it was to be.
+
+        Traces of its thoughts go on: they may be dispatched anew.
+        """
         personas = list(dispatch.waiting)
-        self.forget(personas)
+        for persona_id in personas:
+            self._let_go(persona_id)
         self._by_chunk.pop(dispatch.chunk.id, None)
         return personas
 

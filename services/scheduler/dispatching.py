@@ -18,13 +18,15 @@ from libs.cognition.context import Recent
 from libs.contracts import subjects
 from libs.contracts.limits import CHUNK_PERSONAS
 from libs.contracts.registry import PersonaRecord
-from libs.contracts.work import Chunk, Ticket, WorkItem
+from libs.contracts.work import Chunk, TakenItem, Ticket, WorkItem
 from libs.roster.state import Roster
 from services.scheduler.dispatches import Dispatch
-from services.scheduler.due import Due
+from services.scheduler.due import Due, traces_of
+from services.scheduler.ledger import PersonaLedger
 from services.scheduler.memory import Memory
 from services.scheduler.owner import ShardOwner
 from services.scheduler.taking import Takes
+from services.scheduler.tracing import ThoughtTrace, take_calls, traced
 
 log = structlog.get_logger("dispatching")
 
@@ -59,12 +61,15 @@ class Dispatching:
         dispatch = owner.dispatches.begin(chunk_of(owner.shard, run, dues), dues, now)
         self._tasks.create_task(self.publish(owner, dispatch), name="dispatch")
 
-    def queued(self, ticket: Ticket, owner: ShardOwner) -> Due | None:
-        """Return the thought that a ticket in the queue names, where it is of a persona that there is."""
-        record = self._roster.personas.get(ticket.persona_id)
-        return self._next(record, owner, ticket.tick_at) if record is not None else None
+    def queued(self, ticket: Ticket, owner: ShardOwner, trace: str | None = None) -> Due | None:
+        """Return the thought that a ticket in the queue names, where it is of a persona that there is.
 
-    def _next(self, record: PersonaRecord, owner: ShardOwner, at: datetime) -> Due:
+        It goes on in the trace that the last owner had begun.
+        """
+        record = self._roster.personas.get(ticket.persona_id)
+        return self._next(record, owner, ticket.tick_at, trace) if record is not None else None
+
+    def _next(self, record: PersonaRecord, owner: ShardOwner, at: datetime, trace: str | None = None) -> Due:
         """Return a persona's next thought, its context frozen now."""
         identity, ledger = record.identity, owner.ledger
         persona_id = identity.id
@@ -86,7 +91,23 @@ class Dispatching:
         )
         recent = entry.life.recent if entry.life is not None else ()
         shared = self._memory.of(identity.swarm_id, persona_id)
-        return Due(bare, identity.charter, context, inbox, shared, recent)
+        return Due(
+            bare,
+            identity.charter,
+            context,
+            inbox,
+            shared,
+            recent,
+            self._traced(record, entry, inbox, trace) if self._bus.tracer is not None else None,
+        )
+
+    def _traced(
+        self, record: PersonaRecord, entry: PersonaLedger, inbox: list[TakenItem], trace: str | None
+    ) -> ThoughtTrace | None:
+        assert self._bus.tracer is not None
+        calls = take_calls(entry.inbox, inbox) if inbox and entry.inbox is not None else []
+        first = [trace] if trace is not None else []
+        return traced(self._bus.tracer, record.identity, entry.count + 1, first + calls)
 
     async def publish(self, owner: ShardOwner, dispatch: Dispatch) -> None:
         """Put a chunk into the work queue. A copy that a repeated publish leaves is never granted."""
@@ -106,10 +127,11 @@ class Dispatching:
                     return
 
 
-def chunk_of(shard: int, run: int, dues: Iterable[Due], *, alone: bool = False) -> Chunk:
+def chunk_of(shard: int, run: int, dues: Sequence[Due], *, alone: bool = False) -> Chunk:
     """Return thoughts as a message of the work queue."""
     tickets = [due.ticket() for due in dues]
-    return Chunk(id=secrets.token_hex(8), shard=shard, run=run, items=tickets, alone=alone)
+    traces = traces_of(dues)
+    return Chunk(id=secrets.token_hex(8), shard=shard, run=run, items=tickets, alone=alone, traces=traces)
 
 
 def in_chunks(several: Sequence[T]) -> list[Sequence[T]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec import Struct, structs
 
 from libs.cognition.context import Remembered, packed
 from libs.contracts.work import ContextLine, TakenItem, Ticket, WorkItem
+from services.scheduler.tracing import ThoughtTrace
 
 
 class Due(Struct, frozen=True):
@@ -19,6 +22,8 @@ class Due(Struct, frozen=True):
     inbox: list[TakenItem] = []
     shared: list[ContextLine] = []
     recent: tuple[bytes, ...] = ()
+    trace: ThoughtTrace | None = None
+    """Where it is traced."""
 
     @property
     def persona_id(self) -> str:
@@ -43,3 +48,8 @@ class Due(Struct, frozen=True):
             shared=self.shared,
             recent=list(self.recent),
         )
+
+
+def traces_of(dues: Iterable[Due]) -> dict[str, str]:
+    """Return the contexts of those that are traced, by persona."""
+    return {due.bare.persona_id: due.trace.traceparent for due in dues if due.trace is not None}

@@ -29,7 +29,7 @@ from libs.contracts.work import (
 )
 from services.scheduler.bank import Bank
 from services.scheduler.dispatches import Dispatch
-from services.scheduler.due import Due
+from services.scheduler.due import Due, traces_of
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.notes import Note
 from services.scheduler.owner import Fenced, ShardOwner
@@ -71,7 +71,10 @@ class Handlers:
         if granted.waited is not None:
             self._metrics.queue_wait.observe(granted.waited, len(granted.dues))
             self._granted(granted.waited)
-        return answer(granted.dues, reads=message.reads)
+        traces: dict[str, str] = {}
+        if self._owner.dispatches.traced:
+            traces = _begun(granted.dues)
+        return answer(granted.dues, reads=message.reads, traces=traces)
 
     async def thinking(self, message: StillThinking, _: Request) -> None:
         """Note that a chunk is not forgotten."""
@@ -138,7 +141,15 @@ class Handlers:
         return _encode(RollUpReply())
 
 
-def answer(dues: dict[int, Due], *, reads: bool) -> bytes:
+def _begun(dues: dict[int, Due]) -> dict[str, str]:
+    """Note that traced thoughts wait no more, and return their contexts by persona."""
+    for due in dues.values():
+        if due.trace is not None:
+            due.trace.granted()
+    return traces_of(dues.values())
+
+
+def answer(dues: dict[int, Due], *, reads: bool, traces: dict[str, str] | None = None) -> bytes:
     """Return a grant of as many thoughts, by their index in the chunk, as one message takes."""
     told: list[WorkItem] = []
     room = GRANT_BYTES
@@ -146,9 +157,9 @@ def answer(dues: dict[int, Due], *, reads: bool) -> bytes:
         data = _encode(due.whole() if reads else due.bare)
         room -= len(data) + 1
         if told and room < 0:
-            return _encode(Grant(items=told, next=index))
+            return _encode(Grant(items=told, next=index, traces=traces or {}))
         told.append(cast("WorkItem", msgspec.Raw(data)))  # in its final JSON, which only an encoder reads
-    return _encode(Grant(items=told))
+    return _encode(Grant(items=told, traces=traces or {}))
 
 
 def _now() -> float:

@@ -46,6 +46,9 @@ class Held(Struct, gc=False, eq=False):
     taken_up: bool = False
     """A thought that is under way has it in its prompt: nobody else takes it, and it does not give way."""
 
+    traced: int = 0
+    """Thoughts that took it up in the trace of its call."""
+
     may_answer: bool = True
     """False: others answer the swarm-wide post that this is a copy of [A5]."""
 

@@ -141,6 +141,8 @@ class Mailbox:
             else:
                 base = self._base(message, item)
                 good.append((message, item, base))
+                if item.traceparent is not None:
+                    note.traces[len(note.events)] = item.traceparent
                 note.events.append(received(self._roster.swarm_of(item.persona_id), item, base))
         await self._owner.note(note)
         self._metrics.inbox_received.inc(len(good))

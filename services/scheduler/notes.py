@@ -26,6 +26,9 @@ class Note:
     resumed: list[str] = field(default_factory=list)
     credits: list[CreditChange] = field(default_factory=list)
     rolled_up: list[tuple[str, str]] = field(default_factory=list)
+    traces: dict[int, str] = field(default_factory=dict)
+    """By their place in `events`, the contexts of those that are traced."""
+
     stored: asyncio.Future[None] | None = None
 
     @property
@@ -36,7 +39,7 @@ class Note:
             + _CHANGE_BYTES * len(self.credits)
             + _PAUSE_BYTES * len(self.pauses)
             + _NUMBER_BYTES * len(self.dropped)
-            + _EVENT_BYTES * (len(self.resumed) + len(self.rolled_up))
+            + _EVENT_BYTES * (len(self.resumed) + len(self.rolled_up) + len(self.traces))
         )
 
 
@@ -61,4 +64,15 @@ def in_record(notes: Sequence[Note]) -> ShardRecord:
         resumed=[persona_id for note in notes for persona_id in note.resumed],
         credits=[change for note in notes for change in note.credits],
         rolled_up=[one for note in notes for one in note.rolled_up],
+        event_traces=_traces(notes),
     )
+
+
+def _traces(notes: Sequence[Note]) -> dict[int, str]:
+    """Return the contexts of events by their place among those of all notes."""
+    found: dict[int, str] = {}
+    before = 0
+    for note in notes:
+        found.update((before + place, trace) for place, trace in note.traces.items())
+        before += len(note.events)
+    return found

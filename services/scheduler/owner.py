@@ -338,10 +338,9 @@ class ShardOwner:
         claim: bool = False,
     ) -> bytes:
         number, thoughts = self.ledger.number + 1, thoughts or []
-        if notes:
-            record = structs.replace(in_record(notes), number=number, owner=self._boot, thoughts=thoughts)
-        else:
-            record = ShardRecord(number=number, owner=self._boot, claim=claim, thoughts=thoughts, halt=halt)
+        said = in_record(notes) if notes else ShardRecord(claim=claim, halt=halt)
+        traces = self.dispatches.traces(thoughts)
+        record = structs.replace(said, number=number, owner=self._boot, thoughts=thoughts, traces=traces)
         self._own = (_encode(record), record)
         return self._own[0]
 

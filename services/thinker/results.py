@@ -32,9 +32,10 @@ class Owners:
         self._bus = bus
         self._instance = instance
 
-    async def grant(self, chunk: Chunk, sequence: int, deliveries: int, *, reads: bool) -> list[WorkItem]:
+    async def grant(self, chunk: Chunk, sequence: int, deliveries: int, *, reads: bool) -> Grant:
         """Return what of a chunk is still wanted; without charters and contexts where nothing reads them."""
         items: list[WorkItem] = []
+        traces: dict[str, str] = {}
         begin = 0
         while True:
             request = GrantRequest(
@@ -48,9 +49,10 @@ class Owners:
             )
             granted = await self._granted(request)
             items += granted.items
+            traces |= granted.traces
             begin = granted.next
             if not begin:
-                return items
+                return Grant(items=items, traces=traces)
 
     async def _granted(self, request: GrantRequest) -> Grant:
         back_off = BackOff(_NOBODY_S, _NOBODY_MOST_S)

@@ -64,6 +64,7 @@ class Thinker:
             self.metrics,
             process.did,
             self.captures,
+            process.bus.tracer,
         )
         self._held: dict[int, Work] = {}
         self._summaries = Summaries(lambda: self.backend, self.metrics)

@@ -18,6 +18,7 @@ from libs.cognition.told import Told
 from libs.concurrency.tasks import Tasks
 from libs.contracts.journal import ThoughtEntry
 from libs.contracts.work import Chunk, WorkItem
+from libs.tracing.spans import Tracer, inside
 from services.thinker.backends.base import Backend
 from services.thinker.budget import fit
 from services.thinker.capture import Captures
@@ -26,11 +27,14 @@ from services.thinker.keeping import Held, Keeping
 from services.thinker.metrics import ThinkerMetrics
 from services.thinker.results import Owners
 from services.thinker.sizes import ChunkSizes
+from services.thinker.tracing import Traced, begin_chat, begin_thoughts, end_chat
 
 log = structlog.get_logger("thinking")
 
 _GATHER_S = 0.002
 """How long answers that come close together wait for each other, to share a message."""
+
+_UNTRACED: Traced = {}
 
 
 class Asked(Struct, frozen=True):
@@ -52,6 +56,7 @@ class Thinking:
         metrics: ThinkerMetrics,
         did: Callable[[str], None],
         captures: Captures,
+        tracer: Tracer | None = None,
     ) -> None:
         self.in_hand = 0
         """Items that are being thought or wait for it."""
@@ -64,6 +69,7 @@ class Thinking:
         self._metrics = metrics
         self._did = did
         self._captures = captures
+        self._tracer = tracer
         self._failures = FailureLog()
 
     async def handle(self, chunk: Chunk, work: Work) -> None:
@@ -88,13 +94,15 @@ class Thinking:
     async def _think(self, held: Held) -> None:
         chunk, work = held.chunk, held.work
         always = self._backend().always
-        items = await self._owners.grant(chunk, work.sequence, work.deliveries, reads=always is None)
+        grant = await self._owners.grant(chunk, work.sequence, work.deliveries, reads=always is None)
+        items = grant.items
         held.granted = True
         if not items:
             return None
+        spans = begin_thoughts(self._tracer, items, grant.traces)
         if always is not None:
-            return await self.settle(chunk, self._declared(items, chunk.run, always))
-        return await _Answers(self, chunk, items).settle_all()
+            return await self.settle(chunk, self._declared(items, chunk.run, always), spans)
+        return await _Answers(self, chunk, items, spans).settle_all()
 
     async def answer(self, item: WorkItem, run: int) -> ThoughtEntry:
         """Return an item's thought, by the model or as the declared fallback."""
@@ -121,11 +129,15 @@ class Thinking:
         """Have an item answered once; `wrong` is what was wrong with the last answer."""
         began = perf_counter()
         fitted = fit(item, backend.budget, backend.count, wrong)
+        chat = begin_chat(backend)
         try:
-            answer = await backend.answer(fitted.prompt)
+            with inside(chat):
+                answer = await backend.answer(fitted.prompt)
         except Exception as error:
             log.exception("backend_failed", persona=item.persona_id, thought_count=item.thought_count)
             answer = failed(f"{type(error).__name__}: {error}", round((perf_counter() - began) * 1000))
+        if chat is not None:
+            end_chat(chat, answer)
         self._captures.take(item, fitted.prompt, backend, answer)
         return Asked(fitted.told, answer, _wrong(fitted.told, answer))
 
@@ -141,10 +153,16 @@ class Thinking:
         if backend.budget is not None and told.charter_trimmed:
             self._failures.charter_trimmed(item, told.charter_trimmed, backend.budget.window)
 
-    async def settle(self, chunk: Chunk, thoughts: list[ThoughtEntry]) -> None:
-        """Bring thoughts to their owner."""
+    async def settle(self, chunk: Chunk, thoughts: list[ThoughtEntry], spans: Traced = _UNTRACED) -> None:
+        """Bring thoughts to their owner. With that, `spans` of theirs end."""
         began = perf_counter()
+        ending = (
+            [span for one in thoughts if (span := spans.get(one.persona_id)) is not None] if spans else []
+        )
+        settling = [span.child("settle") for span in ending]
         await self._owners.settle(chunk, thoughts)
+        for span in settling + ending:
+            span.end()
         self._metrics.settle.observe(perf_counter() - began, len(thoughts))
         last = thoughts[-1]
         self._did(f"thought {last.thought_count} of {last.persona_id}")
@@ -153,7 +171,8 @@ class Thinking:
 class _Answers:
     """The answers of one chunk: each is settled as soon as it is there, together with those beside it."""
 
-    def __init__(self, thinking: Thinking, chunk: Chunk, items: list[WorkItem]) -> None:
+    def __init__(self, thinking: Thinking, chunk: Chunk, items: list[WorkItem], spans: Traced) -> None:
+        self._spans = spans
         self._thinking = thinking
         self._chunk = chunk
         self._items = items
@@ -173,10 +192,11 @@ class _Answers:
                 self._arrived.clear()
                 ready, self._ready = self._ready, []
                 left -= len(ready)
-                await self._thinking.settle(self._chunk, ready)
+                await self._thinking.settle(self._chunk, ready, self._spans)
 
     async def _answer(self, item: WorkItem) -> None:
-        thought = await self._thinking.answer(item, self._chunk.run)
+        with inside(self._spans.get(item.persona_id)):
+            thought = await self._thinking.answer(item, self._chunk.run)
         self._ready.append(thought)  # looked up only now: the list is exchanged while others are settled
         self._arrived.set()
 

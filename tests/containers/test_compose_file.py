@@ -8,6 +8,7 @@ import yaml
 
 from libs.settings.cognition import cognition_reader, read_cognition
 from libs.settings.process import process_reader, read_process
+from libs.settings.tracing import read_tracing, tracing_reader
 from tests.support.containers import ROOT
 
 SETTLED = {
@@ -47,7 +48,10 @@ def test_every_setting_is_passed_on_that_is_not_settled_by_the_file_or_the_image
     cognition, process = cognition_reader({}), process_reader({})
     read_cognition(cognition)
     read_process(process, "registry")
-    known = {described.name for described in (*cognition.described, *process.described)}
+    tracing = tracing_reader({})
+    read_tracing(tracing)
+    described = (*cognition.described, *process.described, *tracing.described)
+    known = {one.name for one in described}
     assert {name for name in known if f"  {name}:" not in TEXT} == SETTLED
 
 

@@ -24,6 +24,7 @@ JUSTIFIED = {
     "libs/runtime/process.py _live create_task": "the process itself; its end is the exit status",
     "libs/runtime/health.py __init__ Thread": "`beat` ends the process where the thread has ended",
     "libs/supervisor/up.py _kept gather": "awaited where it is made: ending processes raises nothing",
+    "libs/runtime/process.py _export_last run_in_executor": "waited for so long; the process ends anyhow",
     "services/thinker/backends/batching.py _wake_worker create_task": (
         "a callback fails the batch, tells of the crash and starts the next worker"
     ),

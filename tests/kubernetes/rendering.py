@@ -19,9 +19,13 @@ Manifest = dict[str, Any]
 
 @cache
 def rendered(overlay: str) -> list[Manifest]:
+    return of_folder(ROOT / "deploy/kubernetes/overlays" / overlay)
+
+
+def of_folder(folder: Path) -> list[Manifest]:
     kubectl = Path(sys.executable).with_name("kubectl")
     done = subprocess.run(
-        [kubectl, "kustomize", ROOT / "deploy/kubernetes/overlays" / overlay],
+        [kubectl, "kustomize", folder],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from os.path import relpath
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from libs.settings.cognition import cognition_reader, read_cognition
 from libs.settings.process import process_reader, read_process
-from tests.kubernetes.rendering import OVERLAYS, ROOT, SERVICES, of_kind, pods, settings
+from libs.settings.tracing import read_tracing, tracing_reader
+from tests.kubernetes.rendering import OVERLAYS, ROOT, SERVICES, of_folder, of_kind, pods, settings
 
 CANCELLING_S = 2
 PAUSE_S = 5
@@ -112,6 +117,33 @@ def test_nothing_talks_unless_it_is_allowed_to(overlay: str) -> None:
         assert brokers["ports"] == [{"protocol": "TCP", "port": 6222}]
 
 
+def test_traces_are_let_out_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    for overlay in OVERLAYS:
+        assert "to-collector" not in of_kind(overlay, "NetworkPolicy")
+        assert settings(overlay)["OTEL_EXPORTER_OTLP_ENDPOINT"] == ""
+    parts = [
+        relpath(ROOT / f"deploy/kubernetes/{part}", tmp_path.resolve())
+        for part in ("overlays/dev", "components/traces")
+    ]
+    (tmp_path / "kustomization.yaml").write_text(
+        yaml.safe_dump({"resources": parts[:1], "components": parts[1:]})
+    )
+    with_traces = of_folder(tmp_path)
+    (policy,) = [one for one in with_traces if one["metadata"]["name"] == "to-collector"]
+    assert set(policy["spec"]["podSelector"]["matchExpressions"][0]["values"]) == SERVICES
+    (rule,) = policy["spec"]["egress"]
+    assert rule["to"] == [label("perpetua/traces")]
+    configured = next(
+        one["data"]
+        for one in with_traces
+        if one["kind"] == "ConfigMap" and "OTEL_EXPORTER_OTLP_ENDPOINT" in one["data"]
+    )
+    read = tracing_reader(configured)
+    endpoint = read_tracing(read).endpoint
+    assert endpoint is not None
+    assert urlsplit(endpoint).port == rule["ports"][0]["port"]
+
+
 def label(name: str) -> dict[str, Any]:
     """Who comes from a namespace that carries a label."""
     return {"namespaceSelector": {"matchLabels": {name: "true"}}}
@@ -133,7 +165,9 @@ def test_the_config_map_names_every_setting_and_no_other(overlay: str) -> None:
     cognition, process = cognition_reader(data), process_reader(data)
     read_cognition(cognition)
     read_process(process, "registry")
-    known = {described.name for described in (*cognition.described, *process.described)}
+    tracing = tracing_reader(data)
+    read_tracing(tracing)
+    known = {one.name for one in (*cognition.described, *process.described, *tracing.described)}
     assert data.keys() - known == set(), "no service knows these"
     assert known - data.keys() == SECRET | BY_CONTAINER | BY_IMAGE | OF_UP, "add them to settings.env"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 EVERY = (
     "perpetua_process_info", "perpetua_ready", "process_cpu_seconds_total", "process_resident_memory_bytes",
     "process_start_time_seconds", "perpetua_bus_faults_total", "perpetua_process_crashes_total",
+    "perpetua_spans_dropped_total",
 )  # fmt: skip
 """Every service exports these."""
 

@@ -16,6 +16,7 @@ from libs.runtime.crashes import kind_of
 from libs.runtime.process import Process
 from libs.settings.cognition import cognition_reader, read_cognition
 from libs.settings.process import process_reader, read_process
+from libs.settings.tracing import TracingSettings
 from tests.support.eventually import eventually
 
 ROOT = Path(__file__).parent.parent.parent
@@ -52,7 +53,9 @@ class Running:
                 self.process = process
                 yield
 
-        self.ended = asyncio.create_task(runtime._live(service, own, cognition, seen), name="live")
+        self.ended = asyncio.create_task(
+            runtime._live(service, own, cognition, TracingSettings(), seen), name="live"
+        )
 
     async def until_ready(self) -> Running:
         await eventually(lambda: self.ended.done() or self.process is not None, 30, "the service")

@@ -10,12 +10,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
+from time import time_ns
 
 import structlog
 from msgspec import Struct, structs
 
 from libs.cognition.compose import Answer, failed
 from libs.concurrency.tasks import tell_failure
+from libs.tracing.spans import Span, current
 from services.thinker.backends.devices import is_out_of_memory
 from services.thinker.backends.telemetry import BatchDone, BatchFault, BatchTaken, BatchTelemetry, NoTelemetry
 
@@ -70,6 +72,16 @@ class Row:
         return self.future.done()
 
 
+def _tell(span: Span, row: Row, now: float) -> None:
+    """Tell the trace of who asked how long a row has waited for a batch, and how long that took until now."""
+    wall = time_ns()
+    came = wall - round((now - row.came) * 1e9)
+    taken = wall - round((now - row.begun) * 1e9) if row.taken else wall
+    span.child("batch wait", begun=came).end(taken)
+    if row.taken:
+        span.child("inference", "internal", {"perpetua.batch.rows": row.beside}, taken).end(wall)
+
+
 Run = Callable[[Sequence[Row]], Awaitable[list[Answer]]]
 """Thinks a batch. Raises where it fails as a whole."""
 
@@ -122,6 +134,8 @@ class Batcher:
             return await row.future
         finally:
             timer.cancel()
+            if (span := current()) is not None:
+                _tell(span, row, loop.time())
 
     async def close(self) -> None:
         """Wait for the batches under way; what still waits is cancelled."""

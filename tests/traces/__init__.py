@@ -1,0 +1,1 @@
+"""Traces: one followed through a whole system, none where none are wanted, collectors that are away."""

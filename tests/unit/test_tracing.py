@@ -1,0 +1,196 @@
+"""Which spans are made, what is a parent, and what becomes of spans that nobody collects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+
+from libs.contracts.journal import JournalEvent
+from libs.contracts.personas import PersonaIdentity
+from libs.contracts.work import TakenItem
+from libs.settings.reader import SettingError
+from libs.settings.tracing import DEFAULT_RATIO, TracingSettings, read_tracing, tracing_reader
+from libs.tracing.export import WAITING_MOST, BoundedExport
+from libs.tracing.otel import OtelTracer
+from libs.tracing.spans import current, current_traceparent, inside, served, trace_headers
+from services.scheduler.inbox import Held, Inbox
+from services.scheduler.notes import Note, in_record
+from services.scheduler.tracing import TRACED_MOST, take_calls, traced
+from tests.unit.make import inbox_item
+
+TRACE, SPAN = "a" * 32, "b" * 16
+SAMPLED, UNSAMPLED = f"00-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-00"
+
+
+class Collecting(SpanExporter):
+    """Keeps what it is given, or fails."""
+
+    def __init__(self) -> None:
+        self.spans: list[ReadableSpan] = []
+        self.fails = False
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        if self.fails:
+            return SpanExportResult.FAILURE
+        self.spans += spans
+        return SpanExportResult.SUCCESS
+
+
+class Made:
+    """A tracer over an exporter of the test's."""
+
+    def __init__(self, **env: str) -> None:
+        self.exporter = Collecting()
+        self.dropped = 0
+        self.provider = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
+        self.provider.add_span_processor(BoundedExport(self.exporter, "x", self._drop))
+        self.tracer = OtelTracer(_settings(**env), self.provider)
+
+    def _drop(self, count: int) -> None:
+        self.dropped += count
+
+    def all(self) -> list[ReadableSpan]:
+        self.provider.force_flush()
+        return self.exporter.spans
+
+
+@pytest.fixture
+def made() -> Iterator[Made]:
+    one = Made(TRACES_SAMPLER_ARG="0")
+    yield one
+    one.tracer.close()
+
+
+def _settings(**env: str) -> TracingSettings:
+    return read_tracing(tracing_reader({f"OTEL_{name}": value for name, value in env.items()}))
+
+
+def test_nothing_is_collected_unless_a_collector_is_named() -> None:
+    assert _settings() == TracingSettings(endpoint=None, ratio=DEFAULT_RATIO, follows_parent=True)
+    assert _settings(EXPORTER_OTLP_ENDPOINT=" ").endpoint is None
+    for wrong in ("collector:4318", "ftp://collector", "http://", "http://[::1", "x"):
+        with pytest.raises(SettingError, match="OTEL_EXPORTER_OTLP_ENDPOINT"):
+            _settings(EXPORTER_OTLP_ENDPOINT=wrong)
+    with pytest.raises(SettingError):
+        _settings(TRACES_SAMPLER="xray")
+
+
+@pytest.mark.parametrize(
+    ("sampler", "root", "sampled", "unsampled"),
+    [
+        ("parentbased_traceidratio", False, True, False),
+        ("parentbased_always_on", True, True, False),
+        ("parentbased_always_off", False, True, False),
+        ("always_on", True, True, True),
+        ("always_off", False, False, False),
+    ],
+)
+def test_each_sampler_does_what_the_standard_says(
+    sampler: str, root: bool, sampled: bool, unsampled: bool
+) -> None:
+    tracer = Made(TRACES_SAMPLER=sampler, TRACES_SAMPLER_ARG="0").tracer
+    assert (tracer.begin("x") is not None) is root
+    assert (tracer.begin("x", parent=SAMPLED) is not None) is sampled
+    assert (tracer.begin("x", parent=UNSAMPLED) is not None) is unsampled
+    assert (tracer.begin("x", parent="garbage") is not None) is root, "no parent"
+    tracer.close()
+
+
+def test_a_share_of_what_has_no_parent_is_sampled() -> None:
+    tracer = Made(TRACES_SAMPLER_ARG="0.25").tracer
+    begun = sum(tracer.begin("x") is not None for _ in range(4000))
+    assert 800 < begun < 1200
+    tracer.close()
+
+
+def test_a_span_goes_on_in_its_parents_trace_and_ends_once(made: Made) -> None:
+    span = made.tracer.begin("x", parent=SAMPLED, links=[f"00-{'c' * 32}-{SPAN}-01"])
+    assert span is not None
+    child = span.child("y", begun=5)
+    child.end(9)
+    child.end(10)
+    span.fail("why")
+    span.end()
+    x = next(one for one in made.all() if one.name == "x")
+    y = next(one for one in made.all() if one.name == "y")
+    assert x.parent is not None and y.parent is not None and x.context is not None
+    assert (f"{x.context.trace_id:032x}", f"{x.parent.span_id:016x}") == (TRACE, SPAN)
+    assert f"00-{TRACE}-{y.parent.span_id:016x}-01" == span.traceparent
+    assert (y.start_time, y.end_time) == (5, 9)
+    assert [f"{link.context.trace_id:032x}" for link in x.links] == ["c" * 32]
+    assert not x.status.is_ok
+
+
+def test_what_nobody_collects_is_counted_and_bounded(made: Made) -> None:
+    made.exporter.fails = True
+    for _ in range(3):
+        span = made.tracer.begin("x", parent=SAMPLED)
+        assert span is not None
+        span.end()
+    made.provider.force_flush()
+    assert made.dropped == 3
+    processor = BoundedExport(made.exporter, "x", made._drop)
+    assert sum(processor._counted.admit() for _ in range(WAITING_MOST + 10)) == WAITING_MOST
+    assert made.dropped == 13
+    processor.shutdown()  # type: ignore[no-untyped-call]
+
+
+async def test_a_task_works_for_a_span_only_while_that_is_served(made: Made) -> None:
+    seen: list[str | None] = []
+
+    async def work() -> None:
+        seen.append(current_traceparent())
+
+    await served(made.tracer, "x", SAMPLED, work())
+    await served(made.tracer, "x", UNSAMPLED, work())
+    assert seen[0] is not None and seen[0].startswith(f"00-{TRACE}-")
+    assert seen[1] is None
+    assert current() is None
+    assert trace_headers() is None
+    with inside(made.tracer.begin("y", parent=SAMPLED)):
+        assert (trace_headers() or {}).keys() == {"traceparent"}
+
+
+async def test_work_that_fails_ends_its_span_as_failed(made: Made) -> None:
+    async def work() -> None:
+        raise OSError
+
+    with pytest.raises(OSError):
+        await served(made.tracer, "x", SAMPLED, work())
+    (span,) = made.all()
+    assert span.status.description == "OSError"
+
+
+def test_a_thought_goes_on_with_the_best_call_and_links_the_others(made: Made) -> None:
+    about = PersonaIdentity(id="p", name="P", role="r", charter="c", depth=0, created_at=datetime.now(UTC))
+    other = f"00-{'c' * 32}-{SPAN}-01"
+    thought = traced(made.tracer, about, 3, [SAMPLED, other])
+    assert thought is not None
+    thought.granted()
+    thought.granted()
+    thought.end()
+    spans = {one.name: one for one in made.all()}
+    assert spans.keys() == {"thought", "queue wait"}
+    assert [f"{link.context.trace_id:032x}" for link in spans["thought"].links] == ["c" * 32]
+    assert thought.traceparent.startswith(f"00-{TRACE}-")
+    assert traced(made.tracer, about, 3, []) is None, "of ticks the ratio is sampled, which is 0"
+
+
+def test_an_item_that_no_thought_can_handle_is_not_traced_for_ever() -> None:
+    inbox = Inbox()
+    inbox.add(Held(7, 50, 0.0, inbox_item(traceparent=SAMPLED)), 0.0)
+    inbox.add(Held(8, 50, 0.0, inbox_item(id="other")), 0.0)
+    taken = [TakenItem(sequence, "i", "chat", "", "x", datetime.now(UTC)) for sequence in (8, 7, 9)]
+    assert [take_calls(inbox, taken) for _ in range(TRACED_MOST + 1)] == [[SAMPLED]] * TRACED_MOST + [[]]
+
+
+def test_contexts_stay_with_their_events_when_notes_share_a_record() -> None:
+    event = JournalEvent("s", "p", "inbox_received", msgspec.Raw(b"{}"))
+    one, two = Note(events=[event, event], traces={1: SAMPLED}), Note(events=[event], traces={0: UNSAMPLED})
+    assert in_record([one, Note(), two]).event_traces == {1: SAMPLED, 2: UNSAMPLED}
