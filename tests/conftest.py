@@ -37,8 +37,10 @@ NEEDS = {
     "small_disk": no_small_disk,
     "long": too_long,
 }
-ALONE = {"chaos", "containers", "life", "monitoring", "security", "storm", "up"}
-"""Folders whose tests look at times, or leave nothing of the machine to others: nothing runs beside them."""
+ALONE = {
+    "chaos", "containers", "endpoint/test_whole_system.py", "life", "monitoring", "security", "storm", "up",
+}  # fmt: skip
+"""Whose tests look at times, or leave nothing of the machine to others: nothing runs beside them."""
 
 ONE_SWARM = {"api", "clients", "conformance", "containers", "life", "storm"}
 """Folders whose files share what a session brings up: one worker runs all of them."""
@@ -77,7 +79,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         place = item.path.relative_to(TESTS)
         folder = place.parts[0]
         item.add_marker(pytest.mark.xdist_group(folder if folder in ONE_SWARM else str(place)))
-        if folder in ALONE:
+        if folder in ALONE or str(place) in ALONE:
             item.add_marker(pytest.mark.alone)
     config.stash[NOT_SELECTED] = []
     for marker, missing in NEEDS.items():
