@@ -63,6 +63,11 @@ _SCHEMES = {
 }
 """None is asked for where the gateway has no tokens."""
 
+_ONCE_NEEDS_ID = {
+    "if": {"properties": {"once": {"const": True}}, "required": ["once"]},
+    "then": {"properties": {"id": {"type": "string"}}, "required": ["id"]},
+}
+
 
 def document(app: Litestar) -> dict[str, Any]:
     """Return the OpenAPI document of the application."""
@@ -86,6 +91,8 @@ def corrected(written: dict[str, Any]) -> dict[str, Any]:
 def schemas() -> dict[str, Any]:
     """Return the JSON schema of every struct that crosses the API."""
     _, components = msgspec.json.schema_components(_STRUCTS, ref_template=_REF)
+    for name in ("SendRequest", "SwarmSendRequest"):
+        components[name] |= _ONCE_NEEDS_ID
     for struct in _reachable():
         for field in struct.fields:
             if any(isinstance(kind, inspect.DateTimeType) for kind in _kinds(field.type)):
