@@ -146,6 +146,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.number = 0
+        self.tracer = None
         self.reaped: list[str] = []
         self.fold: Callable[[int, bytes], None]
         """Folds a record of the registry, by its sequence."""

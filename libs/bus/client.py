@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import nats.aio.client
+from nats.aio.client import PING_PROTO
 
 
 class UnreadableMessage(Exception):
@@ -17,8 +20,8 @@ class Client(nats.aio.client.Client):
     """Leaves what cannot be read, and tells of it; once `flush` returns, the broker has all that was sent.
 
     The library's own reader ends at an unreadable message for good and says so to nobody: whoever may publish
-    where a process listens could deafen it. Its flush sends the ping ahead of what waits to be written, so
-    that a subscription made just before may not be there yet when it returns.
+    where a process listens could deafen it. It sends the ping of a flush ahead of what waits to be written, so
+    that a subscription made just before may not be there yet when that returns.
     """
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
@@ -27,7 +30,8 @@ class Client(nats.aio.client.Client):
         except (ValueError, LookupError) as error:
             await self._error_cb(UnreadableMessage(subject, str(error)))
 
-    async def flush(self, timeout: int = nats.aio.client.DEFAULT_FLUSH_TIMEOUT) -> None:
-        """Write what waits, then wait for the broker's answer to a ping, for so many seconds."""
-        await self._flush_pending(force_flush=True)
-        await super().flush(timeout)
+    async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
+        """Send a ping behind all that waits to be written."""
+        self._pongs.append(future if future is not None else asyncio.get_running_loop().create_future())
+        await self._send_command(PING_PROTO)
+        await self._flush_pending()

@@ -162,6 +162,8 @@ def test_a_named_backend_that_cannot_start_stops_its_process_and_up_does_not_loo
 
     with swarm(settings=settings) as running:
         assert words in running.until_output(words)
-        assert "thinker" not in {row["service"] for row in running.ps()}
+        (thinker,) = [row for row in running.ps() if row["service"] == "thinker"]
+        assert not thinker["ready"]
+        assert words in thinker["not_ready_because"], "given up, and why"
         assert not any("thinker-1: ended" in line for line in running.output)
         assert running.get("/v1/cognition/status")["persona_count"] == 1
