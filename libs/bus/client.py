@@ -20,8 +20,8 @@ class Client(nats.aio.client.Client):
     """Leaves what cannot be read, and tells of it; once `flush` returns, the broker has all that was sent.
 
     The library's own reader ends at an unreadable message for good and says so to nobody: whoever may publish
-    where a process listens could deafen it. It sends the ping of a flush ahead of what waits to be written, so
-    that a subscription made just before may not be there yet when that returns.
+    where a process listens could deafen it. Its flush sends the ping ahead of what waits to be written, so
+    that a subscription made just before may not be there yet when it returns.
     """
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
