@@ -112,9 +112,16 @@ async def _change(bus: Bus, verb: str, spec: StreamSpec) -> str:
     try:
         await _api(bus, f"STREAM.{verb}.{spec.name}", spec.config)
     except ApiRefused as error:
-        raise ProvisionError(f"stream {spec.name}: {error.description}") from error
+        raise ProvisionError(f"stream {spec.name}: {error.description}{_cure(error, spec)}") from error
     log.info("stream_provisioned", stream=spec.name, verb=verb.lower())
     return verb
+
+
+def _cure(error: ApiRefused, spec: StreamSpec) -> str:
+    if "insufficient storage" not in error.description or spec.config["max_bytes"] <= 0:
+        return ""
+    wanted = spec.config["max_bytes"] >> 20
+    return f": it reserves {wanted} MiB (PERPETUA_MAX_INBOX_BYTES); make room on the disk, or set less"
 
 
 def _agrees(held: dict[str, Any], wanted: dict[str, Any]) -> bool:

@@ -63,7 +63,7 @@ class StreamBounds(Struct, frozen=True, kw_only=True):
     max_snapshots: int = 128
     max_proposals: int = 10_000
     max_captures: int = 2000
-    max_inbox_bytes: int = 256 * 1024 * 1024
+    max_inbox_bytes: int = 64 * 1024 * 1024
     replicas: int = 1
     sync_always: bool = False
     """The broker flushes each write: public streams take atomic batches, which it flushes once (2.12)."""

@@ -93,7 +93,7 @@ def read_process(read: Reader, service: str) -> ProcessSettings:
         ),
         max_captures=read.integer("MAX_CAPTURES", 2000, "captured thoughts kept", least=1, most=2**31),
         max_inbox_bytes=read.integer(
-            "MAX_INBOX_BYTES", 2**28, "bytes of all inboxes together", least=2**20, most=2**40
+            "MAX_INBOX_BYTES", 2**26, "bytes of all inboxes together", least=2**20, most=2**40
         ),
         roll_up_interval_ms=read.integer(
             "ROLL_UP_INTERVAL_MS",

@@ -184,3 +184,12 @@ async def test_what_somebody_has_used_meanwhile_is_not_rolled_back(
     assert f"Of {made} streams made before that {made - 1} are removed again" in str(raised.value)
     assert await names(empty) == {streams.JOURNAL}
     assert [message.data for message in await held(empty, streams.JOURNAL)] == [b"a"]
+
+
+async def test_a_disk_without_room_for_what_is_reserved_is_said_with_the_cure(broker: Broker) -> None:
+    async with connect(broker.url, "test", NoTelemetry()) as bus:
+        bounds = StreamBounds(max_events=2000, max_snapshots=128, max_inbox_bytes=2**50)
+        with pytest.raises(
+            ProvisionError, match=r"INBOX: .*reserves 1073741824 MiB \(PERPETUA_MAX_INBOX_BYTES"
+        ):
+            await provision(bus, bounds)
