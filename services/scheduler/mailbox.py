@@ -84,14 +84,15 @@ class Mailbox:
 
     async def load(self) -> None:
         """Read what the stream holds for the shard's personas."""
-        subject = subjects.inboxes(self._owner.shard)
-        at, late = 0, list(self._waiting)  # what came while we asked is behind what is held
-        self._waiting.clear()
+        subject, at, untold = subjects.inboxes(self._owner.shard), 0, list[Arrival]()
         while (found := await self._next(subject, at)) is not None:
             at = found.sequence
-            self._take_back(found)
-        self._seen = max(at, max((message.sequence for message in late), default=0))
-        self._waiting.extend(message for message in late if message.sequence > at)
+            if not self._took_back(found):
+                untold.append(found)
+        # What was offered while we asked was read with the others, unless it is behind them.
+        late = [message for message in self._waiting if message.sequence > at]
+        self._waiting = deque([*untold, *late])
+        self._seen = max(at, self._seen)
 
     async def _next(self, subject: str, at: int) -> Arrival | None:
         found = await until_answered(
@@ -102,16 +103,16 @@ class Mailbox:
         stored_at = datetime.fromisoformat(found.time).timestamp()
         return Arrival(found.subject, found.sequence, found.data, stored_at)
 
-    def _take_back(self, message: Arrival) -> None:
-        """Put a message that the stream holds into its inbox, unless it is still to be announced."""
+    def _took_back(self, message: Arrival) -> bool:
+        """Put a message that the stream holds into its inbox; false where it is still to be announced."""
         if message.sequence in self._owner.ledger.settled:
-            return
+            return True
         item = self._read(message)
         told = message.sequence <= self._owner.ledger.received
-        if told and item is not None and not self._roster.is_reaped(item.persona_id):
-            self._put(message, item)
-        else:
-            self._waiting.append(message)
+        if not told or item is None or self._roster.is_reaped(item.persona_id):
+            return False
+        self._put(message, item)
+        return True
 
     async def run(self) -> None:
         """Take messages in until cancelled. Raises `Fenced` where the shard is lost."""

@@ -24,6 +24,7 @@ from libs.contracts.tokens import shard_of
 from libs.contracts.work import Settled
 from libs.roster.state import Roster
 from services.scheduler.inboxes import Inboxes
+from services.scheduler.mailbox import Arrival, Mailbox
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
 from services.scheduler.posts import Posts
@@ -259,3 +260,27 @@ async def test_a_life_outlives_its_owner(bus: Bus) -> None:
     async with open_box(bus, "three") as third:
         assert lived(third) == wanted
         assert third.owner.ledger.spending.dump()[0].spent.tokens == 240
+
+
+@pytest.mark.fact("A2")
+async def test_what_comes_while_the_stream_is_read_is_taken_once(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by a storm: it came both ways, was held by the first, and deleted as a repeat by the second."""
+    read, sent = Mailbox._next, list[int]()
+
+    async def meanwhile(mailbox: Mailbox, subject: str, at: int) -> Arrival | None:
+        if not sent:
+            sent.extend(await post(bus, item(1), item(2)))
+            await eventually(lambda: len(mailbox._waiting) == 2, what="the follower has offered both")
+        return await read(mailbox, subject, at)
+
+    monkeypatch.setattr(Mailbox, "_next", meanwhile)
+    async with open_box(bus) as box:
+        await eventually(lambda: set(box.ids()) == {"i1", "i2"})
+        await post(bus, item(3))
+        await eventually(lambda: len(box.ids()) == 3)
+        assert set(sent) <= set(await left(bus)), "held until a thought has taken it up"
+        assert not box.owner.ledger.settled
+        await box.think(*((sequence, Outcome.HANDLED) for sequence in sent))
+        await eventually(lambda: box.ids() == ["i3"])
