@@ -59,12 +59,15 @@ class Inboxes:
         self._metrics = metrics
         self._telemetry = telemetry
         self._open: dict[str, Mailbox] = {}
+        self._begun = asyncio.Event()
+        """Set once it is known from where the stream is followed: a shard that reads before may miss some."""
 
     async def run(self) -> None:
         """Follow the stream until cancelled: a shard's own reading begins with what is held."""
         state = await until_answered(
             self._bus, "reading the end of INBOX", lambda: stream_state(self._bus, streams.INBOX)
         )
+        self._begun.set()
         loop = MessageLoop("inbox", bytes, self._take, self._telemetry)
         await Follower(self._bus, streams.INBOX, loop, after=int(state["last_seq"])).run()
 
@@ -87,6 +90,7 @@ class Inboxes:
             )
             self._open[str(owner.shard)] = mailbox
             try:
+                await self._begun.wait()
                 await mailbox.load()
                 tasks.create_task(mailbox.run(), name=f"mailbox-{owner.shard}")
                 yield
