@@ -98,7 +98,7 @@ class Collector:
             self._find(stored, f"{event.id} stands twice")
         self._identifiers.add(identifier)
         persona = event.persona_id or ""
-        if persona in self.reaped:
+        if persona in self.reaped and event.event_type != "inbox_dropped":  # what it had not handled
             self._find(stored, f"{event.event_type} of {persona} after its end")
         if event.event_type == "persona_spawned":
             self._spawned(stored, persona)
