@@ -34,7 +34,9 @@ def main() -> None:
         prometheus = Prometheus(ports)
         try:
             populate(running)
-            time.sleep(SECONDS)
+            for number in range(SECONDS // 2):
+                running.post(f"/v1/swarm/personas/p{number % PERSONAS}/inbox", {"content": "Is it calm?"})
+                time.sleep(2)
             for board in sorted(DASHBOARDS.glob("*.json")):
                 draw(prometheus, json.loads(board.read_text()), DOCS / f"dashboard-{board.stem}.png")
         finally:
@@ -68,7 +70,7 @@ def draw(prometheus: Prometheus, board: dict[str, Any], file: Path) -> None:
     for axis in axes.flat[len(panels) :]:
         axis.axis("off")
     figure.suptitle(f"{board['title']}: {PERSONAS + 1} personas, the tiny model, {SECONDS} s", fontsize=11)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0, 1, 0.98))
     figure.savefig(file, dpi=70)
     pyplot.close(figure)
 

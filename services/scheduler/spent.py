@@ -10,6 +10,8 @@ PAIRS_MOST = 200
 """Pairs of swarm and role with series of their own: Prometheus keeps each for weeks."""
 
 OTHERS = "(others)"
+NONE = "(none)"
+"""The swarm of those who have none."""
 
 
 class SpentMetrics:
@@ -30,7 +32,7 @@ class SpentMetrics:
 
     def add(self, swarm_id: str | None, effort: Effort) -> None:
         """Count a thought. Of more pairs than are kept, the newest count together."""
-        pair = swarm_id or "", effort.role
+        pair = swarm_id or NONE, effort.role
         if pair not in self._known:
             if len(self._known) >= PAIRS_MOST:
                 pair = OTHERS, OTHERS

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from libs.contracts.journal import Effort
-from services.scheduler.spent import OTHERS, PAIRS_MOST, SpentMetrics
+from services.scheduler.spent import NONE, OTHERS, PAIRS_MOST, SpentMetrics
 
 
 def effort(role: str, tokens: int) -> Effort:
@@ -26,7 +26,7 @@ def test_tokens_and_time_are_counted_by_swarm_and_role_and_series_are_bounded() 
     def tokens(swarm: str, role: str) -> float | None:
         return registry.get_sample_value("perpetua_spent_tokens_total", {"swarm": swarm, "role": role})
 
-    assert (tokens("s", "scout"), tokens("", "scout"), tokens(OTHERS, OTHERS)) == (120, 3, 2)
+    assert (tokens("s", "scout"), tokens(NONE, "scout"), tokens(OTHERS, OTHERS)) == (120, 3, 2)
     labels = {"swarm": "s", "role": "scout"}
     assert registry.get_sample_value("perpetua_spent_thinking_seconds_total", labels) == 1.0
     samples = [one for metric in registry.collect() for one in metric.samples]
