@@ -92,6 +92,27 @@ class Bus:
         """Have `receive` called for each message, one after the other. An error in it ends the process."""
         return await self.client.subscribe(subject, cb=self.guarded(receive, subject), **options)
 
+    @asynccontextmanager
+    async def subscribed(self, subject: str, receive: Receive, **options: Any) -> AsyncIterator[None]:
+        """Subscribe as `subscribe` does, while the context is open."""
+        subscription = await self.subscribe(subject, receive, **options)
+        try:
+            yield
+        finally:
+            if not self.client.is_closed:
+                await subscription.unsubscribe()
+
+    @asynccontextmanager
+    async def inbox(self) -> AsyncIterator[tuple[str, asyncio.Queue[Msg]]]:
+        """Yield a subject for answers, and the queue into which they come while the context is open."""
+        subject, arrived = self.client.new_inbox(), asyncio.Queue[Msg]()
+
+        async def receive(message: Msg) -> None:
+            arrived.put_nowait(message)
+
+        async with self.subscribed(subject, receive):
+            yield subject, arrived
+
     def guarded(self, receive: Callable[[M], Awaitable[None]], name: str) -> Callable[[M], Awaitable[None]]:
         """Return what receives a message as `receive` does, and whose error ends the process.
 

@@ -157,18 +157,14 @@ async def listening(
             work = loop.process(_request(bus, message, written))
             await gate.admit(_traced(bus, loop.name, message.headers, work))
 
-    subscription = await bus.subscribe(
+    async with bus.subscribed(
         subject,
         receive,
         queue=queue,
         pending_msgs_limit=waiting.messages,
         pending_bytes_limit=waiting.payload_bytes,
-    )
-    try:
+    ):
         yield
-    finally:
-        if not bus.client.is_closed:
-            await subscription.unsubscribe()
 
 
 @asynccontextmanager

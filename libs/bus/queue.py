@@ -104,15 +104,10 @@ class Puller:
     async def run(self) -> None:
         """Pull until cancelled; what was asked for and not delivered is forgotten by the broker then."""
         inbox = self._bus.client.new_inbox()
-        subscription = await self._bus.subscribe(
-            inbox, self._on_message, pending_msgs_limit=-1, pending_bytes_limit=-1
-        )
-        try:
+        unbounded = {"pending_msgs_limit": -1, "pending_bytes_limit": -1}
+        async with self._bus.subscribed(inbox, self._on_message, **unbounded):
             with self._bus.on_reconnect(self._forget_pulls):
                 await self._keep_asking(inbox)
-        finally:
-            if not self._bus.client.is_closed:
-                await subscription.unsubscribe()
 
     async def _keep_asking(self, inbox: str) -> None:
         while True:

@@ -69,32 +69,23 @@ async def batch(bus: Bus, stream: str, request: dict[str, Any]) -> list[Stored]:
 
     The broker ends a batch with an empty message of status 204, or 404 where it holds nothing.
     """
-    inbox = bus.client.new_inbox()
-    arrived: asyncio.Queue[Msg] = asyncio.Queue()
-
-    async def receive(message: Msg) -> None:
-        arrived.put_nowait(message)
-
-    subscription = await bus.subscribe(inbox, receive)
     subject = f"$JS.API.DIRECT.GET.{stream}"
     found: list[Stored] = []
-    try:
-        await bus.client.publish(subject, msgspec.json.encode(request), reply=inbox)
-        async with asyncio.timeout(_BATCH_TIMEOUT_S):
-            while True:
-                message = await arrived.get()
-                headers = message.headers or {}
-                status = headers.get("Status")
-                if status in (_END_OF_BATCH, _NOT_FOUND):
-                    return found
-                if status is not None:
-                    raise NoAnswer(subject, f"status {status.split()[0]}")
-                found.append(_direct(message, headers))
-    except TimeoutError as error:
-        raise NoAnswer(subject, f"nothing within {_BATCH_TIMEOUT_S:g} s") from error
-    finally:
-        if not bus.client.is_closed:
-            await subscription.unsubscribe()
+    async with bus.inbox() as (inbox, arrived):
+        try:
+            await bus.client.publish(subject, msgspec.json.encode(request), reply=inbox)
+            async with asyncio.timeout(_BATCH_TIMEOUT_S):
+                while True:
+                    message = await arrived.get()
+                    headers = message.headers or {}
+                    status = headers.get("Status")
+                    if status in (_END_OF_BATCH, _NOT_FOUND):
+                        return found
+                    if status is not None:
+                        raise NoAnswer(subject, f"status {status.split()[0]}")
+                    found.append(_direct(message, headers))
+        except TimeoutError as error:
+            raise NoAnswer(subject, f"nothing within {_BATCH_TIMEOUT_S:g} s") from error
 
 
 async def all_held(bus: Bus, stream: str) -> AsyncIterator[Stored]:

@@ -6,7 +6,6 @@ import asyncio
 from contextlib import suppress
 
 import msgspec
-from nats.aio.msg import Msg
 
 from libs.bus.connection import Bus
 from libs.bus.errors import UNREADABLE
@@ -25,27 +24,16 @@ async def ask_schedulers(bus: Bus, *, expected: int = 1) -> list[SchedulerStatus
     Waits half a second for the first answer and, once `expected` have come, no longer; a dead process does
     not answer, so nothing is ever told of it. Without any scheduler the broker says so at once.
     """
-    inbox = bus.client.new_inbox()
-    arrived: asyncio.Queue[Msg] = asyncio.Queue()
-
-    async def receive(message: Msg) -> None:
-        arrived.put_nowait(message)
-
-    subscription = await bus.subscribe(inbox, receive)
     answers: list[SchedulerStatus] = []
-    try:
+    async with bus.inbox() as (inbox, arrived):
         await bus.client.publish(subjects.SCHEDULER_STATUS, b"", reply=inbox)
-        while len(answers) < expected:
-            wait = _OTHERS_WITHIN_S if answers else _ANSWER_WITHIN_S
-            async with asyncio.timeout(wait):
-                message = await arrived.get()
-            if (message.headers or {}).get("Status") is not None:
-                break
-            with suppress(*UNREADABLE):  # nobody of ours
-                answers.append(_decode(message.data))
-    except TimeoutError:
-        return answers
-    finally:
-        if not bus.client.is_closed:
-            await subscription.unsubscribe()
+        with suppress(TimeoutError):
+            while len(answers) < expected:
+                wait = _OTHERS_WITHIN_S if answers else _ANSWER_WITHIN_S
+                async with asyncio.timeout(wait):
+                    message = await arrived.get()
+                if (message.headers or {}).get("Status") is not None:
+                    break
+                with suppress(*UNREADABLE):  # nobody of ours
+                    answers.append(_decode(message.data))
     return answers

@@ -30,14 +30,7 @@ async def save(bus: Bus, stream: str, into: IO[bytes]) -> dict[str, Any]:
 
     Raises `ApiRefused`, `NoAnswer` or `BrokenSnapshot`; what is written by then is worth nothing.
     """
-    inbox = bus.client.new_inbox()
-    arrived: asyncio.Queue[Msg] = asyncio.Queue()
-
-    async def receive(message: Msg) -> None:
-        arrived.put_nowait(message)
-
-    subscription = await bus.subscribe(inbox, receive)
-    try:
+    async with bus.inbox() as (inbox, arrived):
         request = {"deliver_subject": inbox, "chunk_size": CHUNK_BYTES, "no_consumers": False}
         described = await bus.api(f"STREAM.SNAPSHOT.{stream}", request, timeout=_API_WITHIN_S)
         while chunk := await _next(arrived, stream):
@@ -45,8 +38,6 @@ async def save(bus: Bus, stream: str, into: IO[bytes]) -> dict[str, Any]:
             if chunk.reply:
                 await bus.client.publish(chunk.reply, b"")
         return {"config": described["config"], "state": described["state"]}
-    finally:
-        await subscription.unsubscribe()
 
 
 async def _next(arrived: asyncio.Queue[Msg], stream: str) -> Msg | None:

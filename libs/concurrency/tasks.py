@@ -66,7 +66,11 @@ class Tasks(asyncio.TaskGroup):
         """Start a task that belongs to this group."""
         task = super().create_task(coro, name=name, context=context)
         task.add_done_callback(_note_end)
+        self._note_begin(task)
         return task
+
+    def _note_begin(self, task: asyncio.Task[Any]) -> None:
+        """Take note of a task of this group."""
 
 
 class Background(Tasks):
@@ -79,18 +83,9 @@ class Background(Tasks):
         super().__init__()
         self._started: set[asyncio.Task[Any]] = set()
 
-    def create_task(
-        self,
-        coro: Generator[Any, None, T] | Coroutine[Any, Any, T],
-        *,
-        name: str | None = None,
-        context: Context | None = None,
-    ) -> asyncio.Task[T]:
-        """Start a task that belongs to this group."""
-        task = super().create_task(coro, name=name, context=context)
+    def _note_begin(self, task: asyncio.Task[Any]) -> None:
         self._started.add(task)
         task.add_done_callback(self._started.discard)
-        return task
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -58,9 +58,5 @@ async def watch_position(bus: Bus) -> AsyncIterator[PublicPosition]:
             if was_sent_to(subjects.POSITION, message.subject):
                 position.advance(_decode(message.data).sequence)
 
-    subscription = await bus.subscribe(subjects.POSITION, receive)
-    try:
+    async with bus.subscribed(subjects.POSITION, receive):
         yield position
-    finally:
-        if not bus.client.is_closed:
-            await subscription.unsubscribe()

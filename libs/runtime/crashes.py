@@ -68,12 +68,8 @@ class Crashes:
                 if crash.service in SERVICES:
                     self._processes.labels(crash.service).inc()
 
-        subscription = await bus.subscribe(subjects.CRASHED, receive)
-        try:
+        async with bus.subscribed(subjects.CRASHED, receive):
             yield
-        finally:
-            if not bus.client.is_closed:
-                await subscription.unsubscribe()
 
 
 @asynccontextmanager

@@ -61,9 +61,8 @@ async def published(bus: Bus) -> AsyncIterator[list[Crash]]:
     async def receive(message: Msg) -> None:
         heard.append(msgspec.json.decode(message.data, type=Crash))
 
-    subscription = await bus.subscribe(subjects.CRASHED, receive)
-    yield heard
-    await subscription.unsubscribe()
+    async with bus.subscribed(subjects.CRASHED, receive):
+        yield heard
 
 
 @asynccontextmanager
@@ -75,9 +74,8 @@ async def said_by(bus: Bus, service: str) -> AsyncIterator[list[PresenceRecord]]
         if message.data:
             heard.append(msgspec.json.decode(message.data, type=PresenceRecord))
 
-    subscription = await bus.subscribe(subjects.presence_key(service, f"{service}-x"), receive)
-    yield heard
-    await subscription.unsubscribe()
+    async with bus.subscribed(subjects.presence_key(service, f"{service}-x"), receive):
+        yield heard
 
 
 async def record_of(bus: Bus, service: str) -> PresenceRecord | None:
