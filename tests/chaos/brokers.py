@@ -18,6 +18,7 @@ from tests.support.eventually import eventually
 
 HOST = "127.0.0.1"
 DISK_MIB = 1536
+_GRACE_S = 30
 _PR_SET_PDEATHSIG = 1
 
 
@@ -66,11 +67,16 @@ class Node:
             )
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Have it end by this signal, and by SIGKILL where it takes longer than a supervisor would wait."""
         if self._process is not None:
             with suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGCONT)
                 self._process.send_signal(number)
-            self._process.wait(30)
+            try:
+                self._process.wait(_GRACE_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait(_GRACE_S)
             self._process, self.stopped = None, False
 
     def pause(self) -> None:
@@ -126,8 +132,9 @@ class Brokers:
         (self._disk / "ballast").unlink(missing_ok=True)
 
     def close(self) -> None:
+        """End all; what they stored goes with them, so none is waited for to put it in order."""
         for node in self.nodes:
-            node.kill(signal.SIGTERM)
+            node.kill()
         if self.small:
             unmounted(self._disk)
         shutil.rmtree(self._disk, ignore_errors=True)

@@ -151,7 +151,7 @@ class Faults:
         async def free() -> None:
             brokers.free()
             for node in brokers.nodes:  # a stream that could not be written stays closed until then
-                node.kill(signal.SIGTERM)
+                await asyncio.to_thread(node.kill, signal.SIGTERM)
                 await node.start()
 
         self._later(fault.seconds, free)

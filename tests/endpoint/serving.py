@@ -110,6 +110,7 @@ class Server:
                 return
             gone.cancel()
             await asyncio.gather(gone, return_exceptions=True)
+            await behaving
 
 
 @asynccontextmanager

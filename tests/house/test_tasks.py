@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.house.parsing import parsed
+
 ROOT = Path(__file__).parent.parent.parent
 
 STARTERS = {
@@ -44,7 +46,7 @@ JUSTIFIED = {
 def modules() -> Iterator[tuple[str, ast.Module]]:
     for folder in ("libs", "services"):
         for path in sorted((ROOT / folder).rglob("*.py")):
-            yield str(path.relative_to(ROOT)), ast.parse(path.read_text())
+            yield str(path.relative_to(ROOT)), parsed(path.read_text())
 
 
 class Starts(ast.NodeVisitor):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.house.parsing import parsed
+
 ROOT = Path(__file__).parent.parent.parent
 BACKENDS = "services/thinker/backends/"
 MODEL_MAKERS = "libs/models/"
@@ -35,7 +37,7 @@ def sources(*folders: str) -> Iterator[tuple[str, str]]:
 
 
 def calls(text: str) -> Iterator[tuple[str, ast.Call]]:
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(text)):
         if isinstance(node, ast.Call):
             named = node.func
             yield named.attr if isinstance(named, ast.Attribute) else getattr(named, "id", ""), node

@@ -100,7 +100,7 @@ async def test_a_late_thought_costs_what_its_row_had_of_the_batch(tiny: Path) ->
     assert all(answer.text is None and not answer.outage for answer in answers)
     begun = [answer.cpu_ms or 0 for answer in answers if "waited" not in (answer.error or "")]
     waited = [answer.cpu_ms for answer in answers if "waited" in (answer.error or "")]
-    assert begun and all(0 < ms <= 260 for ms in begun)
+    assert max(begun) > 0 and all(0 <= ms <= 260 for ms in begun), "one may begin just before it is late"
     assert waited and set(waited) == {0}
 
 
