@@ -15,12 +15,21 @@ Queries = list[tuple[str, str]]
 """PromQL and the legend of its series."""
 
 
+def quantile(share: float, buckets: str) -> str:
+    return f"histogram_quantile({share}, sum by (le) ({buckets}))"
+
+
 def p95(metric: str, chosen: str = "") -> str:
-    return f"histogram_quantile(0.95, sum by (le) (rate({metric}_bucket{chosen}[1m])))"
+    return quantile(0.95, f"rate({metric}_bucket{chosen}[1m])")
 
 
 def p50(metric: str, chosen: str = "") -> str:
-    return f"histogram_quantile(0.5, sum by (le) (rate({metric}_bucket{chosen}[1m])))"
+    return quantile(0.5, f"rate({metric}_bucket{chosen}[1m])")
+
+
+def now(metric: str, *shares: float) -> Queries:
+    """Quantiles of a gauge histogram."""
+    return [(quantile(share, f"{metric}_bucket"), f"p{round(100 * share)}") for share in shares]
 
 
 SWARM: list[tuple[str, str, str, Queries]] = [
@@ -113,15 +122,7 @@ SWARM: list[tuple[str, str, str, Queries]] = [
             ("60 * sum(rate(perpetua_budget_pauses_total[5m]))", "pauses a minute"),
         ],
     ),
-    (
-        "timeseries",
-        "Energy",
-        "percentunit",
-        [
-            (f"histogram_quantile({q}, sum by (le) (perpetua_persona_energy_bucket))", f"p{round(100 * q)}")
-            for q in (0.05, 0.5)
-        ],
-    ),
+    ("timeseries", "Energy", "percentunit", now("perpetua_persona_energy", 0.05, 0.5)),
     ("timeseries", "Moods", "short", [("sum by (mood) (perpetua_personas_in_mood)", "{{mood}}")]),
     (
         "timeseries",
@@ -133,15 +134,7 @@ SWARM: list[tuple[str, str, str, Queries]] = [
             ("sum(rate(perpetua_inbox_dropped_total[1m])) or vector(0)", "dropped"),
         ],
     ),
-    (
-        "timeseries",
-        "Waiting in an inbox",
-        "short",
-        [
-            (f"histogram_quantile({q}, sum by (le) (perpetua_inbox_depth_bucket))", f"p{round(100 * q)}")
-            for q in (0.5, 0.99)
-        ],
-    ),
+    ("timeseries", "Waiting in an inbox", "short", now("perpetua_inbox_depth", 0.5, 0.99)),
     ("timeseries", "Personas by status", "short", [("max by (status) (perpetua_personas)", "{{status}}")]),
     (
         "timeseries",

@@ -17,6 +17,12 @@ Kind = Literal["internal", "server", "client", "producer", "consumer"]
 Attributes = Mapping[str, str | int | float | bool | Sequence[str]]
 
 
+def thought_attributes(persona_id: str, swarm_id: str | None, thought_count: int) -> dict[str, str | int]:
+    """Return what names a thought in every span of it."""
+    about: dict[str, str | int] = {"perpetua.persona.id": persona_id, "perpetua.thought.count": thought_count}
+    return about if swarm_id is None else about | {"perpetua.swarm.id": swarm_id}
+
+
 class Span(Protocol):
     """Something that a process does. Times are wall times in nanoseconds; None: now."""
 

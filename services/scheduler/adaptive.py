@@ -124,10 +124,7 @@ class AdaptiveTicker(Ticking):
 
     def leave(self, shard: int) -> None:
         """Look after a shard's personas no more."""
-        members = list(self._members.get(shard, ()))
-        self._forget(members)
-        for persona_id in members:
-            self._waits.forget(persona_id)
+        self._forget(self._members.get(shard, ()))
         super().leave(shard)
 
     def spawned(self, persona_id: str) -> bool:
@@ -144,8 +141,6 @@ class AdaptiveTicker(Ticking):
         """Look after these no more."""
         persona_ids = list(persona_ids)
         self._forget(persona_ids)
-        for persona_id in persona_ids:
-            self._waits.forget(persona_id)
         super().reaped(persona_ids)
 
     def waits_changed(self, persona_id: str) -> None:
@@ -359,3 +354,4 @@ class AdaptiveTicker(Ticking):
             self._pulses.pop(persona_id, None)
             self._rhythm.remove(persona_id)
             self._ready.remove(persona_id)
+            self._waits.forget(persona_id)

@@ -7,7 +7,7 @@ silent for too long, is waited for no more until it thinks again, and that is sa
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 
 SILENT_S = 60.0
 """Silence after which nobody is waited for, at least."""
@@ -40,9 +40,9 @@ class Dependencies:
         return persona_id in self._waiting
 
     @property
-    def waited_for(self) -> set[str]:
+    def waited_for(self) -> Set[str]:
         """Everybody that somebody waits for."""
-        return {name for name, dependents in self._dependents.items() if dependents}
+        return self._dependents.keys()
 
     def set(self, persona_id: str, waiting_for: Iterable[str], now: float) -> None:
         """Have a persona wait for these from now on, and for nobody else."""
@@ -59,6 +59,8 @@ class Dependencies:
         waiting = self._waiting.pop(persona_id, None)
         for name in waiting.thoughts if waiting is not None else ():
             self._dependents[name].discard(persona_id)
+            if not self._dependents[name]:
+                del self._dependents[name]
 
     def thought(self, persona_id: str, count: int) -> list[str]:
         """Note a persona's n-th thought and return those who waited for it."""

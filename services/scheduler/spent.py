@@ -28,15 +28,15 @@ class SpentMetrics:
             labels,
             registry=registry,
         )
-        self._known: set[tuple[str, str]] = set()
+        self._series: dict[tuple[str, str], tuple[Counter, Counter]] = {}
 
     def add(self, swarm_id: str | None, effort: Effort) -> None:
         """Count a thought. Of more pairs than are kept, the newest count together."""
         pair = swarm_id or NONE, effort.role
-        if pair not in self._known:
-            if len(self._known) >= PAIRS_MOST:
+        if pair not in self._series:
+            if len(self._series) >= PAIRS_MOST:
                 pair = OTHERS, OTHERS
-            else:
-                self._known.add(pair)
-        self._tokens.labels(*pair).inc(effort.tokens)
-        self._thinking.labels(*pair).inc(effort.cpu_ms / 1000)
+            self._series.setdefault(pair, (self._tokens.labels(*pair), self._thinking.labels(*pair)))
+        tokens, thinking = self._series[pair]
+        tokens.inc(effort.tokens)
+        thinking.inc(effort.cpu_ms / 1000)

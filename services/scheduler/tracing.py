@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from libs.contracts.personas import PersonaIdentity
 from libs.contracts.work import TakenItem
-from libs.tracing.spans import Span, Tracer
+from libs.tracing.spans import Span, Tracer, thought_attributes
 from services.scheduler.inbox import Inbox
 
 TRACED_MOST = 4
@@ -45,12 +45,7 @@ def traced(
     tracer: Tracer, identity: PersonaIdentity, thought_count: int, calls: Sequence[str]
 ) -> ThoughtTrace | None:
     """Begin the trace of a thought, in the first of those of `calls`; None where it is not sampled."""
-    about: dict[str, str | int] = {
-        "perpetua.persona.id": identity.id,
-        "perpetua.thought.count": thought_count,
-    }
-    if identity.swarm_id is not None:
-        about["perpetua.swarm.id"] = identity.swarm_id
+    about = thought_attributes(identity.id, identity.swarm_id, thought_count)
     parent, *others = calls or (None,)
     span = tracer.begin(_THOUGHT, "internal", parent, [call for call in others if call], about)
     return ThoughtTrace(span) if span is not None else None

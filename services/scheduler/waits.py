@@ -51,6 +51,7 @@ class Waits:
         self._table = Dependencies(roster.is_reaped)
         self._heard: dict[str, Subscription] = {}
         self._listening = asyncio.Lock()
+        self._to_agree = False
         self._clock = asyncio.get_running_loop().time
 
     def set(self, persona_id: str) -> None:
@@ -86,13 +87,16 @@ class Waits:
             owner.say(Note(events=[timed_out(swarm_id, persona_id, name, reaped=reaped)]))
 
     def _listen(self) -> None:
-        if self._table.waited_for != self._heard.keys():
+        """Have it soon agree who is listened to: once for all that changes in one go."""
+        if not self._to_agree:
+            self._to_agree = True
             self._tasks.create_task(self._agree(), name="waits")
 
     async def _agree(self) -> None:
         """Listen to those who are waited for, and to nobody else."""
         async with self._listening:
-            wanted = self._table.waited_for
+            self._to_agree = False
+            wanted = set(self._table.waited_for)
             for name in wanted - self._heard.keys():
                 self._heard[name] = await self._bus.subscribe(subjects.events_of_persona(name), self._receive)
             for name in self._heard.keys() - wanted:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from libs.cognition.answer import Answer
 from libs.contracts.work import WorkItem
-from libs.tracing.spans import Span, Tracer, current
+from libs.tracing.spans import Span, Tracer, current, thought_attributes
 from services.thinker.backends.base import Backend
 from services.thinker.backends.telemetry import Batching
 
@@ -63,11 +63,5 @@ def end_chat(span: Span, answer: Answer) -> None:
 
 
 def _about(item: WorkItem) -> dict[str, str | int]:
-    about: dict[str, str | int] = {
-        "perpetua.persona.id": item.persona_id,
-        "perpetua.thought.count": item.thought_count,
-        "perpetua.inbox.items": len(item.inbox),
-    }
-    if item.swarm_id is not None:
-        about["perpetua.swarm.id"] = item.swarm_id
-    return about
+    about = thought_attributes(item.persona_id, item.swarm_id, item.thought_count)
+    return about | {"perpetua.inbox.items": len(item.inbox)}

@@ -61,3 +61,10 @@ def payloads(up: Swarm, event_type: str, persona_id: str) -> list[dict[str, Any]
         if not page["events"]:
             return [event["payload"] for event in events if event["event_type"] == event_type]
         after = page["next_after"]
+
+
+def make_rested(up: Swarm, *persona_ids: str, **more: Any) -> None:
+    """Create personas, and wait until each rests."""
+    for name in persona_ids:
+        make(up, name, **more)
+    rested(up, *persona_ids)

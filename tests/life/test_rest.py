@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.life.support import charter, make, payloads, rested, send, state, thoughts
+from tests.life.support import charter, make, make_rested, payloads, rested, send, state, thoughts
 from tests.support.endpoint import Endpoint
 from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm
@@ -16,9 +16,7 @@ NAMES = [f"rest-{number}" for number in range(8)]
 
 @pytest.fixture(scope="module")
 def resting(up: Swarm) -> list[str]:
-    for name in NAMES:
-        make(up, name)
-    rested(up, *NAMES)
+    make_rested(up, *NAMES)
     time.sleep(3)
     return NAMES
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.life.conftest import reply, user_prompt
-from tests.life.support import charter, make, payloads, rested, thoughts
+from tests.life.support import charter, make, make_rested, payloads, thoughts
 from tests.support.endpoint import Endpoint
 from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm
@@ -18,9 +18,7 @@ from tests.support.swarm import Swarm
 @pytest.mark.fact("A5")
 def test_of_a_post_no_more_than_two_answer_and_each_decides(up: Swarm) -> None:
     names = [f"post-{number}" for number in range(6)]
-    for name in names:
-        make(up, name, swarm_id="posted-to")
-    rested(up, *names)
+    make_rested(up, *names, swarm_id="posted-to")
     post = up.post("/v1/swarm/swarms/posted-to/inbox", {"content": "Who knows why?", "priority": 0.6})
     assert post["personas"] == 6
 

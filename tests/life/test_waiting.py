@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.life.support import make, payloads, rested, send, state, thoughts
+from tests.life.support import make, make_rested, payloads, send, state, thoughts
 from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm
 
@@ -18,9 +18,7 @@ def wait_for(up: Swarm, persona_id: str, *others: str) -> None:
 
 @pytest.mark.fact("A15")
 def test_who_waits_thinks_once_all_have_thought(up: Swarm) -> None:
-    for name in ("first", "second", "last"):
-        make(up, name)
-    rested(up, "first", "second", "last")
+    make_rested(up, "first", "second", "last")
     wait_for(up, "last", "first", "second")
     before = thoughts(up, "last")
     send(up, "first")
@@ -34,9 +32,7 @@ def test_who_waits_thinks_once_all_have_thought(up: Swarm) -> None:
 
 @pytest.mark.fact("A15")
 def test_who_waits_answers_messages_meanwhile(up: Swarm) -> None:
-    for name in ("silent", "answers"):
-        make(up, name)
-    rested(up, "silent", "answers")
+    make_rested(up, "silent", "answers")
     wait_for(up, "answers", "silent")
     before = thoughts(up, "answers")
     send(up, "answers")
@@ -48,9 +44,7 @@ def test_who_waits_answers_messages_meanwhile(up: Swarm) -> None:
 
 @pytest.mark.fact("A15")
 def test_who_is_reaped_is_waited_for_no_more_and_that_is_said(up: Swarm) -> None:
-    for name in ("gone", "left"):
-        make(up, name)
-    rested(up, "gone", "left")
+    make_rested(up, "gone", "left")
     wait_for(up, "left", "gone")
     up.post("/v1/swarm/personas/gone/reap", {})
     (said,) = eventually_sync(lambda: payloads(up, "dependency_timed_out", "left"), 30, "said") or []
