@@ -15,12 +15,14 @@ import json
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from bench.simulation.options import Options
 from bench.simulation.report import figures, table
 from bench.simulation.world import simulate
+from libs.cli.bar import progress
 
 
 def main() -> None:
@@ -33,16 +35,15 @@ def main() -> None:
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--set", action="append", default=[], metavar="MODULE.NAME=VALUE")
     options = parser.parse_args()
-    for change in options.set:
-        place, value = change.split("=")
-        _set(place, json.loads(value))
     words = {"personas": options.personas, "hours": options.hours, "seed": options.seed}
-    words |= {name: json.loads(value) for name, value in (one.split("=") for one in options.option)}
     try:
-        chosen = msgspec.convert(words, Options)
-    except msgspec.ValidationError as error:
+        for change in options.set:
+            _set(*_named(change))
+        chosen = msgspec.convert(words | dict(_named(one) for one in options.option), Options)
+    except (msgspec.ValidationError, ValueError) as error:
         sys.exit(str(error))
-    world = simulate(chosen)
+    with progress("simulated seconds", round(chosen.seconds)) as bar:
+        world = simulate(chosen, lambda seconds: bar.show(round(seconds)))
     found = figures(world)
     print(json.dumps(found, indent=1) if options.json else table(found))
     if options.plot is not None:
@@ -51,15 +52,30 @@ def main() -> None:
         draw(world, options.plot)
 
 
+def _named(change: str) -> tuple[str, Any]:
+    """Return the two sides of NAME=VALUE. Raises `ValueError` where it is none, or the value no JSON."""
+    name, equals, value = change.partition("=")
+    try:
+        return name, json.loads(value if equals else "")
+    except json.JSONDecodeError:
+        raise ValueError(f"{change}: expected NAME=VALUE, with a number or other JSON as its value") from None
+
+
 def _set(place: str, value: float) -> None:
-    """Change a constant of the scheduler for this process; of a table by mood, one more name says which."""
-    module_name, name, *key = place.split(".")
-    module = import_module(f"services.scheduler.{module_name}")
-    held = getattr(module, name)
-    if key:
-        held[key[0]] = value
-    else:
-        setattr(module, name, value)
+    """Change a constant of the scheduler for this process; of a table by mood, one more name says which.
+
+    Raises `ValueError` where there is no such constant.
+    """
+    module_name, _, name = place.partition(".")
+    name, _, key = name.partition(".")
+    try:
+        module = import_module(f"services.scheduler.{module_name}")
+        table, name = (vars(module)[name], key) if key else (vars(module), name)
+        if not isinstance(table[name], int | float):
+            raise TypeError
+    except (ImportError, KeyError, TypeError):
+        raise ValueError(f"{place}: the scheduler has no such constant; try inner_state.REST_S") from None
+    table[name] = value
 
 
 if __name__ == "__main__":

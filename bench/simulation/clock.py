@@ -13,6 +13,9 @@ BEGIN = 1_767_571_200.0
 """Wall time, in seconds since the epoch, at which every simulation begins: Monday 2026-01-05, 00:00 UTC."""
 
 
+_newest: JumpingLoop
+
+
 class StoodStill(Exception):
     """Nobody will ever do anything again: everything waits, and nothing is due."""
 
@@ -41,11 +44,13 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine in a loop of its own."""
-    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+    """Run a coroutine in a loop of its own; `wall` tells that loop's time."""
+    global _newest
+    _newest = JumpingLoop()
+    with asyncio.Runner(loop_factory=lambda: _newest) as runner:
         return runner.run(main)
 
 
 def wall() -> float:
     """Return the simulated wall time in seconds since the epoch."""
-    return BEGIN + asyncio.get_running_loop().time()
+    return BEGIN + _newest.time()

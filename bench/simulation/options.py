@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+Count = Annotated[int, Meta(ge=1)]
 
 
-class Options(Struct, frozen=True, kw_only=True):
+class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The swarm, its thinker and its day. Two simulations with the same options are the same."""
 
-    personas: int = 1000
-    hours: float = 24.0
+    personas: Count = 1000
+    hours: Annotated[float, Meta(gt=0)] = 24.0
     seed: int = 1
 
-    interval_ms: int = 2000
+    interval_ms: Annotated[int, Meta(ge=100)] = 2000
     """The loop's interval; Perpetua's default."""
 
-    swarm: int = 50
+    swarm: Count = 50
     """Personas of a swarm."""
 
-    family: int = 10
+    family: Count = 10
     """Personas of a tree: a root and its children."""
 
     token_credits: int = 20_000
@@ -34,10 +38,10 @@ class Options(Struct, frozen=True, kw_only=True):
     sharers: int = 0
     """Personas of each swarm that share their memory."""
 
-    slots: int = 16
+    slots: Count = 16
     """Thoughts that are thought side by side."""
 
-    latency_s: float = 2.0
+    latency_s: Annotated[float, Meta(gt=0)] = 2.0
     """Mean of a thought's time, log-normal with sigma 0.5."""
 
     prompt_tokens: int = 700

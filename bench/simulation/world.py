@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
@@ -56,15 +57,15 @@ _RUN = 1
 _encode = msgspec.json.Encoder().encode
 
 
-def simulate(options: Options) -> World:
-    """Let a day pass; return the world as it is then."""
-    return run(_simulate(options))
+def simulate(options: Options, passed: Callable[[float], None] = lambda seconds: None) -> World:
+    """Let a day pass; return the world as it is then. `passed` is told each simulated minute that has."""
+    return run(_simulate(options, passed))
 
 
-async def _simulate(options: Options) -> World:
+async def _simulate(options: Options, passed: Callable[[float], None]) -> World:
     began = time.perf_counter()
     async with Background() as tasks:
-        world = World(options, tasks)
+        world = World(options, tasks, passed)
         await world.begin()
         tasks.create_task(world.feed(), name="feed")
         tasks.create_task(world.watch(), name="watch")
@@ -114,8 +115,9 @@ class _Message:
 class World:
     """A swarm, its scheduler, its thinkers, and what is seen of them."""
 
-    def __init__(self, options: Options, tasks: Background) -> None:
+    def __init__(self, options: Options, tasks: Background, passed: Callable[[float], None]) -> None:
         self.options = options
+        self._passed = passed
         self.record = Record()
         self.took_s = 0.0
         self.clock = asyncio.get_running_loop().time
@@ -186,6 +188,7 @@ class World:
         while True:
             await asyncio.sleep(_MINUTE_S)
             self.look()
+            self._passed(self.clock())
 
     def look(self) -> None:
         """Note how everybody fares, and begin a minute."""

@@ -64,6 +64,8 @@ class Accounts:
 
         self._accounts: dict[str, Account] = {}
         self._changes: list[CreditChange] = []
+        self._forgot = 0
+        """The window that `forget` was last called for."""
 
     def __len__(self) -> int:
         return len(self._accounts)
@@ -138,6 +140,9 @@ class Accounts:
 
     def forget(self, window: int) -> None:
         """Let go of accounts in which nothing has happened since before the window before this one."""
+        if window == self._forgot:
+            return
+        self._forgot = window
         self._accounts = {
             name: held for name, held in self._accounts.items() if held.newest.number >= window - 1
         }

@@ -99,6 +99,7 @@ class AdaptiveTicker(Ticking):
 
         self._load = 1.0
         self._next_shard = 0
+        self._look_after_at = 0.0
 
     def loop_changed(self) -> None:
         """Begin, end or pace the looks as the roster now says. Everybody is due at once on a start."""
@@ -277,8 +278,7 @@ class AdaptiveTicker(Ticking):
         """Let as many think as may: first their credits are asked for, then their thoughts are queued."""
         self._load = self._window.load(self._ready.longest_wait(self._now()), self._interval())
         self._takes.least = _LOW if self._load >= _LOADED else EVERYTHING
-        room = self._window.size - self._under_way()
-        if room <= 0 or not self._ready:
+        if not self._ready or (room := self._window.size - self._under_way()) <= 0:
             return
         taken = self._ready.take(room)
         self._asking.update(taken)
@@ -320,7 +320,13 @@ class AdaptiveTicker(Ticking):
         return {name: owner.ledger.persona(name) for name, owner in found if owner is not None}
 
     def _look_after_the_lost(self) -> None:
-        """Give one shard's personas that nothing holds a look: their thought was given up or withdrawn."""
+        """Give one shard's personas that nothing holds a look: their thought was given up or withdrawn.
+
+        A shard is gone through every `_LOOK_AFTER_S`, all of them within 16 s.
+        """
+        if (now := self._now()) < self._look_after_at:
+            return
+        self._look_after_at = now + _LOOK_AFTER_S
         self._next_shard = (self._next_shard + 1) % SHARDS
         owner = self._owners.get(self._next_shard)
         if owner is None:
@@ -332,7 +338,7 @@ class AdaptiveTicker(Ticking):
                 and persona_id not in self._asking
                 and not owner.dispatches.in_flight(persona_id)
             ):
-                self._set(persona_id, self._now())
+                self._set(persona_id, now)
 
     def _under_way(self) -> int:
         return len(self._asking) + sum(len(owner.dispatches) for owner in self._owners.values())

@@ -25,6 +25,7 @@ class Ticking:
         self._members: dict[int, dict[str, None]] = {}
         self._personas = 0
         self._wake = asyncio.Event()
+        self._now = asyncio.get_running_loop().time
 
     @property
     def run_now(self) -> int | None:
@@ -112,7 +113,3 @@ class Ticking:
 
     def _interval(self) -> float:
         return self._loop().interval_ms / 1000
-
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()

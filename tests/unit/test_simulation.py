@@ -88,3 +88,22 @@ def test_the_same_seed_gives_the_same_day_in_any_process() -> None:
 def test_another_seed_gives_another_day() -> None:
     small = structs.replace(SHORT, personas=10, swarm=10, hours=0.05)
     assert simulate(small).record.sent != simulate(structs.replace(small, seed=4)).record.sent
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("--set=inner_state.NOPE=1", "inner_state.NOPE"),
+        ("--set=cadence.wait=1", "cadence.wait"),
+        ("--set=x", "NAME=VALUE"),
+        ("--option=slots=no", "slots=no"),
+        ("--option=slots=0", "$.slots"),
+        ("--option=foo=1", "foo"),
+    ],
+)
+def test_what_cannot_be_changed_is_named(change: str, named: str) -> None:
+    command = [sys.executable, "-m", "bench.simulation", "--personas", "10", "--hours", "0.05", change]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert named in done.stderr
