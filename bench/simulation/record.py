@@ -11,15 +11,17 @@ from libs.contracts.inbox import Outcome
 from libs.contracts.journal import ShardRecord, ThoughtEntry
 from services.scheduler.priority import URGENT
 
-CLASSES = ("urgent", "high", "middle", "low")
-"""By base priority in hundredths: above 80, above 50, above 30, the others."""
+CLASSES = ("urgent", "high", "middle", "low", "posts")
+"""By base priority in hundredths: above 80, above 50, above 30, the others; a post's copies by themselves."""
 
 _GONE = {Outcome.HANDLED: "handled", Outcome.ASIDE: "set aside"}
 _NOTHING = Credits(0, 0)
 
 
-def class_of(base: int) -> str:
+def class_of(base: int, posted: bool) -> str:
     """Return the class of a base priority in hundredths."""
+    if posted:
+        return CLASSES[4]
     return CLASSES[0 if base > URGENT else 1 if base > 50 else 2 if base > 30 else 3]
 
 
@@ -58,11 +60,14 @@ class Record:
         self.tokens_at: list[tuple[float, str, int]] = []
         self.pauses = self.resumes = 0
         self.credits = CreditBook()
+        self.posted: set[int] = set()
+        """Sequences of copies of posts."""
+
         self._came: dict[int, tuple[str, float]] = {}
 
     def came(self, sequence: int, base: int, at: float) -> None:
         """Note an item that came into an inbox."""
-        self._came[sequence] = class_of(base), at
+        self._came[sequence] = class_of(base, sequence in self.posted), at
 
     def stored(self, thought: ThoughtEntry, at: float) -> None:
         """Note a thought that is stored at a wall time in seconds."""

@@ -254,6 +254,8 @@ class World:
     def _send(self, sent: Sent, persona_id: str, item_id: str, post_id: str | None = None) -> None:
         self._sequence += 1
         self.record.sent += 1
+        if post_id is not None:
+            self.record.posted.add(self._sequence)
         shard, at = shard_of(persona_id), wall()
         item = InboxItem(
             id=item_id,

@@ -95,6 +95,7 @@ def _payload(item: WorkItem, answer: Answer, told: Told | None, handling: Handli
         usage=answer.usage if by_model else None,
         latency_ms=answer.latency_ms,
         error=trim(error, ERROR_CHARS) if error is not None else None,
+        echo=item.echo or UNSET,
     )
     if told is None and handling is None and not by_model:
         return payload

@@ -103,6 +103,9 @@ class ThoughtPayload(Struct, frozen=True, kw_only=True):
     novelty: float | UnsetType = UNSET
     """0 to 1: how little it repeats of recent thoughts and of its prompt; of thoughts by a model [A19]."""
 
+    echo: bool | UnsetType = UNSET
+    """True: its cycle is about nothing but what others share, so what it shares wakes nobody [A11]."""
+
 
 class RollUpPayload(Struct, frozen=True, kw_only=True):
     """The payload of a `snapshot_compressed` without a persona: what a swarm remembers [A18]."""

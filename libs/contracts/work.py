@@ -87,6 +87,9 @@ class WorkItem(Struct, frozen=True, array_like=True):
     shares: bool = False
     """Its snapshots are context for its swarm, and go into roll-ups [A18]."""
 
+    echo: bool = False
+    """Its cycle is about nothing but what others share."""
+
 
 class Chunk(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One message of the work queue: at most 64 thoughts of one shard and one run."""

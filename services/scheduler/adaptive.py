@@ -49,7 +49,7 @@ _LOADED = 2.0
 class Pulse:
     """When a persona was last due, and what makes it look again."""
 
-    __slots__ = ("at", "idle_cycles", "news", "seen_at")
+    __slots__ = ("at", "echo", "idle_cycles", "news", "seen_at")
 
     def __init__(self) -> None:
         self.at = 0.0
@@ -59,6 +59,9 @@ class Pulse:
         self.idle_cycles = 0
         self.news = False
         """Something in its shared memory, or a persona that it waits for, is new."""
+
+        self.echo = False
+        """The cycle that it is in is about nothing but what others share: that wakes nobody else."""
 
 
 class AdaptiveTicker(Ticking):
@@ -308,12 +311,21 @@ class AdaptiveTicker(Ticking):
         if owner is None or owner.is_halted(run):
             return
         free = [n for n in names if n in members and not owner.dispatches.in_flight(n)]
-        for name in free:
-            self._pulses[name].news = False
-            self._pulses[name].idle_cycles = 0
-            self._waits.began(name)
+        echoes = {name for name in free if self._begins_echo(name, owner.ledger.persona(name))}
         for some in in_chunks(free):
-            self._dispatching.begin(owner, run, some, self._date())
+            self._dispatching.begin(owner, run, some, self._date(), echoes)
+
+    def _begins_echo(self, persona_id: str, entry: PersonaLedger) -> bool:
+        """Note that a persona begins a thought; whether its cycle is about nothing but what others share."""
+        pulse = self._pulses[persona_id]
+        if entry.count == 0 or self._takes.has_any(entry) or self._waits.complete(persona_id):
+            pulse.echo = False
+        elif entry.count % CYCLE == 0:
+            pulse.echo = True
+        pulse.news = False
+        pulse.idle_cycles = 0
+        self._waits.began(persona_id)
+        return pulse.echo
 
     def _entries(self, persona_ids: list[str]) -> dict[str, PersonaLedger]:
         found = ((name, self._owners.get(shard_of(name))) for name in persona_ids)

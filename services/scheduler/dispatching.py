@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -54,10 +54,22 @@ class Dispatching:
         self._shared = shared
         self._tasks = tasks
 
-    def begin(self, owner: ShardOwner, run: int, persona_ids: Iterable[str], at: datetime) -> None:
-        """Make thoughts of a shard's personas due, at most a chunk of them, and publish them by a task."""
+    def begin(
+        self,
+        owner: ShardOwner,
+        run: int,
+        persona_ids: Iterable[str],
+        at: datetime,
+        echoes: Container[str] = (),
+    ) -> None:
+        """Make thoughts of a shard's personas due, at most a chunk of them, and publish them by a task.
+
+        `echoes` are those of them whose cycle is about nothing but what others share.
+        """
         now = asyncio.get_running_loop().time()
-        dues = [self._next(self._roster.personas[name], owner, at) for name in persona_ids]
+        dues = [
+            self._next(self._roster.personas[name], owner, at, echo=name in echoes) for name in persona_ids
+        ]
         dispatch = owner.dispatches.begin(chunk_of(owner.shard, run, dues), dues, now)
         self._tasks.create_task(self.publish(owner, dispatch), name="dispatch")
 
@@ -69,7 +81,15 @@ class Dispatching:
         record = self._roster.personas.get(ticket.persona_id)
         return self._next(record, owner, ticket.tick_at, trace) if record is not None else None
 
-    def _next(self, record: PersonaRecord, owner: ShardOwner, at: datetime, trace: str | None = None) -> Due:
+    def _next(
+        self,
+        record: PersonaRecord,
+        owner: ShardOwner,
+        at: datetime,
+        trace: str | None = None,
+        *,
+        echo: bool = False,
+    ) -> Due:
         """Return a persona's next thought, its context frozen now."""
         identity, ledger = record.identity, owner.ledger
         persona_id = identity.id
@@ -88,6 +108,7 @@ class Dispatching:
             [],
             len(context),
             shares=record.policy.share_memory,
+            echo=echo,
         )
         recent = entry.life.recent if entry.life is not None else ()
         shared = self._memory.of(identity.swarm_id, persona_id)

@@ -2,6 +2,9 @@
 
 They are read off the public events, as any subscriber reads them, swarm by swarm, and only where somebody
 shares. What is lost with the connection is made up for by the next snapshot.
+
+A snapshot wakes the swarm; one that only echoes what others share does not, nor does a roll-up: two who share
+would wake each other for ever else (docs/decisions/0022-echoes.md).
 """
 
 from __future__ import annotations
@@ -42,6 +45,12 @@ class _Payload(Struct):
     thinking: str = ""
     persona: _Named | None = None
     novelty: float | None = None
+    echo: bool = False
+
+    @property
+    def wakes(self) -> bool:
+        """Whether those who hear of it have something new: it comes from outside, and is no repetition."""
+        return not self.echo and (self.novelty is None or self.novelty >= REPEATS_BELOW)
 
 
 class _Snapshot(Struct):
@@ -109,7 +118,7 @@ class Memory:
 
     async def _receive(self, message: Msg) -> None:
         noted = self._note(message.data)
-        if noted is not None and (noted.payload.novelty is None or noted.payload.novelty >= REPEATS_BELOW):
+        if noted is not None and noted.persona_id is not None and noted.payload.wakes:
             for name in self._members.get(noted.swarm_id or "", ()):
                 if name != noted.persona_id:
                     self._remembered(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from typing import Any
 
@@ -54,3 +55,25 @@ def test_what_personas_share_is_rolled_up_and_told_and_nothing_else_is(up: Swarm
     others = [request for request in list(model.requests) if charter("keeps") not in json.dumps(request)]
     assert any("shares-1:" in user_prompt(request) for request in own), "it is told what others share"
     assert not any("PRIVATE-7" in json.dumps(request) for request in others), "its own stays with it"
+
+
+@pytest.mark.fact("A11")
+def test_a_swarm_that_shares_comes_to_rest_and_says_what_only_echoes(up: Swarm, model: Endpoint) -> None:
+    """Each answer is another one: nothing that is said repeats anything."""
+    model.reply = lambda request: f"{reply(request)} {secrets.token_hex(40)}"
+    names = ["echo-1", "echo-2", "echo-3"]
+    for name in names:
+        make(up, name, swarm_id="echoing", share_memory=True)
+
+    def said() -> int:
+        return sum(thoughts(up, name) for name in names)
+
+    def at_rest() -> bool:
+        before = said()
+        time.sleep(5)
+        return before == said() > 4 * len(names)
+
+    eventually_sync(at_rest, 60, "the swarm at rest")
+    shared = [payload for name in names for payload in payloads(up, "snapshot_compressed", name)]
+    assert [payload.get("echo") for payload in shared if payload["thought_count"] == 4] == [None] * 3
+    assert any(payload.get("echo") for payload in shared)

@@ -67,6 +67,18 @@ def test_a_swarm_to_whom_nobody_speaks_spends_nothing_at_night(world: World) -> 
     assert any(name in resting for _, name, _ in world.record.tokens_at), "it did think by day"
 
 
+@pytest.mark.fact("A11")
+def test_a_swarm_that_shares_comes_to_rest() -> None:
+    """What one shares wakes the others; what they make of that alone wakes nobody."""
+    still = Options(
+        personas=10, hours=0.25, swarm=10, family=10, slots=4, sharers=10, quiet_swarms=0, items_a_day=0.0,
+        urgent_a_minute=0.0, posts_an_hour=0.0, bursts=0, storm_minutes=0.0, outage_minutes=0.0,
+    )  # fmt: skip
+    minutes = [minute.thoughts for minute in simulate(still).record.minutes]
+    assert sum(minutes) > 2 * 4 * 10, "everybody's first cycle wakes everybody for another"
+    assert sum(minutes[-8:]) == 0
+
+
 def test_the_outage_costs_no_item_and_is_over_afterwards(world: World) -> None:
     found = figures(world)
     assert found["fallbacks"] > 0
