@@ -3,8 +3,8 @@
     python -m bench.life [--personas 200] [--minutes 10] [--seconds 60] [--only rest,urgent,twice] [--json]
 
 Real processes under `perpetua up` with adaptive cadence, and a stand-in for an endpoint.
-- `rest`: nobody has anything new. Model calls and processor time in so many minutes [A11], then from a
-  message to its request at the endpoint.
+- `rest`: nobody has anything new. Model calls and processor time in so many minutes [A11], in all and of each
+  process, then from a message to its request at the endpoint.
 - `urgent`: low-priority messages keep the endpoint 95 % busy, each by the cycle of four thoughts that it
   begins. A message of priority 0.9 to its being handled, the thought's own time included [A12].
 - `twice`: twice as many messages as can be thought of one by one, each to its being handled [A13].
@@ -19,6 +19,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import psutil
@@ -40,6 +41,7 @@ _CLIENTS = 16
 _LATENCY_MS = 500.0
 _SLOTS = 32
 _CYCLE = 4
+_WOKEN = 25
 
 
 def main() -> None:
@@ -62,8 +64,18 @@ def main() -> None:
     if options.json:
         return print(json.dumps(found | {"bars": BARS}, indent=2))
     for key, value in found.items():
-        print(f"{key:44} {value:>10}   {f'bar {BARS[key]}' if key in BARS else ''}")
+        if isinstance(value, dict):
+            print(f"{key}\n{_columns(value)}")
+        else:
+            print(f"{key:44} {value:>10}   {f'bar {BARS[key]}' if key in BARS else ''}")
     return None
+
+
+def _columns(values: dict[str, float]) -> str:
+    """Return a line of names above a line of what each of them is, a column each."""
+    widths = {name: max(len(name), 6) + 3 for name in values}
+    names = "".join(f"{name:>{width}}" for name, width in widths.items())
+    return names + "\n" + "".join(f"{values[name]:>{width}.4f}" for name, width in widths.items())
 
 
 class Handled(Subscriber):
@@ -88,32 +100,40 @@ def rest(personas: int, minutes: float) -> dict[str, Any]:
         _populate(up, personas)
         eventually_sync(lambda: _rested(up), 120, "everybody at rest")
         time.sleep(5)
-        calls, busy, began = count(url), _busy(up), time.perf_counter()
+        processes = _processes(up)
+        calls, busy, began = count(url), _busy(processes), time.perf_counter()
         time.sleep(60 * minutes)
-        cores = (_busy(up) - busy) / (time.perf_counter() - began)
+        ended, elapsed = _busy(processes), time.perf_counter() - began
+        cores = {name: (ended[name] - busy[name]) / elapsed for name in processes}
         found = {
             "personas at rest": personas,
             "minutes": minutes,
             "model calls while resting": count(url) - calls,
-            "cores while resting": round(cores, 4),
+            "cores while resting": round(sum(cores.values()), 4),
+            "cores while resting, by process": {name: round(value, 4) for name, value in cores.items()},
         }
         return found | _woken(up, url, personas)
 
 
 def _woken(up: Swarm, url: str, personas: int) -> dict[str, Any]:
-    """Wake one after the other. A request is seen when it is answered, which takes 50 ms."""
+    """Wake one after the other, once all rest again. A request is seen when it is answered, 50 ms later."""
     took = []
-    for number in random.Random(7).sample(range(personas), min(personas, 50)):
+    for number in random.Random(7).sample(range(personas), min(personas, _WOKEN)):
         before, began = count(url), time.perf_counter()
         _send(up, f"p-{number}", "Is it calm?")
         while count(url) == before and time.perf_counter() - began < 10:
             time.sleep(0.001)
         took.append(1000 * (time.perf_counter() - began) - 50)
+        eventually_sync(partial(_has_asked, url, before + _CYCLE), 30, "the cycle's end")
         time.sleep(0.3)
     return {
         "message to its request ms, p50": round(percentile(took, 0.5), 1),
         "message to its request ms, p99": round(percentile(took, 0.99), 1),
     }
+
+
+def _has_asked(url: str, times: int) -> bool:
+    return count(url) >= times
 
 
 def urgent(personas: int, seconds: float) -> dict[str, Any]:
@@ -215,9 +235,16 @@ def _send(up: Swarm, persona_id: str, content: str, priority: float | None = Non
     return str(up.post(f"/v1/swarm/personas/{persona_id}/inbox", body)["item_id"])
 
 
-def _busy(up: Swarm) -> float:
-    """Return the processor time of all that `up` has started, broker and supervisor too."""
-    return sum(processor_s(psutil.Process(row["pid"])) for row in up.ps())
+def _processes(up: Swarm) -> dict[str, psutil.Process]:
+    """Return `up` itself and all that it has started, the broker too."""
+    assert up.process is not None
+    started = {row["instance"]: psutil.Process(row["pid"]) for row in up.ps()}
+    return started | {"up": psutil.Process(up.process.pid)}
+
+
+def _busy(processes: dict[str, psutil.Process]) -> dict[str, float]:
+    """Return the processor time that each process has used, in seconds; the system counts hundredths."""
+    return {name: processor_s(process) for name, process in processes.items()}
 
 
 if __name__ == "__main__":

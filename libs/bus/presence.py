@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
+from math import inf
 
 import msgspec
 import structlog
@@ -128,52 +129,49 @@ class Presence:
 
 
 class Peers:
-    """Which processes of some services are there, kept current by a watch.
+    """Which processes of a service are there, kept current by a watch of their keys alone.
 
     A peer whose key has not been renewed for the TTL counts as gone, by this process's monotonic clock.
     """
 
-    def __init__(self, bus: Bus, *services: str) -> None:
+    def __init__(self, bus: Bus, service: str) -> None:
         self._bus = bus
-        self._services = services
-        self._seen: dict[tuple[str, str], tuple[float, PresenceRecord]] = {}
+        self._service = service
+        self._seen: dict[str, tuple[float, PresenceRecord]] = {}
         loop = MessageLoop[bytes, StreamMessage]("presence", bytes, self._handle, NoTelemetry())
-        self._follower = Follower(bus, streams.LEASES, loop)
+        self._follower = Follower(bus, streams.LEASES, loop, subject=subjects.presence_keys(service))
         self.changed = asyncio.Event()
+        """Set when one comes, leaves, or is ready or no more so; not when one falls silent."""
 
     async def prime(self) -> None:
         """Learn who is there now, before a decision hangs on it. Waits for the broker."""
         there = await until_answered(self._bus, "reading who is there", lambda: list_present(self._bus))
         now = asyncio.get_running_loop().time()
         for record in there:
-            if record.service in self._services:
-                self._seen[(record.service, encode(record.instance))] = (now, record)
+            if record.service == self._service:
+                self._seen[encode(record.instance)] = (now, record)
 
     async def run(self) -> None:
         """Watch until cancelled."""
         await self._follower.run()
 
-    def living(self, service: str) -> list[PresenceRecord]:
-        """Return the processes of a service that are there, sorted by instance name."""
+    def living(self) -> list[PresenceRecord]:
+        """Return the processes that are there, sorted by instance name."""
         now = asyncio.get_running_loop().time()
-        return sorted(
-            (
-                record
-                for (kind, _), (seen, record) in self._seen.items()
-                if self._alive(kind, service, seen, now)
-            ),
-            key=lambda record: record.instance,
-        )
+        there = (record for seen, record in self._seen.values() if now - seen < PRESENCE_TTL_S)
+        return sorted(there, key=lambda record: record.instance)
 
-    @staticmethod
-    def _alive(kind: str, service: str, seen: float, now: float) -> bool:
-        return kind == service and now - seen < PRESENCE_TTL_S
+    def first_gone_at(self) -> float:
+        """Return when, by the loop's clock, the first of those who are there counts as gone if it is silent.
+
+        Infinite where nobody is there.
+        """
+        now = asyncio.get_running_loop().time()
+        ends = (seen + PRESENCE_TTL_S for seen, _ in self._seen.values())
+        return min((end for end in ends if end > now), default=inf)
 
     async def _handle(self, data: bytes, message: StreamMessage) -> None:
-        service, instance = message.subject.split(".")[2:4]
-        key = (service, instance)
-        if service not in self._services:
-            return
+        key = message.subject.split(".")[3]
         before = self._seen.get(key)
         if data:
             record = _read(data)
@@ -203,7 +201,7 @@ def in_charge(peers: Peers, service: str, instance: str) -> Callable[[], bool]:
     """Return whether, of a service's processes, this one is to do what one alone should do."""
 
     def is_in_charge() -> bool:
-        there = {record.instance for record in peers.living(service) if not record.leaving}
+        there = {record.instance for record in peers.living() if not record.leaving}
         return chosen(there | {instance}, service) == instance
 
     return is_in_charge

@@ -185,11 +185,16 @@ class Publisher:
         else:
             future.set_exception(outcome)
 
+    def _until_first_deadline(self, now: float) -> float:
+        """Return the seconds until the oldest publish may be late; a whole deadline where none waits."""
+        first = next(iter(self._waiting.values()), None)
+        return max(first[0] - now, _SWEEP_S) if first is not None else self._deadline
+
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await self._something.wait()
-            await asyncio.sleep(_SWEEP_S)
+            await asyncio.sleep(self._until_first_deadline(loop.time()))
             if not self._waiting:
                 self._something.clear()
             now = loop.time()

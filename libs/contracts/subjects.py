@@ -177,6 +177,11 @@ def presence_key(service: str, instance: str) -> str:
     return f"$KV.leases.{service}.{encode(instance)}"
 
 
+def presence_keys(service: str) -> str:
+    """Subjects of the keys of all processes of a service in the `leases` bucket."""
+    return f"$KV.leases.{service}.*"
+
+
 def crashed(service: str, instance: str) -> str:
     """Where a process says that it ends by an error, and why."""
     return f"perpetua.crashed.{service}.{encode(instance)}"

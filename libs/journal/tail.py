@@ -163,13 +163,18 @@ class Tail:
                 self.offer(sequence, data)
                 return sequence
 
+    def removable(self, through: int) -> int:
+        """How many records up to a journal sequence `trim` would remove."""
+        keep = self._first_kept(through)
+        return sum(1 for sequence in self._held if sequence < keep)
+
     async def trim(self, through: int) -> int:
         """Remove records up to a journal sequence, except the last one; return how many went.
 
         The last record stays for ever: expected sequences compare with what is stored.
         """
         keep = self._first_kept(through)
-        removable = sum(1 for sequence in self._held if sequence < keep)
+        removable = self.removable(through)
         if not removable:
             return 0
         try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -58,7 +60,9 @@ class HealthServer:
 
     def __init__(self, host: str, port: int, registry: CollectorRegistry, health: Health) -> None:
         self._server = make_server(host, port, _app(registry, health), _Server, _Quiet)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self._host = host
+        self._closing = False
+        self._thread = threading.Thread(target=self._serve, name="health", daemon=True)
         self._thread.start()
 
     @property
@@ -73,9 +77,16 @@ class HealthServer:
 
     def close(self) -> None:
         """Stop serving."""
-        self._server.shutdown()
-        self._server.server_close()
+        self._closing = True
+        with suppress(OSError):  # a last connection, for which the thread wakes
+            socket.create_connection((self._host, self.port), timeout=1).close()
         self._thread.join(timeout=2)
+        self._server.server_close()
+
+    def _serve(self) -> None:
+        """Wait for connections: `serve_forever` would look twice a second whether it is to end."""
+        while not self._closing:
+            self._server.handle_request()
 
 
 def _app(registry: CollectorRegistry, health: Health) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:

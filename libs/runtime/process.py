@@ -45,7 +45,7 @@ from libs.tracing.spans import Tracer
 
 log = structlog.get_logger("process")
 
-_BEAT_S = 1.0
+_BEAT_S = 3.0
 _COLLECT_AFTER = 50_000
 _EXPORT_WITHIN_S = 1.5
 """For so long, in seconds, a process that ends waits for its last spans to be exported."""

@@ -39,6 +39,7 @@ _SETTLED_S = 20.0
 _HOPELESS_S = 10.0
 _SAY_S = 0.02
 _REPEAT_S = 0.4
+_REPEAT_MOST_S = 2.0
 
 
 class Superseded(BusError):
@@ -72,8 +73,9 @@ class Publishing:
         in_charge: Callable[[], bool],
         metrics: CompressorMetrics,
         note: Callable[[PublicRecord, int], None] = lambda record, sequence: None,
+        moved: Callable[[int], None] = lambda position: None,
     ) -> None:
-        """`note` is told each record, and again what is read again."""
+        """`note` is told each record, and again what is read again; `moved` each new position."""
         self.publishes = asyncio.Event()
         """Set while a session is under way."""
 
@@ -81,6 +83,7 @@ class Publishing:
         self._in_charge = in_charge
         self._metrics = metrics
         self._note = note
+        self._told = moved
         self._events = PublicStream(bus, streams.EVENTS)
         others = (PublicStream(bus, streams.SNAPSHOTS), PublicStream(bus, streams.PROPOSALS))
         self._targets = (self._events, *others)
@@ -252,7 +255,12 @@ class Publishing:
         future.add_done_callback(settled)
 
     async def _say_position(self) -> None:
-        """Tell owners how far they may trim: at once when it moves, and again and again for newcomers."""
+        """Tell owners how far they may trim: at once when it moves, and again and again for newcomers.
+
+        While nothing moves it is said more and more seldom, as it is less and less likely that somebody has
+        not heard it.
+        """
+        again, said = BackOff(_REPEAT_S, _REPEAT_MOST_S), -1
         while True:
             if not self._in_charge():
                 raise Superseded
@@ -260,8 +268,12 @@ class Publishing:
             position = self._progress.position
             self._metrics.position.set(position)
             await self._bus.note(subjects.POSITION, Position(sequence=position))
+            if position != said:
+                said = position
+                self._told(said)
+                again.reset()
             await asyncio.sleep(_SAY_S)
-            await set_within(self._moved, _REPEAT_S)
+            await set_within(self._moved, again.next())
 
 
 def _fail(session: asyncio.Future[None] | None, error: BaseException) -> None:

@@ -10,7 +10,9 @@ import structlog
 from libs.bus.connection import Bus
 from libs.bus.errors import UNREADABLE
 from libs.concurrency.tasks import Tasks
+from libs.concurrency.waiting import set_within
 from libs.contracts import subjects
+from libs.contracts.journal import PublicRecord
 from libs.contracts.refusals import Refusal, Unavailable
 from libs.contracts.rollups import RollUpReply, RollUpRequest, SummaryReply, SummaryRequest
 from libs.contracts.tokens import shard_of
@@ -26,6 +28,7 @@ SUMMARY_WITHIN_S = 30.0
 STORED_WITHIN_S = 30.0
 _OWNER_ANSWERS_WITHIN_S = 5.0
 _LOOK_MOST_S = 1.0
+_REST_MOST_S = 5.0
 _AGAIN_S = 0.5
 _ON_ITS_WAY_S = 0.5
 """How long a summary that was made in time may be on its way."""
@@ -48,10 +51,20 @@ class Rolling:
         self._publishes = publishes
         self._metrics = metrics
         self._clock = asyncio.get_running_loop().time
+        self._wake = asyncio.Event()
+
+    def note(self, record: PublicRecord, sequence: int) -> None:
+        """Take note of a record of the journal. Repeated, it changes nothing."""
+        self._rollups.note(record, sequence)
+        if self._rollups.waiting:
+            self._wake.set()
 
     async def run(self) -> None:
         """Roll up what is due, until cancelled."""
         while True:
+            self._wake.clear()
+            if not self._rollups.waiting:
+                await set_within(self._wake, _REST_MOST_S)
             await asyncio.sleep(self._look_s)
             if not self._publishes():
                 self._rollups.forget()

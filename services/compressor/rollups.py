@@ -80,6 +80,11 @@ class RollUps:
                 self._place = place
                 self._add(swarm_id, place, shared_snapshot(event))
 
+    @property
+    def waiting(self) -> bool:
+        """Whether any swarm has enough that is new, be it due or not."""
+        return any(len(swarm.snapshots) >= LEAST for swarm in self._swarms.values())
+
     def due(self, now: float) -> list[str]:
         """Return the swarms to be rolled up now, those first that were longest ago."""
         since = now - self._interval

@@ -21,7 +21,6 @@ from services.compressor.rollups import RollUps
 log = structlog.get_logger("compressor")
 
 _FLUSH_WITHIN_S = 3.0
-_LOOK_S = 1.0
 
 
 @asynccontextmanager
@@ -32,14 +31,20 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
     interval_s = process.settings.roll_up_interval_ms / 1000
     rollups = RollUps(interval_s)
     charge = in_charge(peers, "compressor", process.settings.instance)
-    publishing = Publishing(process.bus, charge, metrics, rollups.note)
+    publishing = Publishing(
+        process.bus,
+        charge,
+        metrics,
+        lambda record, sequence: rolling.note(record, sequence),
+        lambda position: process.did(f"published the journal up to {position}"),
+    )
+    metrics.in_charge.set_function(publishing.publishes.is_set)
     rolling = Rolling(process.bus, rollups, interval_s, publishing.publishes.is_set, metrics)
     await peers.prime()
     async with Background() as tasks:
         tasks.create_task(peers.run(), name="peers")
         tasks.create_task(publishing.run(), name="publish")
         tasks.create_task(rolling.run(), name="roll-up")
-        tasks.create_task(_tell(process, publishing, metrics), name="activity")
         process.set_ready(
             BootSummary(service="compressor", hosted=1, versions=versions("nats-py", "msgspec"))
         )
@@ -49,14 +54,3 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
                 await publishing.flush()
         except (TimeoutError, BusError) as error:
             log.warning("left_to_the_next", error=str(error) or "timed out", behind=publishing.position)
-
-
-async def _tell(process: Process, publishing: Publishing, metrics: CompressorMetrics) -> None:
-    said = 0
-    while True:
-        publishes = publishing.publishes.is_set()
-        metrics.in_charge.set(publishes)
-        if publishes and publishing.position != said:
-            said = publishing.position
-            process.did(f"published the journal up to {said}")
-        await asyncio.sleep(_LOOK_S)

@@ -176,7 +176,7 @@ class Swarm:
 
     async def status(self) -> CognitionStatus:
         """Return the loop as it is now: what is desired by the registry, what is by the schedulers [4.3]."""
-        there = max(len(self._peers.living("scheduler")), 1)
+        there = max(len(self._peers.living()), 1)
         registry, schedulers, events, snapshots = await asyncio.gather(
             self._bus.ask(subjects.registry(subjects.STATUS), _Nothing(), RegistryStatus, timeout=_WITHIN_S),
             ask_schedulers(self._bus, expected=there),

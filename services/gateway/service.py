@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from email.utils import formatdate
 from typing import Any, cast
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ import structlog
 import uvicorn
 from litestar.types import ASGIApp
 from prometheus_client import Gauge
+from uvicorn.server import ServerState
 
 from libs.bus.presence import Peers
 from libs.concurrency.tasks import Background
@@ -100,12 +102,51 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
         )
         yield
         feed.close()
-        server.should_exit = True
+        server.end()
         await asyncio.wait([serving])
 
 
+class _State(ServerState):
+    """Makes the headers of every answer, with the date, when a request wants them."""
+
+    def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
+        self._headers = headers
+        self._second, self._with_date = 0, headers
+        super().__init__()
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        second = int(time.time())
+        if second != self._second:
+            date = formatdate(second, usegmt=True).encode()
+            self._second, self._with_date = second, [(b"date", date), *self._headers]
+        return self._with_date
+
+    @default_headers.setter
+    def default_headers(self, _: list[tuple[bytes, bytes]]) -> None:
+        """Let the library set what is made here."""
+
+
 class Server(uvicorn.Server):
-    """A server inside our own event loop: signals stay with the process."""
+    """A server inside our own event loop: signals stay with the process.
+
+    It wakes for its clients alone. The library's wakes ten times a second, to see whether it is to end and
+    what the date is.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.server_state = _State(config.encoded_headers)
+        self._ends = asyncio.Event()
+
+    def end(self) -> None:
+        """Have `serve` return once the requests under way are answered."""
+        self.should_exit = True
+        self._ends.set()
+
+    async def main_loop(self) -> None:
+        """Return once the server is to end."""
+        await self._ends.wait()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

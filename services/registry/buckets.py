@@ -92,11 +92,18 @@ class Buckets:
             if self._in_charge():
                 await self._write()
                 await self._trim(tail)
-            await set_within(self._wake, _LOOK_S)
+            await set_within(self._wake, _LOOK_S if self._has_work(tail) else None)
+
+    def _has_work(self, tail: Tail) -> bool:
+        """Whether anything is to be written or trimmed, be it by this registry or another."""
+        return self._is_behind() or tail.held >= _TRIM_AT
+
+    def _is_behind(self) -> bool:
+        return self._noted != self.written or bool(self._changed) or self._loop_changed
 
     async def _write(self) -> None:
         through, changed, loop_changed = self._noted, self._changed, self._loop_changed
-        if through == self.written and not changed and not loop_changed:
+        if not self._is_behind():
             return
         self._changed, self._loop_changed = {}, False
         try:

@@ -28,7 +28,7 @@ from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
 from services.scheduler.priority import URGENT
 from services.scheduler.ready import Ready
-from services.scheduler.rhythm import Rhythm
+from services.scheduler.rhythm import SLOTS_AN_INTERVAL, Rhythm
 from services.scheduler.taking import EVERYTHING, Takes
 from services.scheduler.ticking import Ticking
 from services.scheduler.waits import Waits
@@ -38,6 +38,9 @@ CYCLE = 4
 """Thoughts of a cycle: who has begun one ends it."""
 
 _LOOK_AFTER_S = 0.25
+_SLEEP_MOST_S = 1.0
+"""While the loop runs, it turns so often at least: `last_tick_at` says so."""
+
 _LATER_S = 1.0
 _YIELD_EVERY = 64
 _LOW = 30
@@ -102,7 +105,7 @@ class AdaptiveTicker(Ticking):
 
         self._load = 1.0
         self._next_shard = 0
-        self._look_after_at = 0.0
+        self._looked_after_at = self._now()
 
     def loop_changed(self) -> None:
         """Begin, end or pace the looks as the roster now says. Everybody is due at once on a start."""
@@ -208,9 +211,11 @@ class AdaptiveTicker(Ticking):
 
     def _pause(self) -> float:
         """Return for how long nothing is to be done, in seconds."""
+        if self.run_now is None:
+            return _LATER_S
+        most = _LOOK_AFTER_S if self._ready or self._asking else _SLEEP_MOST_S
         due = self._rhythm.next_due()
-        pause = _LOOK_AFTER_S if due is None else min(max(due - self._now(), 0.0), _LOOK_AFTER_S)
-        return pause if self.run_now is not None else _LATER_S
+        return most if due is None else min(max(due - self._now(), 0.0), most)
 
     async def _take_due(self) -> None:
         looks = 0
@@ -243,7 +248,8 @@ class AdaptiveTicker(Ticking):
             urgent = entry.inbox is not None and (entry.inbox.highest_base(self._now()) or 0) > URGENT
             return self._ready.add(persona_id, self._now(), urgent)
         pulse.idle_cycles = 0 if entry.inbox else pulse.idle_cycles + 1
-        return self._set(persona_id, at + self._wait(persona_id, entry, pulse))
+        rest = self._wait(persona_id, entry, pulse)
+        return self._set(persona_id, at + rest, rest / SLOTS_AN_INTERVAL if pulse.idle_cycles else 0.0)
 
     def _has_reason(self, persona_id: str, entry: PersonaLedger, pulse: Pulse) -> bool:
         """Whether anything is new: an item, its memory, or a cycle that it has begun and not ended [A11].
@@ -332,18 +338,22 @@ class AdaptiveTicker(Ticking):
         return {name: owner.ledger.persona(name) for name, owner in found if owner is not None}
 
     def _look_after_the_lost(self) -> None:
-        """Give one shard's personas that nothing holds a look: their thought was given up or withdrawn.
+        """Give personas that nothing holds a look: their thought was given up or withdrawn.
 
-        A shard is gone through every `_LOOK_AFTER_S`, all of them within 16 s.
+        Four shards' a second, all within 16 s.
         """
-        if (now := self._now()) < self._look_after_at:
-            return
-        self._look_after_at = now + _LOOK_AFTER_S
-        self._next_shard = (self._next_shard + 1) % SHARDS
-        owner = self._owners.get(self._next_shard)
+        shards = int((self._now() - self._looked_after_at) / _LOOK_AFTER_S)
+        if shards:
+            self._looked_after_at = self._now()
+        for _ in range(min(shards, SHARDS)):
+            self._next_shard = (self._next_shard + 1) % SHARDS
+            self._look_after_the_lost_of(self._next_shard)
+
+    def _look_after_the_lost_of(self, shard: int) -> None:
+        owner = self._owners.get(shard)
         if owner is None:
             return
-        for persona_id in self._members.get(self._next_shard, ()):
+        for persona_id in self._members.get(shard, ()):
             if (
                 persona_id not in self._rhythm
                 and persona_id not in self._ready
@@ -363,9 +373,9 @@ class AdaptiveTicker(Ticking):
             if persona_id not in self._rhythm:
                 self._set(persona_id, begin + index // CHUNK_PERSONAS * 0.001)
 
-    def _set(self, persona_id: str, due: float) -> None:
+    def _set(self, persona_id: str, due: float, slack: float = 0.0) -> None:
         self._pulses.setdefault(persona_id, Pulse())
-        self._rhythm.set(persona_id, shard_of(persona_id), due)
+        self._rhythm.set(persona_id, shard_of(persona_id), due, slack)
 
     def _forget(self, persona_ids: Iterable[str]) -> None:
         for persona_id in persona_ids:

@@ -59,6 +59,9 @@ class Inboxes:
         self._metrics = metrics
         self._telemetry = telemetry
         self._open: dict[str, Mailbox] = {}
+        self.settled = asyncio.Event()
+        """Set when something waits to be deleted."""
+
         self._begun = asyncio.Event()
         """Set once it is known from where the stream is followed: a shard that reads before may miss some."""
 
@@ -92,6 +95,7 @@ class Inboxes:
             try:
                 await self._begun.wait()
                 await mailbox.load()
+                self.settled.set()  # a checkpoint may have brought what its last owner had not deleted
                 tasks.create_task(mailbox.run(), name=f"mailbox-{owner.shard}")
                 yield
             finally:
@@ -122,15 +126,22 @@ class Inboxes:
     async def sweep(self) -> None:
         """Delete from the stream, again and again, what its journal says is handled or dropped."""
         while True:
+            await self.settled.wait()
             await asyncio.sleep(_LOOK_S)
+            self.settled.clear()
             for owner in list(self._owners.values()):
-                settled = owner.ledger.settled
-                while settled and self._bus.connected:
-                    some = sorted(settled)[:_AT_ONCE]
-                    gone = await asyncio.gather(*(self._delete(sequence) for sequence in some))
-                    settled.difference_update(s for s, went in zip(some, gone, strict=True) if went)
-                    if not all(gone):
-                        break
+                if not await self._sweep(owner.ledger.settled):
+                    self.settled.set()
+
+    async def _sweep(self, settled: set[int]) -> bool:
+        """Delete a shard's settled messages; false where some may still be there."""
+        while settled and self._bus.connected:
+            some = sorted(settled)[:_AT_ONCE]
+            gone = await asyncio.gather(*(self._delete(sequence) for sequence in some))
+            settled.difference_update(s for s, went in zip(some, gone, strict=True) if went)
+            if not all(gone):
+                break
+        return not settled
 
     async def _delete(self, sequence: int) -> bool:
         """Delete a message; false where it may still be there."""

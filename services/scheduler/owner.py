@@ -72,7 +72,9 @@ class ShardOwner:
         position: PublicPosition,
         is_reaped: Callable[[str], bool],
         on_stored: Callable[[list[ThoughtEntry], list[Age]], None],
+        on_settled: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_settled` is told that messages of the INBOX stream wait to be deleted."""
         self.shard = shard
         self.ledger = Ledger(shard)
         self.dispatches = Dispatches()
@@ -81,6 +83,7 @@ class ShardOwner:
         self._position = position
         self._is_reaped = is_reaped
         self._on_stored = on_stored
+        self._on_settled = on_settled
         self._tail = Tail(bus, subjects.journal(shard), self._fold)
         self._checkpoints = Checkpoints(bus, shard)
         self._since_checkpoint = 0
@@ -177,6 +180,11 @@ class ShardOwner:
         self._wake.set()
         await future
 
+    def is_tidy(self, held: int) -> bool:
+        """Whether `tidy` would find nothing to do."""
+        settled = min(self._checkpoints.sequence, self._position.sequence)
+        return held == self._tail.held and not (self._since_checkpoint or self._tail.removable(settled))
+
     def tidy(self, held: int) -> None:
         """Store a checkpoint and trim the journal soon, if there is anything to.
 
@@ -241,6 +249,8 @@ class ShardOwner:
             self._on_stored(record.thoughts, self.dispatches.ages(record.thoughts, now))
         self.dispatches.forget(t.persona_id for t in record.thoughts)
         self.dispatches.forget(record.reap)
+        if self.ledger.settled:
+            self._on_settled()
         if self._owned and record.number is not None and record.owner != self._boot:
             self._owned = False
 

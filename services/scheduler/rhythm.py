@@ -1,13 +1,13 @@
 """When each persona looks next [A10, A11]. Pure: times are seconds of a monotonic clock.
 
 Due times are put on a grid, a sixteenth of the loop's interval wide, so that personas of a shard come due
-together and their work travels together.
+together and their work travels together. Who may wait longer comes due on a coarser one.
 """
 
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
-from math import ceil
+from math import ceil, floor, log2
 from typing import NamedTuple
 
 GRID_FLOOR_S = 0.05
@@ -54,9 +54,14 @@ class Rhythm:
         group = self._place.get(persona_id)
         return group.at if group is not None else None
 
-    def set(self, persona_id: str, shard: int, due: float) -> float:
-        """Give a persona its due time, instead of the one it has, and return it: up to a slot later."""
-        at = ceil(due / self._grid - _EXACT) * self._grid
+    def set(self, persona_id: str, shard: int, due: float, slack: float = 0.0) -> float:
+        """Give a persona its due time, instead of the one it has, and return it: up to a slot later.
+
+        With `slack` it may be so many seconds later: those who have time come due together, and whoever looks
+        for them wakes seldom.
+        """
+        grid = self._grid if slack <= self._grid else self._grid * 2 ** floor(log2(slack / self._grid))
+        at = ceil(due / grid - _EXACT) * grid
         self.remove(persona_id)
         group = self._place[persona_id] = self._group(at, shard)
         group.members[persona_id] = None

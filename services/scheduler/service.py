@@ -167,7 +167,13 @@ class Scheduler:
 
     def _make_owner(self, shard: int) -> ShardOwner:
         return ShardOwner(
-            self.bus, shard, self.process.boot, self.position, self.roster.is_reaped, self._stored
+            self.bus,
+            shard,
+            self.process.boot,
+            self.position,
+            self.roster.is_reaped,
+            self._stored,
+            self.inboxes.settled.set,
         )
 
     def _stored(self, thoughts: list[ThoughtEntry], ages: list[Age]) -> None:
@@ -283,7 +289,8 @@ async def _say_ready(process: Process, shards: Shards) -> None:
     """
     await shards.complete.wait()
     while True:
-        await asyncio.sleep(0.5)
+        await shards.looked.wait()
+        shards.looked.clear()
         if process.leaving:
             return
         if shards.complete.is_set():

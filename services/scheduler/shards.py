@@ -29,7 +29,7 @@ from services.scheduler.owner import Fenced, ShardOwner
 
 log = structlog.get_logger("shards")
 
-_LOOK_S = 0.5
+_LOOK_MOST_S = 5.0
 _TIDY_S = 5.0
 _TAKEN_AT_ONCE = 16
 _BACK_OFF_S = (1.0, 2.5)
@@ -77,6 +77,9 @@ class Shards:
         self.wanted: set[int] = set()
         """Shards that fall to this process, as of its last look."""
 
+        self.looked = asyncio.Event()
+        """Set after each look: `complete`, `live` and `unreadable` may be others than before."""
+
         self._bus = bus
         self._peers = peers
         self._instance = instance
@@ -107,8 +110,9 @@ class Shards:
         async with Tasks() as tasks:
             while not self._closing:
                 await self._look(tasks)
+                self.looked.set()
+                await set_within(self._peers.changed, self._pause())
                 self._peers.changed.clear()
-                await set_within(self._peers.changed, _LOOK_S)
             for release in self._releases.values():
                 release.set()
 
@@ -123,8 +127,10 @@ class Shards:
         One shard after the other: a checkpoint takes milliseconds to encode, and all of them would hold up
         everything else for as long as they take together.
         """
+        clock, begun = asyncio.get_running_loop().time, float("-inf")
         while True:
-            await asyncio.sleep(_TIDY_S / 2)
+            await asyncio.sleep(max(begun + _TIDY_S - clock(), _TIDY_S / 2))
+            begun = clock()
             try:
                 held = await until_answered(
                     self._bus,
@@ -135,8 +141,23 @@ class Shards:
                 log.warning("not_tidied", error=str(error))
                 continue
             for owner in list(self.live.values()):
-                owner.tidy(held.get(subjects.journal(owner.shard), 0))
-                await asyncio.sleep(_TIDY_S / 2 / SHARDS)
+                records = held.get(subjects.journal(owner.shard), 0)
+                if not owner.is_tidy(records):
+                    owner.tidy(records)
+                    await asyncio.sleep(_TIDY_S / 2 / SHARDS)
+
+    def _pause(self) -> float:
+        """Return for how many seconds nothing changes unless we are told.
+
+        That is until a scheduler that falls silent counts as gone, or a lost shard may be looked at again.
+        """
+        now = asyncio.get_running_loop().time()
+        again = [at for shard, at in self._not_before.items() if at > now and shard in self.wanted]
+        return max(min(self._peers.first_gone_at(), *again, now + _LOOK_MOST_S) - now, 0.0)
+
+    def _look_again(self) -> None:
+        """Look at once: a shard was taken over, or given up."""
+        self._peers.changed.set()
 
     async def _look(self, tasks: asyncio.TaskGroup) -> None:
         self.wanted = wanted = self._wanted()
@@ -151,7 +172,7 @@ class Shards:
         self._note_complete(wanted)
 
     def _wanted(self) -> set[int]:
-        there = {r.instance for r in self._peers.living("scheduler") if not r.leaving} | {self._instance}
+        there = {r.instance for r in self._peers.living() if not r.leaving} | {self._instance}
         return {shard for shard in range(SHARDS) if chosen(there, f"shard-{shard}") == self._instance}
 
     def _note_complete(self, wanted: set[int]) -> None:
@@ -224,11 +245,13 @@ class Shards:
         self.unreadable.pop(owner.shard, None)
         self._loading.pop(owner.shard, None)
         self._metrics.shards.set(len(self.live))
+        self._look_again()
         try:
             yield
         finally:
             self.live.pop(owner.shard, None)
             self._metrics.shards.set(len(self.live))
+            self._look_again()
 
     def _lost(self, shard: int, error: BaseException) -> None:
         log.warning("shard_lost", shard=shard, error=str(error))
@@ -247,3 +270,4 @@ class Shards:
     def _forget(self, shard: int) -> None:
         self._loading.pop(shard, None)
         self._releases.pop(shard, None)
+        self._look_again()

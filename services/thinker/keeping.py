@@ -52,6 +52,8 @@ class Keeping:
         self._owners = owners
         self._held: set[Held] = set()
         self._closing = False
+        self._some = asyncio.Event()
+        """Set while something is in hand, or was a moment ago."""
 
     @asynccontextmanager
     async def keeping(self, chunk: Chunk, work: Work) -> AsyncIterator[Held]:
@@ -65,6 +67,7 @@ class Keeping:
         assert task is not None
         held = Held(chunk, work, task, asyncio.get_running_loop().time())
         self._held.add(held)
+        self._some.set()
         try:
             yield held
         except asyncio.CancelledError:
@@ -90,6 +93,9 @@ class Keeping:
         """Say it every two seconds for each chunk, until cancelled."""
         clock = asyncio.get_running_loop().time
         while True:
+            if not self._held:
+                self._some.clear()
+                await self._some.wait()
             await asyncio.sleep(_LOOK_S)
             for held in list(self._held):
                 if held in self._held and clock() - held.said_at >= _SAY_EVERY_S - _LOOK_S:

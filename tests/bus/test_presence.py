@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from math import inf
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from libs.bus.connection import Bus, connect
 from libs.bus.errors import InstanceTaken
 from libs.bus.presence import Peers, Presence, chosen, in_charge, list_present
 from libs.bus.telemetry import NoTelemetry
+from libs.contracts import streams
 from libs.contracts.limits import PRESENCE_TTL_S
 from libs.contracts.presence import PresenceRecord
 from tests.bus.support import restart, running, until
@@ -54,15 +56,15 @@ async def is_there(bus: Bus, *instances: str) -> bool:
 
 
 @asynccontextmanager
-async def watching(bus: Bus, *services: str) -> AsyncIterator[Peers]:
-    peers = Peers(bus, *services)
+async def watching(bus: Bus, service: str) -> AsyncIterator[Peers]:
+    peers = Peers(bus, service)
     await peers.prime()
     async with running(peers.run()):
         yield peers
 
 
-def living(peers: Peers, service: str = "thinker") -> list[str]:
-    return [found.instance for found in peers.living(service)]
+def living(peers: Peers) -> list[str]:
+    return [found.instance for found in peers.living()]
 
 
 async def test_a_process_appears_and_leaves_at_once(bus: Bus) -> None:
@@ -88,9 +90,20 @@ async def test_only_the_services_that_are_asked_for_are_watched(bus: Bus) -> Non
         present(bus, record("t")),
         present(bus, record("s", "scheduler")),
     ):
-        await eventually(lambda: living(peers, "scheduler") == ["s"])
+        await eventually(lambda: living(peers) == ["s"])
         await until(lambda: is_there(bus, "s", "t"))
-        assert living(peers, "thinker") == []
+        followers = (await bus.api(f"CONSUMER.LIST.{streams.LEASES}"))["consumers"]
+        assert [found["config"]["filter_subject"] for found in followers] == ["$KV.leases.scheduler.*"]
+
+
+async def test_it_is_known_when_the_first_that_falls_silent_counts_as_gone(bus: Bus) -> None:
+    clock = asyncio.get_running_loop().time
+    async with watching(bus, "thinker") as peers:
+        assert peers.first_gone_at() == inf
+        async with present(bus, record("a")), present(bus, record("b")):
+            await eventually(lambda: living(peers) == ["a", "b"])
+            assert clock() + PRESENCE_TTL_S / 2 < peers.first_gone_at() <= clock() + PRESENCE_TTL_S
+        await eventually(lambda: peers.first_gone_at() == inf, within=1.5)
 
 
 async def test_a_change_is_told_at_once(bus: Bus) -> None:
@@ -102,7 +115,7 @@ async def test_a_change_is_told_at_once(bus: Bus) -> None:
         now = replace(now, ready=True, leaving=True)
         presence.changed()
         await asyncio.wait_for(peers.changed.wait(), 1.0)
-        assert [(r.ready, r.leaving) for r in peers.living("thinker")] == [(True, True)]
+        assert [(r.ready, r.leaving) for r in peers.living()] == [(True, True)]
 
 
 async def test_a_process_that_was_killed_is_gone_after_the_ttl(bus: Bus, broker: Broker) -> None:
@@ -136,12 +149,12 @@ async def test_of_two_processes_of_one_name_the_newer_stays(bus: Bus) -> None:
     await until(lambda: is_there(bus, "one"))
     newer = record(boot="new", since=SINCE + timedelta(seconds=1))
     async with watching(bus, "thinker") as peers, present(bus, newer):
-        await eventually(lambda: [r.boot for r in peers.living("thinker")] == ["new"])
+        await eventually(lambda: [r.boot for r in peers.living()] == ["new"])
         with pytest.raises(InstanceTaken, match="another thinker took over the instance name 'one'"):
             await asyncio.wait_for(older, PRESENCE_TTL_S)
         await bus.client.flush()
         assert [found.boot for found in await list_present(bus)] == ["new"]
-        assert [found.boot for found in peers.living("thinker")] == ["new"]
+        assert [found.boot for found in peers.living()] == ["new"]
 
 
 @pytest.mark.fact("H9")
@@ -169,9 +182,9 @@ async def test_what_has_ended_a_process_is_its_last_word_until_it_is_back(bus: B
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert [found.ended for found in await list_present(bus)] == ["ValueError: x"]
-        await eventually(lambda: [r.leaving for r in peers.living("thinker")] == [True])
+        await eventually(lambda: [r.leaving for r in peers.living()] == [True])
         async with present(bus, record(boot="again")):
-            await eventually(lambda: [r.leaving for r in peers.living("thinker")] == [False])
+            await eventually(lambda: [r.leaving for r in peers.living()] == [False])
     await until(lambda: is_there(bus), within=PRESENCE_TTL_S + 2)
 
 
@@ -220,12 +233,12 @@ async def test_one_of_several_is_in_charge_and_another_when_it_leaves(bus: Bus) 
         other = "b" if first == "a" else "a"
         async with present(bus, record(other, "compressor")):
             async with present(bus, record(first, "compressor")):
-                await eventually(lambda: len(living(peers, "compressor")) == 2)
+                await eventually(lambda: len(living(peers)) == 2)
                 assert (charge[first](), charge[other]()) == (True, False)
             await eventually(lambda: charge[other]())
         async with (
             present(bus, record(other, "compressor")),
             present(bus, record(first, "compressor", leaving=True)),
         ):
-            await eventually(lambda: len(living(peers, "compressor")) == 2)
+            await eventually(lambda: len(living(peers)) == 2)
             assert charge[other](), "the first one is on its way out"

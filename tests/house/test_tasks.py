@@ -38,7 +38,7 @@ JUSTIFIED = {
     "services/gateway/peers.py spend gather": "awaited where it is made; each has a deadline of its own",
     "services/gateway/storing.py _try gather": "awaited where it is made; each has a deadline",
     "services/registry/broker.py watch_broker gather": "awaited where it is made; each has a deadline",
-    "services/scheduler/inboxes.py sweep gather": "awaited where it is made; none of them raises",
+    "services/scheduler/inboxes.py _sweep gather": "awaited where it is made; none of them raises",
     "services/scheduler/treasury.py _ask gather": "awaited where it is made; each has a deadline of its own",
 }
 

@@ -109,5 +109,5 @@ async def served(limits: ConnectionLimits | None = None, **env: str) -> AsyncIte
         await server.until_started()
         yield Served(listener.getsockname()[1], door, refused)
     finally:
-        server.should_exit = True
+        server.end()
         await serving

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from email.utils import parsedate_to_datetime
 
 import pytest
 
@@ -30,6 +31,16 @@ async def test_a_head_that_trickles_is_ended_in_time_however_much_of_it_comes() 
         assert time.monotonic() - began < 10
         writer.close()
         assert server.refused == {"Request Timeout": 1}
+
+
+async def test_every_answer_has_the_date_on_which_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the second one on a server that has rested in between."""
+    now = time.time()
+    async with served(QUICK) as server:
+        for later in (0, 3600):
+            monkeypatch.setattr(time, "time", lambda later=later: now + later)
+            date = parsedate_to_datetime((await server.get()).headers["date"])
+            assert abs(date.timestamp() - now - later) <= 1
 
 
 async def test_a_body_that_trickles_is_ended_in_time() -> None:

@@ -143,7 +143,7 @@ async def gateway(bus: Bus, **env: str) -> AsyncIterator[StandIn]:
         await server.until_started()
         yield StandIn(bus, asked, theirs, listener.getsockname()[1])
         feed.close()
-        server.should_exit = True
+        server.end()
         await asyncio.wait([serving])
 
 

@@ -85,6 +85,7 @@ async def test_markers_that_fill_an_idle_journal_are_folded_and_trimmed(bus: Bus
         for number in range(JOURNAL_DEPTH - MARKER_ROOM):
             marker = msgspec.json.encode(ShardRecord(reap=[f"p{number}"]))
             position.advance(await append_marker(bus, subjects.journal(SHARD), marker))
+        assert not one.is_tidy(JOURNAL_DEPTH - MARKER_ROOM + 1)
         one.tidy(JOURNAL_DEPTH - MARKER_ROOM + 1)
 
         async def trimmed() -> bool:
@@ -92,6 +93,8 @@ async def test_markers_that_fill_an_idle_journal_are_folded_and_trimmed(bus: Bus
 
         await eventually(trimmed)
         assert "p7" in one.ledger.reaped
+        await eventually(lambda: one.is_tidy(1), what="nothing is left to do")
+        assert not one.is_tidy(2), "somebody has put in a marker"
 
 
 async def test_whoever_asks_an_owner_that_has_ended_is_told_so(bus: Bus) -> None:

@@ -35,7 +35,7 @@ TASKS = {
         "shard", "shards", "sweep", "tick", "tidy",
     },
     "thinker": {"captures", "keep", "look-again", "pull", "summaries"},
-    "compressor": {"activity", "follow-journal", "peers", "publish", "roll-up", "say-position"},
+    "compressor": {"follow-journal", "peers", "publish", "roll-up", "say-position"},
     "gateway": {"feed", "http", "peers"},
 }  # fmt: skip
 WITHOUT = {"serve", "stop-signal"}

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count as count_from
+from itertools import pairwise
 
 import msgspec
 import pytest
+from nats.aio.msg import Msg
 
 from libs.bus.connection import Bus, connect
 from libs.bus.follow import StreamMessage
@@ -85,6 +87,29 @@ async def wanted(bus: Bus, stream: str) -> list[tuple[str, bytes]]:
 
 def placed(stored: list[Stored]) -> list[tuple[str, bytes]]:
     return [(message.headers[streams.PLACE], message.data) for message in stored]
+
+
+async def test_the_position_is_said_at_once_and_seldom_while_nothing_moves(bus: Bus) -> None:
+    """Whoever comes late hears it within two seconds."""
+    said: list[tuple[float, int]] = []
+    clock = asyncio.get_running_loop().time
+
+    async def receive(message: Msg) -> None:
+        said.append((clock(), msgspec.json.decode(message.data)["sequence"]))
+
+    last = await prefill(bus, 2)
+    one = publisher(bus)
+    async with bus.subscribed(subjects.POSITION, receive), publishing(one):
+        await through(one, last)
+        await eventually(lambda: said and said[-1][1] == last, within=0.5)
+        begin = clock()
+        await asyncio.sleep(6)
+        quiet = [at for at, _ in said if at > begin]
+        assert 3 <= len(quiet) <= 6
+        assert max(b - a for a, b in pairwise(quiet)) < 2.5
+        last = await prefill(bus, 1, begin=3)
+        await through(one, last)
+        await eventually(lambda: said[-1][1] == last, within=0.5)
 
 
 async def assert_published(bus: Bus) -> None:

@@ -118,7 +118,9 @@ class Compressor:
         metrics = CompressorMetrics(self.process)
         self.charge = True
         rollups = RollUps(INTERVAL_S)
-        self.publishing = Publishing(bus, lambda: self.charge, metrics, rollups.note)
+        self.publishing = Publishing(
+            bus, lambda: self.charge, metrics, lambda record, sequence: self.rolling.note(record, sequence)
+        )
         self.rolling = Rolling(bus, rollups, INTERVAL_S, self.publishing.publishes.is_set, metrics)
 
     def counted(self, name: str, **labels: str) -> float:

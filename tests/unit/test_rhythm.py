@@ -84,6 +84,25 @@ def test_a_due_time_moves_by_less_than_the_grid_and_then_stays(interval: float, 
     assert rhythm.set("p", 0, at) == at
 
 
+@pytest.mark.fact("A11")
+@given(st.floats(0.01, 100), st.floats(0, 1e5), st.floats(0, 1e3))
+def test_who_may_come_later_does_so_by_no_more_than_it_may(interval: float, due: float, slack: float) -> None:
+    rhythm = Rhythm(interval)
+    grid = max(GRID_FLOOR_S, interval / 16)
+    at = rhythm.set("p", 0, due, slack)
+    assert due - 1e-5 * max(grid, slack) <= at <= due + max(grid, slack)
+    assert rhythm.set("p", 0, at) == at, "it is a slot of the finer grid, too"
+
+
+@pytest.mark.fact("A11")
+def test_those_who_may_come_later_come_due_together() -> None:
+    """Due within 20 s in any order, and with 1.2 s to spare: one moment a second, not one for each."""
+    rhythm = Rhythm(1.0)
+    for number in range(200):
+        rhythm.set(f"p{number}", number % 64, number * 0.1, 1.2)
+    assert len({due.at for due in rhythm.take_due(30.0)}) <= 21
+
+
 @pytest.mark.fact("A10")
 def test_a_wait_counted_from_when_one_was_due_keeps_the_rhythm() -> None:
     """Taken late, set anew from its due time: no delay adds up."""
