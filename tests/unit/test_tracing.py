@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
+from msgspec import structs
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
@@ -19,10 +20,11 @@ from libs.settings.tracing import DEFAULT_RATIO, TracingSettings, read_tracing, 
 from libs.tracing.export import WAITING_MOST, BoundedExport
 from libs.tracing.otel import OtelTracer, open_tracer
 from libs.tracing.spans import current, current_traceparent, inside, served, trace_headers
+from services.scheduler.dispatches import Dispatch, Dispatches
 from services.scheduler.inbox import Held, Inbox
 from services.scheduler.notes import Note, in_record
 from services.scheduler.tracing import TRACED_MOST, take_calls, traced
-from tests.unit.make import inbox_item
+from tests.unit.make import chunk, due, inbox_item
 
 TRACE, SPAN = "a" * 32, "b" * 16
 COLLECTOR = "http://127.0.0.1:4318"
@@ -248,6 +250,28 @@ def test_a_thought_goes_on_with_the_best_call_and_links_the_others(made: Made) -
     assert [f"{link.context.trace_id:032x}" for link in spans["thought"].links] == ["c" * 32]
     assert thought.traceparent.startswith(f"00-{TRACE}-")
     assert traced(made.tracer, about, 3, []) is None, "of ticks the ratio is sampled, which is 0"
+
+
+def test_a_thought_that_is_its_owners_no_more_is_seen_to_end_in_its_trace(made: Made) -> None:
+    """Withdrawn, given up or handed over; one that is only dispatched anew goes on."""
+    about = PersonaIdentity(id="p", name="P", role="r", charter="c", depth=0, created_at=datetime.now(UTC))
+
+    def begun(name: str) -> tuple[Dispatches, Dispatch]:
+        work, table = chunk(name, "p"), Dispatches()
+        one = structs.replace(due("p"), trace=traced(made.tracer, about, ord(name), [SAMPLED]))
+        return table, table.begin(work, [one], 0.0, 5)
+
+    anew, withdrawn, given_up, handed_over = (begun(name) for name in "abcd")
+    anew[0].drop(anew[1])
+    withdrawn[0].drop_ungranted(1)
+    given_up[0].abandon(given_up[1])
+    handed_over[0].hand_over()
+    thoughts = [span.attributes or {} for span in made.all() if span.name == "thought"]
+    assert [one["perpetua.thought.count"] for one in thoughts] == [ord(name) for name in "bcd"]
+    assert ["perpetua.thought.handed_over" in one for one in thoughts] == [False, False, True]
+    assert len([span for span in made.all() if span.name == "queue wait"]) == 3
+    assert not given_up[0].in_flight("p")
+    assert handed_over[0].in_flight("p"), "whom it is up to now is not known here"
 
 
 def test_an_item_that_no_thought_can_handle_is_not_traced_for_ever() -> None:
