@@ -42,8 +42,12 @@ Accepted under the reference's names too: `THINKER_CANDLE_MODEL_PATH`, `…_TOKE
 {process}
 ## Of OpenTelemetry
 
-Traces, by OpenTelemetry's own names. Its exporter reads the others of its settings itself, such as
-`OTEL_EXPORTER_OTLP_HEADERS`, `…_TIMEOUT`, `…_CERTIFICATE`, `…_COMPRESSION` and `OTEL_RESOURCE_ATTRIBUTES`.
+Traces, by OpenTelemetry's own names. Its SDK and exporter read the others of its settings themselves, such as
+`OTEL_EXPORTER_OTLP_HEADERS`, `…_TIMEOUT`, `…_CERTIFICATE`, `…_COMPRESSION` and `OTEL_RESOURCE_ATTRIBUTES`;
+what they do not take stops the process, too. What cannot be had is refused where there are traces:
+`OTEL_EXPORTER_OTLP_PROTOCOL` and `…_TRACES_PROTOCOL` but `http/protobuf`, `OTEL_TRACES_EXPORTER` but `otlp`,
+`OTEL_SDK_DISABLED` but `false`, and `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` always. `OTEL_SERVICE_NAME`,
+`OTEL_PROPAGATORS` and `OTEL_BSP_…` change nothing, and a line of the log says so.
 
 {tracing}"""
 

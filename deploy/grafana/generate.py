@@ -32,6 +32,11 @@ def now(metric: str, *shares: float) -> Queries:
     return [(quantile(share, f"{metric}_bucket"), f"p{round(100 * share)}") for share in shares]
 
 
+def batch_fill(chosen: str = "") -> Queries:
+    filled, batches = f"perpetua_batch_fill_ratio_sum{chosen}", f"perpetua_batch_fill_ratio_count{chosen}"
+    return [(f"sum(rate({filled}[1m])) / sum(rate({batches}[1m]))", "mean")]
+
+
 SWARM: list[tuple[str, str, str, Queries]] = [
     ("stat", "Thoughts a second", "ops", [("sum(rate(perpetua_thoughts_stored_total[1m]))", "")]),
     (
@@ -96,6 +101,7 @@ SWARM: list[tuple[str, str, str, Queries]] = [
         "s",
         [(p50("perpetua_tick_to_stored_seconds"), "p50"), (p95("perpetua_tick_to_stored_seconds"), "p95")],
     ),
+    ("timeseries", "Batch fill", "percentunit", batch_fill()),
     (
         "timeseries",
         "Tokens a second",
@@ -135,7 +141,15 @@ SWARM: list[tuple[str, str, str, Queries]] = [
         ],
     ),
     ("timeseries", "Waiting in an inbox", "short", now("perpetua_inbox_depth", 0.5, 0.99)),
-    ("timeseries", "Personas by status", "short", [("max by (status) (perpetua_personas)", "{{status}}")]),
+    (
+        "timeseries",
+        "Personas by status",
+        "short",
+        [
+            ("max by (status) (perpetua_personas)", "{{status}}"),
+            ("sum by (reason) (perpetua_personas_not_ticked)", "not ticked: {{reason}}"),
+        ],
+    ),
     (
         "timeseries",
         "Work",
@@ -213,12 +227,7 @@ THINKER: list[tuple[str, str, str, Queries]] = [
         "timeseries",
         "Batch fill",
         "percentunit",
-        [
-            (
-                f"sum(rate(perpetua_batch_fill_ratio_sum{ONE}[1m])) / sum(rate(perpetua_batch_fill_ratio_count{ONE}[1m]))",
-                "mean",
-            )
-        ],
+        batch_fill(ONE),
     ),
     (
         "timeseries",

@@ -13,6 +13,7 @@ from libs.cli.provision import bounds_of
 from libs.concurrency.tasks import leaves
 from libs.settings.cognition import PREFIX, CognitionSettings, cognition_reader, read_cognition
 from libs.settings.process import ProcessSettings, process_reader, read_process
+from libs.settings.tracing import read_tracing, tracing_reader
 from libs.supervisor.data_dir import DataDir
 from libs.supervisor.errors import UpError
 from libs.supervisor.screen import Screen
@@ -61,6 +62,7 @@ def _settings() -> tuple[CognitionSettings, ProcessSettings]:
     """Validate everything before anything is started: one line beats five processes that stop."""
     cognition = cognition_reader(os.environ)
     settings = read_cognition(cognition), read_process(process_reader(os.environ), "up")
+    read_tracing(tracing_reader(os.environ))
     for stranger in cognition.unknown():
         print(f"warning: {stranger}", file=sys.stderr)
     return settings

@@ -164,7 +164,7 @@ def main(service: str, lifespan: Lifespan, env: Mapping[str, str] | None = None)
     logs.configure(
         log_format=settings.log_format, level=settings.log_level, service=service, instance=settings.instance
     )
-    for stranger in cognition_settings.unknown():
+    for stranger in (*cognition_settings.unknown(), *tracing.unheeded):
         log.warning("unknown_setting", text=stranger)
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     _end(runner.run(_live(service, settings, cognition, tracing, lifespan)))
@@ -232,8 +232,8 @@ async def _serve(
     heard = Crashes(metrics.registry)
     watch_tasks(heard.task_failed)
     health = Health(beat=time.monotonic())
-    server = _listen(settings, metrics, health)
     tracer = _tracer(tracing, service, settings.instance, metrics)
+    server = _listen(settings, metrics, health)
     try:
         async with AsyncExitStack() as stack:
             async with Background() as tasks:
@@ -267,7 +267,10 @@ def _tracer(settings: TracingSettings, service: str, instance: str, metrics: Pro
         return None
     from libs.tracing.otel import open_tracer
 
-    return open_tracer(settings, service, instance, own_version(), metrics.spans_dropped.inc)
+    try:
+        return open_tracer(settings, service, instance, own_version(), metrics.spans_dropped.inc)
+    except ValueError as error:
+        raise ConfigurationError(f"OpenTelemetry does not take its settings: {error}") from error
 
 
 async def _export_last(tracer: Tracer) -> None:

@@ -127,6 +127,10 @@ class Reader:
         """Whether the environment names the setting."""
         return self._raw(name, alias)[1] is not None
 
+    def said(self, name: str) -> str | None:
+        """Return a variable that is no setting of ours, stripped; None where it is absent or empty."""
+        return self._raw(name)[1]
+
     def unknown(self) -> list[str]:
         """Return a sentence for each variable with the prefix that no setting has."""
         strangers = (name for name in self._env if name.startswith(self._prefix) and name not in self._known)

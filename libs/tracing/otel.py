@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from random import random
 
 from opentelemetry.context import Context
@@ -117,23 +118,51 @@ def _context(parent: str | None) -> Context:
     return Context() if parent is None else _extract({TRACEPARENT: parent}, Context())
 
 
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Make an error of what the SDK only logs; afterwards what goes wrong is said by BoundedExport."""
+    sdk, complaints = logging.getLogger("opentelemetry"), _Complaints(logging.WARNING)
+    sdk.propagate = False
+    sdk.setLevel(logging.WARNING)
+    sdk.addHandler(complaints)
+    try:
+        yield
+    finally:
+        sdk.removeHandler(complaints)
+        sdk.setLevel(logging.CRITICAL)
+    if complaints.texts:
+        raise ValueError("; ".join(complaints.texts))
+
+
+class _Complaints(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
 def open_tracer(
     settings: TracingSettings, service: str, instance: str, version: str, dropped: Dropped
 ) -> OtelTracer:
     """Return a tracer that exports in the background.
 
-    `dropped` is told how many spans are lost, by any thread.
+    `dropped` is told how many spans are lost, by any thread. Raises `ValueError` where the SDK or its
+    exporter would not heed one of the variables that they read themselves.
     """
     assert settings.endpoint is not None
-    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # what goes wrong is said by BoundedExport
     named = {
         "service.namespace": "perpetua",
         "service.name": f"perpetua-{service}",
         "service.instance.id": instance,
         "service.version": version,
     }
-    # What begins is decided by the tracer above, so the SDK is to record all of it
-    provider = TracerProvider(sampler=ALWAYS_ON, resource=Resource.create(named), shutdown_on_exit=False)
-    exporter = OTLPSpanExporter(endpoint=settings.endpoint.rstrip("/") + _PATH)
+    with _refusing():
+        # What begins is decided by the tracer above, so the SDK is to record all of it
+        provider = TracerProvider(sampler=ALWAYS_ON, resource=Resource.create(named), shutdown_on_exit=False)
+        exporter = OTLPSpanExporter(endpoint=settings.endpoint.rstrip("/") + _PATH)
     provider.add_span_processor(BoundedExport(exporter, settings.endpoint, dropped))
     return OtelTracer(settings, provider)

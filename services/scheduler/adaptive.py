@@ -360,7 +360,7 @@ class AdaptiveTicker(Ticking):
                 and persona_id not in self._asking
                 and not owner.dispatches.in_flight(persona_id)
             ):
-                self._set(persona_id, now)
+                self._set(persona_id, self._now())
 
     def _under_way(self) -> int:
         return len(self._asking) + sum(len(owner.dispatches) for owner in self._owners.values())

@@ -206,6 +206,20 @@ class Dispatches:
         self._by_chunk.pop(dispatch.chunk.id, None)
         return personas
 
+    def abandon(self, dispatch: Dispatch) -> None:
+        """Forget a whole chunk and end the traces of its thoughts: nobody dispatches them anew."""
+        for due in dispatch.waiting.values():
+            if due.trace is not None:
+                due.trace.end()
+        self.drop(dispatch)
+
+    def hand_over(self) -> None:
+        """End the traces of what is under way as far as they are ours: the next owner goes on in them."""
+        for dispatch in self.all():
+            for due in dispatch.waiting.values():
+                if due.trace is not None:
+                    due.trace.hand_over()
+
     def of_run(self, run: int) -> list[Dispatch]:
         """Return every dispatch of a run or of one before it."""
         return [dispatch for dispatch in self._by_chunk.values() if dispatch.chunk.run <= run]
@@ -214,7 +228,7 @@ class Dispatches:
         """Forget chunks of a run that no thinker was granted and return them: their thoughts never began."""
         ungranted = [dispatch for dispatch in self.of_run(run) if dispatch.granted_to is None]
         for dispatch in ungranted:
-            self.drop(dispatch)
+            self.abandon(dispatch)
         return ungranted
 
     def by_sequence(self, sequence: int) -> Dispatch | None:

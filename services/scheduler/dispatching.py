@@ -141,7 +141,7 @@ class Dispatching:
                     await patience.pause(error)
                 except PublishRefused as error:
                     log.warning("work_refused", shard=owner.shard, error=str(error))
-                    owner.dispatches.drop(dispatch)
+                    owner.dispatches.abandon(dispatch)
                 else:
                     if dispatch.granted_to is None:
                         dispatch.sequence = sequence

@@ -37,7 +37,7 @@ async def halt_shard(bus: Bus, owner: ShardOwner, run: int, metrics: SchedulerMe
         await owner.submit(left)
     await owner.halt(run)
     for dispatch in owner.dispatches.of_run(run):
-        owner.dispatches.drop(dispatch)
+        owner.dispatches.abandon(dispatch)
     await bus.note(subjects.HALTED, Halted(run=run, shards=[owner.shard]))
 
 

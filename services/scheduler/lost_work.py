@@ -132,7 +132,7 @@ class LostWork:
         held = await message_at(self._bus, streams.THINK, dispatch.sequence)
         if held is None:
             log.warning("work_vanished", shard=owner.shard, thoughts=len(dispatch.waiting))
-            owner.dispatches.drop(dispatch)
+            owner.dispatches.abandon(dispatch)
         elif not dispatch.waiting:
             owner.dispatches.drop(dispatch)
             await purge_message(self._bus, streams.THINK, dispatch.sequence)

@@ -222,6 +222,7 @@ class ShardOwner:
 
     def _give_up(self) -> None:
         self._ended = True
+        self.dispatches.hand_over()
         for submission in self._waiting:
             self._refuse(submission.settled)
         self._refuse_notes(self._notes)

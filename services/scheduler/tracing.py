@@ -19,6 +19,7 @@ TRACED_MOST = 4
 
 _THOUGHT = "thought"
 _QUEUE = "queue wait"
+_HANDED_OVER = "perpetua.thought.handed_over"
 
 
 class ThoughtTrace:
@@ -34,6 +35,11 @@ class ThoughtTrace:
     def granted(self) -> None:
         """Note that a thinker has it; again changes nothing."""
         self._waiting.end()
+
+    def hand_over(self) -> None:
+        """Note that another process owns the shard from now on, which goes on below this span."""
+        self._span.note({_HANDED_OVER: True})
+        self.end()
 
     def end(self) -> None:
         """Note that it is stored, or no longer wanted."""

@@ -130,6 +130,23 @@ def test_every_service_and_up_itself_check_before_they_start(service: str) -> No
     one_line(run("libs.cli up", **{key: "many"}), key, "many")
 
 
+@pytest.mark.fact("1.2")
+@pytest.mark.parametrize("module", ["services.scheduler", "libs.cli up"])
+def test_settings_of_opentelemetry_that_are_wrong_do_so_too(module: str) -> None:
+    one_line(run(module, OTEL_TRACES_SAMPLER="xray"), "OTEL_TRACES_SAMPLER", "xray")
+    both = {"OTEL_TRACES_SAMPLER": "always_on", "OTEL_TRACES_SAMPLER_ARG": "0.5"}
+    one_line(run(module, **both), "OTEL_TRACES_SAMPLER_ARG", "0.5")
+
+
+def test_settings_that_opentelemetry_itself_does_not_take_stop_a_process_with_one_line() -> None:
+    traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "OTEL_EXPORTER_OTLP_TIMEOUT": "soon"}
+    done = run("services.scheduler", PERPETUA_METRICS_PORT="0", **traced)
+    assert done.returncode == 78, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("scheduler: OpenTelemetry does not take its settings: ")
+    assert "'soon'" in line
+
+
 @pytest.mark.fact("1.1")
 @pytest.mark.fact("1.2")
 def test_no_setting_is_left_out_of_these_tests() -> None:

@@ -22,6 +22,7 @@ class Seen:
     """A span as it came."""
 
     service: str
+    instance: str
     name: str
     trace: str
     span: str
@@ -73,12 +74,13 @@ class Collector:
         for resource in request.resource_spans:
             about = {pair.key: _value(pair.value) for pair in resource.resource.attributes}
             for scope in resource.scope_spans:
-                self.spans += [_seen(str(about["service.name"]), span) for span in scope.spans]
+                self.spans += [_seen(about, span) for span in scope.spans]
 
 
-def _seen(service: str, span: Any) -> Seen:
+def _seen(about: dict[str, Any], span: Any) -> Seen:
     return Seen(
-        service=service,
+        service=about["service.name"],
+        instance=about["service.instance.id"],
         name=span.name,
         trace=span.trace_id.hex(),
         span=span.span_id.hex(),

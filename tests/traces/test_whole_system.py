@@ -22,16 +22,18 @@ from tests.support.eventually import eventually, eventually_sync
 from tests.support.swarm import HOST, Swarm
 
 PERSONA = {"persona_id": "ann", "name": "Ann", "role": "critic", "charter": "Look", "swarm_id": "s1"}
-DECISION = json.dumps({"respond": True, "response": "It is green.", "thinking": "I have looked."})
+DECISION = json.dumps({"will_respond": True, "response": "It is green."})
 SERVICES = {"registry", "scheduler", "thinker", "compressor", "gateway"}
 
 
 @contextmanager
-def traced(otel: dict[str, str], endpoint: Endpoint | None = None, **more: str) -> Iterator[Swarm]:
+def traced(
+    otel: dict[str, str], endpoint: Endpoint | None = None, arguments: tuple[str, ...] = (), **more: str
+) -> Iterator[Swarm]:
     """A swarm with OpenTelemetry's settings; without an endpoint it declares fallbacks."""
     thinks = {"THINKER_BASE_URL": endpoint.base_url, "THINKER_MODEL": "stand-in"} if endpoint else {}
     backend = {} if endpoint else {"THINKER_ENABLED": "false"}
-    running = Swarm(settings={"LOOP_INTERVAL_MS": "200"} | thinks | backend)
+    running = Swarm(*arguments, settings={"LOOP_INTERVAL_MS": "200"} | thinks | backend)
     running.settings |= {f"OTEL_{name}": value for name, value in otel.items()} | more
     try:
         running.start(until_ready=False)
@@ -121,6 +123,7 @@ async def test_one_trace_leads_from_a_call_to_the_thought_it_caused_and_to_the_e
     assert thought.begun <= think.begun <= chat.begun <= chat.ended <= think.ended <= thought.ended + 10**8
 
     after_thought = next(span for span in published if span.parent == thought.span)
+    assert json.loads(handled.data)["payload"]["response"] == "It is green."
     assert handled.headers is not None
     assert handled.headers[TRACEPARENT] == f"00-{trace}-{after_thought.span}-01"
     assert b"traceparent" not in b"".join(one.data for one in seen.messages), "payloads are what they were"

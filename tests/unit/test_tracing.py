@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
+from msgspec import structs
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
@@ -17,14 +18,16 @@ from libs.contracts.work import TakenItem
 from libs.settings.reader import SettingError
 from libs.settings.tracing import DEFAULT_RATIO, TracingSettings, read_tracing, tracing_reader
 from libs.tracing.export import WAITING_MOST, BoundedExport
-from libs.tracing.otel import OtelTracer
+from libs.tracing.otel import OtelTracer, open_tracer
 from libs.tracing.spans import current, current_traceparent, inside, served, trace_headers
+from services.scheduler.dispatches import Dispatch, Dispatches
 from services.scheduler.inbox import Held, Inbox
 from services.scheduler.notes import Note, in_record
 from services.scheduler.tracing import TRACED_MOST, take_calls, traced
-from tests.unit.make import inbox_item
+from tests.unit.make import chunk, due, inbox_item
 
 TRACE, SPAN = "a" * 32, "b" * 16
+COLLECTOR = "http://127.0.0.1:4318"
 SAMPLED, UNSAMPLED = f"00-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-00"
 
 
@@ -77,8 +80,74 @@ def test_nothing_is_collected_unless_a_collector_is_named() -> None:
     for wrong in ("collector:4318", "ftp://collector", "http://", "http://[::1", "x"):
         with pytest.raises(SettingError, match="OTEL_EXPORTER_OTLP_ENDPOINT"):
             _settings(EXPORTER_OTLP_ENDPOINT=wrong)
-    with pytest.raises(SettingError):
-        _settings(TRACES_SAMPLER="xray")
+
+
+def test_a_sampler_that_there_is_not_and_a_share_that_it_does_not_take_are_refused() -> None:
+    for sampler in ("xray", "jaeger_remote", "traceidratio", "parentbased_jaeger_remote", "0.5"):
+        with pytest.raises(SettingError, match=f"OTEL_TRACES_SAMPLER='{sampler}'.* expected one of parent"):
+            _settings(TRACES_SAMPLER=sampler)
+    for share in ("-0.1", "1.01", "nan", "inf", "5%", "half", "1/2"):
+        with pytest.raises(SettingError, match=r"OTEL_TRACES_SAMPLER_ARG=.* expected a number from 0 to 1"):
+            _settings(TRACES_SAMPLER_ARG=share)
+    for sampler in ("parentbased_always_on", "parentbased_always_off", "always_on", "always_off"):
+        with pytest.raises(SettingError, match=f"OTEL_TRACES_SAMPLER_ARG='0.5'.* {sampler} takes no share"):
+            _settings(TRACES_SAMPLER=sampler, TRACES_SAMPLER_ARG="0.5")
+        assert _settings(TRACES_SAMPLER=sampler.upper(), TRACES_SAMPLER_ARG=" ") == _settings(
+            TRACES_SAMPLER=sampler
+        )
+    assert [_settings(TRACES_SAMPLER_ARG=share).ratio for share in ("0", "1", "1e-3")] == [0, 1, 0.001]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
+        ("TRACES_EXPORTER", "console"),
+        ("TRACES_EXPORTER", "none"),
+        ("SDK_DISABLED", "true"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_where_there_are_traces(name: str, value: str) -> None:
+    """Elsewhere a machine's settings for other programs are no reason not to start."""
+    with pytest.raises(SettingError, match=f"OTEL_{name}='{value}'.*OTEL_EXPORTER_OTLP_ENDPOINT is set"):
+        _settings(EXPORTER_OTLP_ENDPOINT=COLLECTOR, **{name: value})
+    assert _settings(**{name: value}) == _settings()
+
+
+def test_what_comes_to_the_same_is_taken_and_an_endpoint_for_traces_alone_is_not_passed_over() -> None:
+    same = {"EXPORTER_OTLP_PROTOCOL": "http/protobuf", "TRACES_EXPORTER": "otlp", "SDK_DISABLED": "False"}
+    assert _settings(EXPORTER_OTLP_ENDPOINT=COLLECTOR, **same) == _settings(EXPORTER_OTLP_ENDPOINT=COLLECTOR)
+    with pytest.raises(
+        SettingError, match=r"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=.* OTEL_EXPORTER_OTLP_ENDPOINT"
+    ):
+        _settings(EXPORTER_OTLP_TRACES_ENDPOINT=f"{COLLECTOR}/v1/traces")
+
+
+def test_what_changes_nothing_is_said() -> None:
+    """Also a name for a service, which a cluster may give to every program."""
+    (said,) = _settings(EXPORTER_OTLP_ENDPOINT=COLLECTOR, SERVICE_NAME="x", BSP_MAX_QUEUE_SIZE="").unheeded
+    assert said == "OTEL_SERVICE_NAME changes nothing: a process is named after its service"
+    assert _settings(SERVICE_NAME="x").unheeded == (), "there are no traces"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("EXPORTER_OTLP_TIMEOUT", "soon"),
+        ("EXPORTER_OTLP_COMPRESSION", "lz4"),
+        ("EXPORTER_OTLP_HEADERS", "garbage"),
+        ("RESOURCE_ATTRIBUTES", "garbage"),
+        ("SPAN_ATTRIBUTE_COUNT_LIMIT", "many"),
+    ],
+)
+def test_what_the_sdk_reads_and_does_not_take_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """It would only log most of it, and go on without."""
+    monkeypatch.setenv(f"OTEL_{name}", value)
+    with pytest.raises(ValueError, match=value):
+        open_tracer(_settings(EXPORTER_OTLP_ENDPOINT=COLLECTOR), "x", "x-1", "0", lambda lost: None)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +163,8 @@ def test_nothing_is_collected_unless_a_collector_is_named() -> None:
 def test_each_sampler_does_what_the_standard_says(
     sampler: str, root: bool, sampled: bool, unsampled: bool
 ) -> None:
-    tracer = Made(TRACES_SAMPLER=sampler, TRACES_SAMPLER_ARG="0").tracer
+    share = {"TRACES_SAMPLER_ARG": "0"} if sampler.endswith("ratio") else {}
+    tracer = Made(TRACES_SAMPLER=sampler, **share).tracer
     assert (tracer.begin("x") is not None) is root
     assert (tracer.begin("x", parent=SAMPLED) is not None) is sampled
     assert (tracer.begin("x", parent=UNSAMPLED) is not None) is unsampled
@@ -180,6 +250,28 @@ def test_a_thought_goes_on_with_the_best_call_and_links_the_others(made: Made) -
     assert [f"{link.context.trace_id:032x}" for link in spans["thought"].links] == ["c" * 32]
     assert thought.traceparent.startswith(f"00-{TRACE}-")
     assert traced(made.tracer, about, 3, []) is None, "of ticks the ratio is sampled, which is 0"
+
+
+def test_a_thought_that_is_its_owners_no_more_is_seen_to_end_in_its_trace(made: Made) -> None:
+    """Withdrawn, given up or handed over; one that is only dispatched anew goes on."""
+    about = PersonaIdentity(id="p", name="P", role="r", charter="c", depth=0, created_at=datetime.now(UTC))
+
+    def begun(name: str) -> tuple[Dispatches, Dispatch]:
+        work, table = chunk(name, "p"), Dispatches()
+        one = structs.replace(due("p"), trace=traced(made.tracer, about, ord(name), [SAMPLED]))
+        return table, table.begin(work, [one], 0.0, 5)
+
+    anew, withdrawn, given_up, handed_over = (begun(name) for name in "abcd")
+    anew[0].drop(anew[1])
+    withdrawn[0].drop_ungranted(1)
+    given_up[0].abandon(given_up[1])
+    handed_over[0].hand_over()
+    thoughts = [span.attributes or {} for span in made.all() if span.name == "thought"]
+    assert [one["perpetua.thought.count"] for one in thoughts] == [ord(name) for name in "bcd"]
+    assert ["perpetua.thought.handed_over" in one for one in thoughts] == [False, False, True]
+    assert len([span for span in made.all() if span.name == "queue wait"]) == 3
+    assert not given_up[0].in_flight("p")
+    assert handed_over[0].in_flight("p"), "whom it is up to now is not known here"
 
 
 def test_an_item_that_no_thought_can_handle_is_not_traced_for_ever() -> None:
