@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 
 from bench.simulation.options import Options
 from bench.simulation.report import figures, table
@@ -35,6 +37,10 @@ def main() -> None:
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--set", action="append", default=[], metavar="MODULE.NAME=VALUE")
     options = parser.parse_args()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     words = {"personas": options.personas, "hours": options.hours, "seed": options.seed}
     try:
         for change in options.set:
