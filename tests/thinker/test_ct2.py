@@ -27,7 +27,12 @@ def prompts_of(backend: CTranslate2, count: int) -> list[Prompt]:
 
 def one_at_a_time(loaded: Loaded, tokens: list[list[str]], **more: Any) -> list[str]:
     """What the generator says to each prompt alone, whole, without a static prompt."""
-    options = {"max_length": 16, "sampling_topk": 1, "include_prompt_in_result": False} | more
+    options = {
+        "max_length": 16,
+        "min_length": 1,
+        "sampling_topk": 1,
+        "include_prompt_in_result": False,
+    } | more
     found = [loaded.generator.generate_batch([prompt], **options)[0] for prompt in tokens]
     return [loaded.chat.text(result.sequences_ids[0]) for result in found]
 
@@ -264,3 +269,31 @@ async def test_a_penalty_that_looks_back_on_nothing_is_none(tiny: Path) -> None:
         prompt = prompts_of(backend, 1)[0]
         answer = await backend.answer(prompt)
         assert [answer.text] == one_at_a_time(loaded, [backend.tokens(prompt)])
+
+
+class EndsWith:
+    """A generator for which another token than the model's own ends an answer."""
+
+    def __init__(self, generator: Any, token: int) -> None:
+        self._generator, self._token = generator, token
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._generator, name)
+
+    def generate_batch(self, batch: list[list[str]], **options: Any) -> Any:
+        return self._generator.generate_batch(batch, end_token=[self._token], **options)
+
+
+async def test_an_answer_that_would_end_at_once_says_something(tiny: Path) -> None:
+    async with backend_of(tiny) as (backend, loaded):
+        (prompt,) = prompts_of(backend, 1)
+        tokens = backend.tokens(prompt)
+        options = {"max_length": 4, "sampling_topk": 1, "repetition_penalty": 1.1}
+        told = loaded.generator.generate_batch([tokens], include_prompt_in_result=False, **options)
+        first = told[0].sequences_ids[0][0]
+        ends = EndsWith(loaded.generator, first)
+        (nothing,) = ends.generate_batch([tokens], include_prompt_in_result=False, **options)
+        assert nothing.sequences_ids[0] == []
+    async with backend_of(tiny, lambda generator: EndsWith(generator, first)) as (backend, _):
+        answer = await backend.answer(prompt)
+    assert answer.by_model

@@ -32,7 +32,11 @@ def hugging_face(folder: Path, prompts: list[list[int]]) -> list[list[int]]:
         asked = torch.tensor([ids])
         with torch.inference_mode():
             found = model.generate(
-                input_ids=asked, attention_mask=torch.ones_like(asked), max_new_tokens=TOKENS, do_sample=False
+                input_ids=asked,
+                attention_mask=torch.ones_like(asked),
+                max_new_tokens=TOKENS,
+                min_new_tokens=1,
+                do_sample=False,
             )
         said.append(found[0][len(ids) :].tolist())
     return said

@@ -56,6 +56,7 @@ async def test_thoughts_of_a_mixed_batch_are_those_of_one_prompt_at_a_time(tiny:
             (result,) = loaded.generator.generate_batch(
                 [tokens],
                 max_length=16,
+                min_length=1,
                 sampling_topk=1,
                 repetition_penalty=1.1,
                 include_prompt_in_result=False,

@@ -196,6 +196,7 @@ def _sampling(settings: ThinkerSettings, budget: Budget) -> dict[str, Any]:
     greedy = settings.temperature == 0
     return {
         "max_length": budget.asked,
+        "min_length": 1,  # an answer that ends before it begins is a fallback, and was paid for
         "include_prompt_in_result": False,
         "sampling_topk": 1 if greedy else _TOP_K,
         "sampling_topp": 1.0 if greedy or settings.top_p is None else settings.top_p,
