@@ -1,7 +1,8 @@
 """Messages of a public stream that are stored together or not at all, for brokers that flush each write.
 
-A broker that flushes before it acknowledges does so once for a whole atomic batch. One batch is under way at
-a time; what comes meanwhile goes into the next, so batches are as large as the disk is slow.
+A broker that flushes before it acknowledges does so once for a whole atomic batch. What comes while one is
+under way goes into the next, so batches are as large as the disk is slow. Once that is enough the next
+is sent at once, so that the broker always has one: it expects the sequence that the one before ends with.
 """
 
 from __future__ import annotations
@@ -18,6 +19,12 @@ from libs.bus.publisher import EXPECTED_LAST_SEQUENCE
 
 MOST = 1000
 """Messages that the broker takes in one batch."""
+
+UNDER_WAY = 2
+"""Batches that may be under way at once."""
+
+WORTHWHILE = 250
+"""So many messages are sent while another batch is under way; fewer wait for more."""
 
 _ID, _NUMBER, _COMMIT = "Nats-Batch-Id", "Nats-Batch-Sequence", "Nats-Batch-Commit"
 
@@ -37,6 +44,12 @@ class Batches:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._waiting: deque[_Part] = deque()
+        self._count = 0
+        """Messages that wait."""
+
+        self._sent: deque[tuple[list[_Part], asyncio.Future[int]]] = deque()
+        """Batches under way, and their acknowledgements."""
+
         self._wake = asyncio.Event()
 
     def add(self, messages: list[Message]) -> asyncio.Future[int]:
@@ -45,6 +58,7 @@ class Batches:
         for at in range(0, len(messages), MOST):
             part = _Part(messages[at : at + MOST], loop.create_future())
             self._waiting.append(part)
+        self._count += len(messages)
         self._wake.set()
         return part.stored
 
@@ -53,12 +67,18 @@ class Batches:
         try:
             while True:
                 self._wake.clear()
-                while self._waiting:
-                    await self._store(self._next())
+                while self._sent and self._sent[0][1].done():
+                    self._settle()
+                while self._waiting and self._may_send():
+                    await self._send(self._next())
                 await self._wake.wait()
         except BusError as error:
+            _fail((part for parts, _ in self._sent for part in parts), error)
             _fail(self._waiting, error)
             raise
+
+    def _may_send(self) -> bool:
+        return not self._sent or (len(self._sent) < UNDER_WAY and self._count >= WORTHWHILE)
 
     def _next(self) -> list[_Part]:
         taken: list[_Part] = []
@@ -66,9 +86,10 @@ class Batches:
         while self._waiting and len(self._waiting[0].messages) <= room:
             taken.append(self._waiting.popleft())
             room -= len(taken[-1].messages)
+        self._count -= MOST - room
         return taken
 
-    async def _store(self, parts: list[_Part]) -> None:
+    async def _send(self, parts: list[_Part]) -> None:
         messages = [message for part in parts for message in part.messages]
         identifier = secrets.token_hex(8)
         for number, (_, _, headers) in enumerate(messages, start=1):
@@ -78,10 +99,17 @@ class Batches:
         messages[-1][2][_COMMIT] = "1"
         try:
             await self._bus.publisher.post(messages[:-1])
-            last = await self._bus.publisher.publish(*messages[-1])
+            stored = await self._bus.publisher.send(*messages[-1])
         except BusError as error:
             _fail(parts, error)
             raise
+        self._sent.append((parts, stored))
+        stored.add_done_callback(lambda _: self._wake.set())
+
+    def _settle(self) -> None:
+        """Tell the parts of the oldest batch where they stand. Raises its `BusError`."""
+        last = self._sent[0][1].result()
+        parts, _ = self._sent.popleft()
         for part in reversed(parts):
             if not part.stored.done():
                 part.stored.set_result(last)

@@ -1,0 +1,104 @@
+"""When batches of public events go to the broker, and what becomes of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import cast
+
+import pytest
+
+from libs.bus.connection import Bus
+from libs.bus.errors import BusError, OutcomeUnknown
+from libs.bus.publisher import EXPECTED_LAST_SEQUENCE
+from services.compressor.batches import MOST, UNDER_WAY, WORTHWHILE, Batches, Message
+
+
+class Broker:
+    """Stands for the bus and its publisher: acknowledges when it is told to."""
+
+    def __init__(self) -> None:
+        self.publisher = self
+        self.batches: list[tuple[list[Message], asyncio.Future[int]]] = []
+        self._posted: list[Message] = []
+
+    @property
+    def sizes(self) -> list[int]:
+        return [len(messages) for messages, _ in self.batches]
+
+    async def post(self, messages: Sequence[Message]) -> None:
+        self._posted += messages
+
+    async def send(self, *message: object) -> asyncio.Future[int]:
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.batches.append(([*self._posted, cast("Message", message)], future))
+        self._posted = []
+        return future
+
+
+@asynccontextmanager
+async def storing(broker: Broker) -> AsyncIterator[tuple[Batches, asyncio.Task[None]]]:
+    batches = Batches(cast("Bus", broker))
+    task = asyncio.create_task(batches.run())
+    try:
+        yield batches, task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError, BusError):
+            await task
+
+
+def messages(count: int) -> list[Message]:
+    return [("s", b"", {EXPECTED_LAST_SEQUENCE: "0"}) for _ in range(count)]
+
+
+async def turn() -> None:
+    for _ in range(4):
+        await asyncio.sleep(0)
+
+
+async def test_few_messages_wait_for_the_batch_under_way_and_enough_of_them_do_not() -> None:
+    broker = Broker()
+    async with storing(broker) as (batches, _):
+        batches.add(messages(1))
+        await turn()
+        batches.add(messages(WORTHWHILE - 1))
+        await turn()
+        assert broker.sizes == [1]
+        batches.add(messages(1))
+        await turn()
+        assert broker.sizes == [1, WORTHWHILE]
+        batches.add(messages(MOST))
+        await turn()
+        assert len(broker.sizes) == UNDER_WAY
+        broker.batches[0][1].set_result(1)
+        await turn()
+        assert broker.sizes == [1, WORTHWHILE, MOST]
+
+
+async def test_each_part_is_told_where_its_last_message_stands() -> None:
+    broker = Broker()
+    async with storing(broker) as (batches, _):
+        parts = [batches.add(messages(count)) for count in (2, 3)]
+        await turn()
+        broker.batches[0][1].set_result(15)
+        assert await asyncio.gather(*parts) == [12, 15]
+    (stored, _), *others = broker.batches
+    assert not others
+    expecting = [EXPECTED_LAST_SEQUENCE in headers for _, _, headers in stored]
+    assert expecting == [True] + [False] * 4
+    assert [headers.get("Nats-Batch-Commit") for _, _, headers in stored] == [None] * 4 + ["1"]
+
+
+async def test_a_refusal_fails_what_is_under_way_and_what_waits() -> None:
+    broker = Broker()
+    async with storing(broker) as (batches, task):
+        parts = []
+        for count in (1, WORTHWHILE, 5):
+            parts.append(batches.add(messages(count)))
+            await turn()
+        broker.batches[0][1].set_exception(OutcomeUnknown("s", "gone"))
+        with pytest.raises(OutcomeUnknown):
+            await task
+        assert [type(part.exception()) for part in parts] == [OutcomeUnknown] * 3
