@@ -20,7 +20,7 @@ from libs.bus.publisher import EXPECTED_LAST_SEQUENCE
 MOST = 1000
 """Messages that the broker takes in one batch."""
 
-UNDER_WAY = 2
+UNDER_WAY = 3
 """Batches that may be under way at once."""
 
 WORTHWHILE = 250
