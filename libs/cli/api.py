@@ -9,7 +9,7 @@ from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import Request, urlopen
 
 from libs.cli.errors import CliError
@@ -94,9 +94,14 @@ class Api:
     def _json(self, request: Request) -> Any:
         with self._open(request, _TIMEOUT_S) as response:
             try:
-                return json.loads(response.read())
+                found = json.loads(response.read())
             except (OSError, HTTPException) as error:
                 raise GatewayAway(f"the connection to the gateway broke ({error!r})") from None
+            except ValueError:
+                found = None
+        if not isinstance(found, dict):
+            raise CliError(f"{self.base} is no gateway: what it answers is not an object in JSON")
+        return found
 
     def _open(self, request: Request, timeout: float) -> HTTPResponse:
         if self.token is not None:  # not sent on to where a redirect would lead
@@ -114,6 +119,8 @@ class Api:
                 f"no gateway answers at {self.base} ({reason}). "
                 "Start one with `perpetua up`, or name it with --gateway"
             ) from None
+        except HTTPException:
+            raise CliError(f"{self.base} is no gateway: it does not speak HTTP") from None
         return response
 
 
@@ -125,8 +132,27 @@ def _read(response: HTTPResponse) -> Iterator[bytes]:
 
 
 def segment(persona_id: str) -> str:
-    """Return an id as one segment of a path."""
-    return quote(persona_id, safe="")
+    """Return an id as one segment of a path; bytes of the command line that are no UTF-8 as they are."""
+    return quote(persona_id, safe="", errors="surrogateescape")
+
+
+def checked_base(url: str) -> str:
+    """Return the base URL of a gateway. Raises `CliError` where it is none."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or not url.isascii() or not url.isprintable() or " " in url:
+        raise CliError(f"no URL of a gateway: {url!r}; expected one such as http://127.0.0.1:8080")
+    return url
+
+
+def checked_token(token: str, whence: str) -> str:
+    """Return a token. Raises `CliError` where it cannot be one."""
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise CliError(f"{whence} holds no token: a token is one word of ASCII letters, digits and signs")
+    return token
 
 
 def _retry_after(error: HTTPError) -> float:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from libs.cli.api import Api
+from libs.cli.api import Api, checked_base, checked_token
 from libs.settings.gateway import DEFAULT_GATEWAY_PORT
 from libs.settings.process import process_reader, read_process
 from libs.supervisor.data_dir import DataDir
@@ -27,6 +27,15 @@ data_dir = click.option(
 )
 
 
+class Number(click.FloatRange):
+    """A number in a range; `nan`, which no bound excludes, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        number: float = super().convert(value, param, ctx)
+        return number if number == number else self.fail(f"{value} is no number.", param, ctx)
+
+
 def gateway(command: F) -> F:
     """Give a command the gateway to talk to, as `api`, and `--json`."""
 
@@ -36,7 +45,8 @@ def gateway(command: F) -> F:
 
     def token_chosen(context: click.Context, _: click.Parameter, file: Path | None) -> Path | None:
         if file is not None:
-            context.ensure_object(dict)["token"] = file.read_text().strip()
+            text = file.read_text(errors="replace").strip()
+            context.ensure_object(dict)["token"] = checked_token(text, str(file))
         return file
 
     command = as_json(command)
@@ -78,9 +88,10 @@ def folder(chosen: Path | None) -> DataDir:
 def _api(context: click.Context, _: click.Parameter, chosen: Path | None) -> Api:
     """Return the gateway that is named, else that of the `up` in the data folder, else the default one."""
     said = context.ensure_object(dict)
-    token = said.get("token") or os.environ.get("PERPETUA_API_TOKEN", "").strip() or None
+    of_environment = os.environ.get("PERPETUA_API_TOKEN", "").strip()
+    token = said.get("token") or checked_token(of_environment, "PERPETUA_API_TOKEN") or None
     if said.get("gateway") is not None:
-        return Api(str(said["gateway"]), token)
+        return Api(checked_base(str(said["gateway"])), token)
     run = folder(chosen).read()
     base = run.gateway_url if run is not None else f"http://127.0.0.1:{DEFAULT_GATEWAY_PORT}"
     return Api(base, token)

@@ -9,6 +9,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -142,6 +145,10 @@ def test_text_of_personas_cannot_move_the_terminals_cursor(running: Swarm) -> No
         (["personas", "spawn", "nobody", *new("x")], "Parent persona not found: nobody"),
         (["start", "--interval", "99999999999"], "loop_interval_ms"),
         (["status", "--gateway", "http://127.0.0.1:1"], "Start one with `perpetua up`"),
+        (["status", "--gateway", "notaurl"], "no URL of a gateway: 'notaurl'"),
+        (["status", "--gateway", "http://[::1"], "no URL of a gateway"),
+        (["send", "x", "y", "--gateway", "http://a b"], "no URL of a gateway"),
+        (["send", "\udcff", "y"], "ersona"),
         (["ps", "--data-dir", "nowhere"], "--data-dir"),
         (["up", "--model", "nowhere"], "is not a CTranslate2 model folder"),
     ],
@@ -155,6 +162,49 @@ def test_errors_are_one_line_with_the_cure(running: Swarm, arguments: list[str],
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--priority", "--within"])
+def test_no_number_is_no_number(option: str) -> None:
+    command = [sys.executable, "-m", "libs.cli", "send", "x", "y", option, "nan"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert "is no number" in done.stderr
+
+
+def test_what_is_no_gateway_is_named(running: Swarm) -> None:
+    """A broker's port, and a web server that answers with a page."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>It works!</html>")
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        said = {
+            url: subprocess.run(
+                [sys.executable, "-m", "libs.cli", "status", "--gateway", url],
+                capture_output=True, text=True, timeout=60, check=False,
+            ).stderr
+            for url in (
+                running.nats_url.replace("nats://", "http://"),
+                f"http://127.0.0.1:{server.server_address[1]}",
+            )
+        }  # fmt: skip
+        server.shutdown()
+    assert [len(text.strip().splitlines()) for text in said.values()] == [1, 1]
+    assert ["no gateway" in text for text in said.values()] == [True, True]
+
+
+def test_a_token_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "token").write_bytes(b"a\xff b\n")
+    command = [sys.executable, "-m", "libs.cli", "status", "--token-file", str(tmp_path / "token")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert "holds no token" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_provision_is_safe_to_repeat(running: Swarm) -> None:

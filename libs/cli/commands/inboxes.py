@@ -20,14 +20,14 @@ _CONTENT_SHOWN = 200
 @click.option(
     "--answers-most", type=click.IntRange(1, 1000), help="How many of a swarm may answer.  [default: 2]"
 )
-@click.option("--priority", type=click.FloatRange(0, 1), help="0 to 1; worked out unless given.")
+@click.option("--priority", type=options.Number(0, 1), help="0 to 1; worked out unless given.")
 @click.option("--source", "source_id", help="Where it comes from: a room, a camera, a file.")
 @click.option("--domain", help="What kind of thing it is.  [default: chat]")
 @click.option("--mention", "mentions", multiple=True, help="A name that it mentions; may be repeated.")
 @click.option("--wait", is_flag=True, help="Wait until it is handled, and print the response.")
 @click.option(
     "--within",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Number(min=0, min_open=True),
     default=300.0,
     show_default=True,
     help="Seconds to wait.",
