@@ -9,10 +9,11 @@ from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
 
 from libs.cli.errors import CliError
+from libs.settings.urls import is_http
 
 _TIMEOUT_S = 30.0
 _STREAM_TIMEOUT_S = 60.0
@@ -138,21 +139,20 @@ def segment(persona_id: str) -> str:
 
 def checked_base(url: str) -> str:
     """Return the base URL of a gateway. Raises `CliError` where it is none."""
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
-    if not good or not url.isascii() or not url.isprintable() or " " in url:
+    if not is_http(url) or not _is_word(url):
         raise CliError(f"no URL of a gateway: {url!r}; expected one such as http://127.0.0.1:8080")
     return url
 
 
 def checked_token(token: str, whence: str) -> str:
     """Return a token. Raises `CliError` where it cannot be one."""
-    if not token.isascii() or not token.isprintable() or " " in token:
+    if not _is_word(token):
         raise CliError(f"{whence} holds no token: a token is one word of ASCII letters, digits and signs")
     return token
+
+
+def _is_word(text: str) -> bool:
+    return text.isascii() and text.isprintable() and " " not in text
 
 
 def _retry_after(error: HTTPError) -> float:

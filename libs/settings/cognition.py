@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from msgspec import Struct
 
 from libs.contracts.limits import INTERVAL_CEILING_MS, INTERVAL_FLOOR_MS, U32_MAX, U64_MAX
 from libs.contracts.personas import PersonaPolicy
 from libs.settings.reader import Reader, SettingError
+from libs.settings.urls import is_http
 
 PREFIX = "CODETETHER_COGNITION_"
 DEFAULT_BASE_URL = "http://127.0.0.1:11434/v1"
@@ -239,14 +239,6 @@ def _window(read: Reader) -> int:
 
 def _endpoint(read: Reader) -> str:
     url = read.text("THINKER_BASE_URL", DEFAULT_BASE_URL, "OpenAI-compatible endpoint") or ""
-    if not _is_http(url):
+    if not is_http(url):
         raise SettingError(f"{PREFIX}THINKER_BASE_URL", url, "a URL like http://127.0.0.1:11434/v1")
     return chat_endpoint(url)
-
-
-def _is_http(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets that do not match, a port that is none
-        return False

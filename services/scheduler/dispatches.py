@@ -208,9 +208,7 @@ class Dispatches:
 
     def abandon(self, dispatch: Dispatch) -> None:
         """Forget a whole chunk and end the traces of its thoughts: nobody dispatches them anew."""
-        for due in dispatch.waiting.values():
-            if due.trace is not None:
-                due.trace.end()
+        self.forget(list(dispatch.waiting))
         self.drop(dispatch)
 
     def hand_over(self) -> None:
