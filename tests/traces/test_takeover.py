@@ -80,6 +80,7 @@ def test_the_trace_of_a_thought_goes_on_where_its_shard_goes_to_another_schedule
             later, trace = ask(swarm, model, "Is it blue?")
         eventually_sync(lambda: ready(swarm) == SCHEDULERS, 30, "the killed one again")
         model.release()
+        eventually_sync(lambda: len(named(collector.of(trace), "thought")) == 2, 20, "both owners' spans")
         whole = stored(collector, trace, WHOLE)
         assert_once_and_in_order(swarm)
 
