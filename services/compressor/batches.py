@@ -12,10 +12,11 @@ import secrets
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 from libs.bus.connection import Bus
 from libs.bus.errors import BusError
-from libs.bus.publisher import EXPECTED_LAST_SEQUENCE
+from libs.bus.publisher import EXPECTED_LAST_SEQUENCE, line, parse_lines
 
 MOST = 1000
 """Messages that the broker takes in one batch."""
@@ -28,13 +29,16 @@ WORTHWHILE = 250
 
 _ID, _NUMBER, _COMMIT = "Nats-Batch-Id", "Nats-Batch-Sequence", "Nats-Batch-Commit"
 
-Message = tuple[str, bytes, dict[str, str]]
-"""Subject, body and headers; the header of the expected last sequence counts for a batch's first alone."""
+Message = tuple[str, bytes, str]
+"""Subject, body and header lines."""
 
 
 @dataclass(slots=True)
 class _Part:
     messages: list[Message]
+    behind: int
+    """The stream's last sequence before them."""
+
     stored: asyncio.Future[int]
 
 
@@ -52,11 +56,14 @@ class Batches:
 
         self._wake = asyncio.Event()
 
-    def add(self, messages: list[Message]) -> asyncio.Future[int]:
-        """Put messages behind those added before; the future is the last one's sequence, or its refusal."""
+    def add(self, messages: list[Message], behind: int) -> asyncio.Future[int]:
+        """Put messages behind those added before, the first behind that sequence of the stream.
+
+        The future is the last one's sequence, or its refusal.
+        """
         loop = asyncio.get_running_loop()
         for at in range(0, len(messages), MOST):
-            part = _Part(messages[at : at + MOST], loop.create_future())
+            part = _Part(messages[at : at + MOST], behind + at, loop.create_future())
             self._waiting.append(part)
         self._count += len(messages)
         self._wake.set()
@@ -90,16 +97,19 @@ class Batches:
         return taken
 
     async def _send(self, parts: list[_Part]) -> None:
-        messages = [message for part in parts for message in part.messages]
-        identifier = secrets.token_hex(8)
-        for number, (_, _, headers) in enumerate(messages, start=1):
-            headers[_ID], headers[_NUMBER] = identifier, str(number)
-            if number > 1:
-                del headers[EXPECTED_LAST_SEQUENCE]
-        messages[-1][2][_COMMIT] = "1"
+        batch = line(_ID, secrets.token_hex(8))
+        messages = [
+            (subject, body, f"{batch}{_NUMBER}: {number}\r\n{lines}")
+            for number, (subject, body, lines) in enumerate(
+                chain(*(part.messages for part in parts)), start=1
+            )
+        ]
+        _add(messages, 0, line(EXPECTED_LAST_SEQUENCE, str(parts[0].behind)))
+        _add(messages, -1, line(_COMMIT, "1"))
+        subject, body, lines = messages.pop()
         try:
-            await self._bus.publisher.post(messages[:-1])
-            stored = await self._bus.publisher.send(*messages[-1])
+            await self._bus.publisher.post(messages)
+            stored = await self._bus.publisher.send(subject, body, parse_lines(lines))
         except BusError as error:
             _fail(parts, error)
             raise
@@ -114,6 +124,11 @@ class Batches:
             if not part.stored.done():
                 part.stored.set_result(last)
             last -= len(part.messages)
+
+
+def _add(messages: list[Message], at: int, header: str) -> None:
+    subject, body, lines = messages[at]
+    messages[at] = (subject, body, lines + header)
 
 
 def _fail(parts: Iterable[_Part], error: BusError) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from libs.bus.connection import Bus
 from libs.bus.errors import BusError, OutcomeUnknown
-from libs.bus.publisher import EXPECTED_LAST_SEQUENCE
+from libs.bus.publisher import EXPECTED_LAST_SEQUENCE, line, parse_lines
 from libs.bus.read import Stored, last_of, message_at, stream_state
 from libs.contracts.place import Place, format_place, parse_place
 from libs.contracts.streams import PLACE, PROPOSALS
@@ -129,30 +129,36 @@ class PublicStream:
             await self._proven.wait()
         if self._broken is not None:
             raise self._broken
+        behind = self.sequence
         messages = [self._message(publication) for publication in publications]
         if self._batches is not None:
-            future = self._batches.add(messages)
+            future = self._batches.add(messages, behind)
         else:
-            future = await self._chained(messages)
+            future = await self._chained(messages, behind)
         self._count(len(publications), future)
         return future
 
-    async def _chained(self, messages: list[Message]) -> asyncio.Future[int]:
+    async def _chained(self, messages: list[Message], behind: int) -> asyncio.Future[int]:
+        chain = [
+            (subject, body, f"{EXPECTED_LAST_SEQUENCE}: {sequence}\r\n{lines}")
+            for sequence, (subject, body, lines) in enumerate(messages, start=behind)
+        ]
+        subject, body, lines = chain.pop()
         try:
-            await self._bus.publisher.post(messages[:-1])
-            return await self._bus.publisher.send(*messages[-1])
+            await self._bus.publisher.post(chain)
+            return await self._bus.publisher.send(subject, body, parse_lines(lines))
         except OutcomeUnknown as error:
             self._broken = error
             raise
 
     def _message(self, publication: Publication) -> Message:
         """Return a publication as the message that stands at the stream's end from now on."""
-        headers = {EXPECTED_LAST_SEQUENCE: str(self.sequence), PLACE: format_place(publication.place)}
+        lines = line(PLACE, format_place(publication.place))
         if publication.traceparent is not None:
-            headers[TRACEPARENT] = publication.traceparent
+            lines += line(TRACEPARENT, publication.traceparent)
         self.sequence += 1
         self.place = publication.place
-        return publication.subject, bytes(publication.data), headers
+        return publication.subject, bytes(publication.data), lines
 
     def _count(self, messages: int, future: asyncio.Future[int]) -> None:
         """Count messages until they are proven, or the stream is opened again."""

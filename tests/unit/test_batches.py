@@ -11,7 +11,7 @@ import pytest
 
 from libs.bus.connection import Bus
 from libs.bus.errors import BusError, OutcomeUnknown
-from libs.bus.publisher import EXPECTED_LAST_SEQUENCE
+from libs.bus.publisher import EXPECTED_LAST_SEQUENCE, parse_lines
 from services.compressor.batches import MOST, UNDER_WAY, WORTHWHILE, Batches, Message
 
 
@@ -20,19 +20,21 @@ class Broker:
 
     def __init__(self) -> None:
         self.publisher = self
-        self.batches: list[tuple[list[Message], asyncio.Future[int]]] = []
-        self._posted: list[Message] = []
+        self.batches: list[tuple[list[dict[str, str]], asyncio.Future[int]]] = []
+        """The headers of each message of each batch, and the batch's acknowledgement."""
+
+        self._posted: list[dict[str, str]] = []
 
     @property
     def sizes(self) -> list[int]:
-        return [len(messages) for messages, _ in self.batches]
+        return [len(headers) for headers, _ in self.batches]
 
     async def post(self, messages: Sequence[Message]) -> None:
-        self._posted += messages
+        self._posted += [parse_lines(lines) for _, _, lines in messages]
 
-    async def send(self, *message: object) -> asyncio.Future[int]:
+    async def send(self, subject: str, data: bytes, headers: dict[str, str]) -> asyncio.Future[int]:
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self.batches.append(([*self._posted, cast("Message", message)], future))
+        self.batches.append(([*self._posted, headers], future))
         self._posted = []
         return future
 
@@ -50,7 +52,7 @@ async def storing(broker: Broker) -> AsyncIterator[tuple[Batches, asyncio.Task[N
 
 
 def messages(count: int) -> list[Message]:
-    return [("s", b"", {EXPECTED_LAST_SEQUENCE: "0"}) for _ in range(count)]
+    return [("s", b"", "P: 1.1\r\n")] * count
 
 
 async def turn() -> None:
@@ -61,16 +63,16 @@ async def turn() -> None:
 async def test_few_messages_wait_for_the_batch_under_way_and_enough_of_them_do_not() -> None:
     broker = Broker()
     async with storing(broker) as (batches, _):
-        batches.add(messages(1))
+        batches.add(messages(1), 0)
         await turn()
-        batches.add(messages(WORTHWHILE - 1))
+        batches.add(messages(WORTHWHILE - 1), 0)
         await turn()
         assert broker.sizes == [1]
-        batches.add(messages(1))
+        batches.add(messages(1), 0)
         await turn()
         assert broker.sizes == [1, WORTHWHILE]
         for _ in range(UNDER_WAY):
-            batches.add(messages(MOST))
+            batches.add(messages(MOST), 0)
             await turn()
         assert broker.sizes == [1, WORTHWHILE] + [MOST] * (UNDER_WAY - 2)
         broker.batches[0][1].set_result(1)
@@ -81,15 +83,16 @@ async def test_few_messages_wait_for_the_batch_under_way_and_enough_of_them_do_n
 async def test_each_part_is_told_where_its_last_message_stands() -> None:
     broker = Broker()
     async with storing(broker) as (batches, _):
-        parts = [batches.add(messages(count)) for count in (2, 3)]
+        parts = [batches.add(messages(count), behind) for count, behind in ((2, 10), (3, 12))]
         await turn()
         broker.batches[0][1].set_result(15)
         assert await asyncio.gather(*parts) == [12, 15]
     (stored, _), *others = broker.batches
     assert not others
-    expecting = [EXPECTED_LAST_SEQUENCE in headers for _, _, headers in stored]
-    assert expecting == [True] + [False] * 4
-    assert [headers.get("Nats-Batch-Commit") for _, _, headers in stored] == [None] * 4 + ["1"]
+    assert [headers.get(EXPECTED_LAST_SEQUENCE) for headers in stored] == ["10"] + [None] * 4
+    assert [headers.get("Nats-Batch-Commit") for headers in stored] == [None] * 4 + ["1"]
+    assert [headers["Nats-Batch-Sequence"] for headers in stored] == ["1", "2", "3", "4", "5"]
+    assert [headers["P"] for headers in stored] == ["1.1"] * 5
 
 
 async def test_a_refusal_fails_what_is_under_way_and_what_waits() -> None:
@@ -97,7 +100,7 @@ async def test_a_refusal_fails_what_is_under_way_and_what_waits() -> None:
     async with storing(broker) as (batches, task):
         parts = []
         for count in (1, WORTHWHILE, 5):
-            parts.append(batches.add(messages(count)))
+            parts.append(batches.add(messages(count), 0))
             await turn()
         broker.batches[0][1].set_exception(OutcomeUnknown("s", "gone"))
         with pytest.raises(OutcomeUnknown):
