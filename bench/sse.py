@@ -1,6 +1,6 @@
 """Many clients of the event stream: how late they get an event, and whether one that reads nothing hurts.
 
-    python -m bench.sse [--clients 500] [--events 100] [--seconds 15] [--runs 1] [--json]
+    python -m bench.sse [--clients 500] [--events 100] [--seconds 15] [--runs 5] [--json]
 
 Events are published straight into the event stream, as the compressor does, each with the time in it; nobody
 thinks. The clients are in a process of their own, over raw sockets. How late: from before the publish until
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=500)
     parser.add_argument("--events", type=int, default=100, help="Events a second.")
     parser.add_argument("--seconds", type=float, default=15.0)
-    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with swarm("--quiet", settings={"AUTO_START": "false", "THINKER_ENABLED": "false"}) as up:

@@ -23,9 +23,11 @@ import uvloop
 
 from bench.metrics import metric
 from bench.swarms import create, processor_s
-from libs.bus.connection import connect
+from libs.bus.connection import Bus, connect
 from libs.bus.telemetry import NoTelemetry
+from libs.concurrency.tasks import Background
 from libs.contracts.thoughts import EventType
+from services.compressor.batches import MOST, UNDER_WAY, Batches
 from tests.support.broker import Broker
 from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm, swarm
@@ -37,7 +39,8 @@ _CLIENTS = 32
 _WARM_ROUNDS = 4
 _ALONE_S = 2.0
 _ALONE_STREAM = "BENCH"
-_ALONE_BYTES = 800
+_ALONE_AT_ONCE = 1_000
+_ALONE_DATA = b"x" * 800
 _BESIDE_THOUGHTS = (EventType.CHECK_RESULT, EventType.PROPOSAL_CREATED)
 
 
@@ -74,31 +77,47 @@ def measure(personas: int, interval_ms: int, seconds: float, sync_always: bool =
         "AUTO_START": "false",
     }
     own = {"SYNC_ALWAYS": "true"} if sync_always else {}
-    other = Broker()  # the swarm's own lets nobody make streams but its admin, who publishes to none
+    other = Broker(sync_always=sync_always)  # the swarm's own lets nobody but its admin make streams
     try:
-        alone = uvloop.run(broker_alone(other.url))
+        alone = uvloop.run(broker_alone(other.url, in_batches=sync_always))
     finally:
         other.close()
     with swarm("--quiet", settings=settings, own=own) as up:
         uvloop.run(create(up.url, rows(personas), _CLIENTS))
         up.post("/v1/cognition/start")
-        return {"broker alone, messages/s": alone} | watch(up, personas, seconds)
+        found = watch(up, personas, seconds)
+    return {"broker alone, messages/s": alone, "share of the broker": found["events/s"] / alone} | found
 
 
-async def broker_alone(url: str) -> float:
-    """Return how many messages a second one client can publish to a file stream, acknowledged."""
+async def broker_alone(url: str, *, in_batches: bool) -> float:
+    """Return how many messages a second one client can publish to a file stream, acknowledged.
+
+    A broker that flushes each write gets them as the compressor sends them: in atomic batches.
+    """
     async with connect(url, "bench", NoTelemetry()) as bus:
         config = {"name": _ALONE_STREAM, "subjects": ["bench.>"], "storage": "file", "max_msgs": 100_000}
-        await bus.api(f"STREAM.CREATE.{_ALONE_STREAM}", config)
-        data, sent, began = b"x" * _ALONE_BYTES, 0, time.perf_counter()
-        futures = []
+        await bus.api(f"STREAM.CREATE.{_ALONE_STREAM}", config | {"allow_atomic": in_batches})
+        publish = _in_batches if in_batches else _one_by_one
+        sent, began = 0, time.perf_counter()
         while time.perf_counter() - began < _ALONE_S:
-            futures = [await bus.publisher.send(f"bench.{sent % 64}", data) for _ in range(1_000)]
-            await asyncio.gather(*futures)
-            sent += len(futures)
-        elapsed = time.perf_counter() - began
-        await bus.api(f"STREAM.DELETE.{_ALONE_STREAM}")
-        return sent / elapsed
+            sent = await publish(bus, sent)
+        return sent / (time.perf_counter() - began)
+
+
+async def _one_by_one(bus: Bus, sent: int) -> int:
+    futures = [await bus.publisher.send(f"bench.{n % 64}", _ALONE_DATA) for n in range(_ALONE_AT_ONCE)]
+    await asyncio.gather(*futures)
+    return sent + _ALONE_AT_ONCE
+
+
+async def _in_batches(bus: Bus, sent: int) -> int:
+    """Publish three full batches at once; `sent` is the stream's last sequence."""
+    batches, many = Batches(bus), UNDER_WAY * MOST
+    stored = batches.add([(f"bench.{n % 64}", _ALONE_DATA, "") for n in range(many)], sent)
+    async with Background() as tasks:
+        tasks.create_task(batches.run(), name="store")
+        await stored
+    return sent + many
 
 
 def rows(personas: int) -> list[dict[str, Any]]:
