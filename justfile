@@ -61,6 +61,11 @@ format: (_install "dev")
 bench-startup *ARGS: (_install "dev")
     {{ python }} -m bench.startup {{ ARGS }}
 
+# How long personas pause when a process is killed
+[group('measure')]
+bench-failover *ARGS: (_install "dev")
+    {{ python }} -m bench.failover {{ ARGS }}
+
 # Thoughts a second of the in-process model: one at a time, in batches, by an endpoint; --sweep for batch sizes
 [group('measure')]
 bench-thinker *ARGS: (_install "dev")
