@@ -183,6 +183,8 @@ class SchedulerStatus(Struct, frozen=True, kw_only=True):
     ticking: bool
     run: int
     last_tick_at: datetime | None
+    """By its wall clock as it was then; where it has not ticked yet, as its shards' journals say."""
+
     shards: int
     lag_ms: int = 0
     """Milliseconds since the oldest thought that is under way was dispatched."""
@@ -192,6 +194,9 @@ class SchedulerStatus(Struct, frozen=True, kw_only=True):
 
     missing: list[str] = []
     """Shards that fall to it and that it cannot take over, each with the reason."""
+
+    tick_age_ms: int | None = None
+    """Milliseconds since its last tick, by a clock that does not jump; null where it has not ticked yet."""
 
 
 class CountersQuery(Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
 
@@ -54,6 +55,8 @@ _START_WITHIN_S = 12.0
 _IMPORT_WITHIN_S = 20.0
 _PAGE = 1000
 _SHARDS_AT_ONCE = 16
+_CLOCKS_AGREE = timedelta(seconds=2)
+"""That far apart; an answer takes up to half a second."""
 
 
 class _Nothing(Struct, frozen=True):
@@ -176,7 +179,7 @@ class Swarm:
 
     async def status(self) -> CognitionStatus:
         """Return the loop as it is now: what is desired by the registry, what is by the schedulers [4.3]."""
-        there = max(len(self._peers.living()), 1)
+        there, asked = max(len(self._peers.living()), 1), datetime.now(UTC)
         registry, schedulers, events, snapshots = await asyncio.gather(
             self._bus.ask(subjects.registry(subjects.STATUS), _Nothing(), RegistryStatus, timeout=_WITHIN_S),
             ask_schedulers(self._bus, expected=there),
@@ -189,7 +192,7 @@ class Swarm:
             running=_running(registry, schedulers),
             loop_interval_ms=registry.loop.interval_ms,
             started_at=registry.loop.started_at,
-            last_tick_at=max((s.last_tick_at for s in schedulers if s.last_tick_at), default=None),
+            last_tick_at=last_tick(schedulers, asked),
             persona_count=registry.persona_count,
             active_persona_count=registry.active_persona_count,
             events_buffered=int(events["messages"]),
@@ -218,6 +221,24 @@ class Swarm:
 
 def _running(registry: RegistryStatus, schedulers: list[SchedulerStatus]) -> bool:
     return any(s.ticking and s.run == registry.loop.run for s in schedulers)
+
+
+def last_tick(schedulers: list[SchedulerStatus], asked: datetime) -> datetime | None:
+    """Return when the loop ticked last, also where clocks of schedulers are wrong."""
+    return max((tick for s in schedulers if (tick := _tick_of(s, asked)) is not None), default=None)
+
+
+def _tick_of(scheduler: SchedulerStatus, asked: datetime) -> datetime | None:
+    """Return a scheduler's last tick, as its clock says unless that disagrees with ours.
+
+    Then the tick is as old as it says, seen from when it was asked: never newer than it was. What it has
+    from journals alone is some clock's, and no newer than now.
+    """
+    said = scheduler.last_tick_at
+    if scheduler.tick_age_ms is None:
+        return min(said, asked) if said is not None else None
+    true = asked - timedelta(milliseconds=scheduler.tick_age_ms)
+    return said if said is not None and abs(said - true) < _CLOCKS_AGREE else true
 
 
 def ticked_of(registry: RegistryStatus, schedulers: list[SchedulerStatus]) -> int:

@@ -200,7 +200,7 @@ class AdaptiveTicker(Ticking):
         while True:
             self._wake.clear()
             if self.run_now is not None:
-                self.last_tick_at = self._date()
+                self.note_tick(self._date())
                 await self._take_due()
                 self._dispatch()
                 self._look_after_the_lost()

@@ -136,16 +136,18 @@ class Scheduler:
 
     async def status(self, _: bytes, __: Request) -> bytes:
         """Say what this scheduler does now."""
+        ticked_at = self.ticker.ticked_at
         return msgspec.json.encode(
             SchedulerStatus(
                 instance=self.process.settings.instance,
                 ticking=self.ticker.ticking,
                 run=self.ticker.run_now or 0,
-                last_tick_at=self._last_tick_at(),
+                last_tick_at=self.ticker.last_tick_at or self._journaled_tick(),
                 shards=len(self.shards.live),
                 lag_ms=round(1000 * self._lag()),
                 personas=self.ticker.personas,
                 missing=[f"shard {shard}: {why}" for shard, why in sorted(self.shards.unreadable.items())],
+                tick_age_ms=None if ticked_at is None else int(1000 * (self._clock() - ticked_at)),
             )
         )
 
@@ -155,9 +157,9 @@ class Scheduler:
         begun = [owner.dispatches.oldest() for owner in list(self.shards.live.values())]
         return max((now - at for at in begun if at is not None), default=0.0)
 
-    def _last_tick_at(self) -> datetime | None:
+    def _journaled_tick(self) -> datetime | None:
         ticks = [owner.ledger.last_tick_at for owner in self.shards.live.values()]
-        return max((at for at in [self.ticker.last_tick_at, *ticks] if at is not None), default=None)
+        return max((at for at in ticks if at is not None), default=None)
 
     def nobody_was_heard(self) -> None:
         """Note that the connection was lost: thinkers who said nothing meanwhile may still be thinking."""

@@ -91,7 +91,8 @@ class Ticker(Ticking):
         run = self.run_now
         if run is None:
             return
-        self.last_tick_at = at = datetime.now(UTC)
+        at = datetime.now(UTC)
+        self.note_tick(at)
         owner = self._owners.get(shard)
         if owner is None:
             return

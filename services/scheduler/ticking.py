@@ -19,6 +19,11 @@ class Ticking:
 
     def __init__(self, roster: Roster, owners: Mapping[int, ShardOwner], enabled: bool) -> None:
         self.last_tick_at: datetime | None = None
+        """By the wall clock, as it was then."""
+
+        self.ticked_at: float | None = None
+        """The same, by the loop's clock, which does not jump."""
+
         self._roster = roster
         self._owners = owners
         self._enabled = enabled
@@ -95,6 +100,10 @@ class Ticking:
 
     def granted(self, waited: float) -> None:
         """Note for how many seconds a chunk has waited for its thinker."""
+
+    def note_tick(self, at: datetime) -> None:
+        """Note that a tick is made now; `at` is what the wall clock says."""
+        self.last_tick_at, self.ticked_at = at, self._now()
 
     async def run(self) -> None:
         """Tick until cancelled."""

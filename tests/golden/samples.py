@@ -331,6 +331,7 @@ SAMPLES: list[msgspec.Struct] = [
         shards=63,
         personas=7,
         missing=["shard 5: it holds no checkpoint"],
+        tick_age_ms=40,
     ),
     work.CountersQuery(persona_ids=["p-1"]),
     COUNTERS,
