@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 
+from libs.contracts.limits import BODY_BYTES
 from libs.supervisor.keys import authorization, make_seeds
 from tests.security.serving import MASTER, READER, TOKENS
 from tests.support.broker import Broker
@@ -140,6 +144,65 @@ def test_every_process_stays_within_its_permissions(closed: Swarm) -> None:
     log = (closed.data / "logs" / "nats.log").read_text()
     assert "iolation" not in log
     assert "authentication error" not in log
+
+
+def persona_of(length: int, name: str) -> bytes:
+    """A body of so many bytes that creates a persona, if it may be so large."""
+    who = json.dumps({"persona_id": name, "name": name, "role": "r", "charter": "c"}).encode()
+    return who + b" " * (length - len(who))
+
+
+def in_chunks(body: bytes) -> bytes:
+    """A body as it is sent by who does not say how long it is."""
+    parts = [body[at : at + 65_536] for at in range(0, len(body), 65_536)]
+    return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+
+
+def exchange(running: Swarm, *sent: bytes) -> list[HTTPResponse]:
+    """Send requests over one connection, each after the answer to the one before; return the answers."""
+    answers = []
+    with socket.create_connection(("127.0.0.1", running.gateway_port), 20) as connection:
+        for request in sent:
+            connection.sendall(request)
+            answer = HTTPResponse(connection)
+            answer.begin()
+            answers.append(answer)
+            answer.body = answer.read()  # type: ignore[attr-defined]
+    return answers
+
+
+def creating(*headers: str) -> bytes:
+    lines = ("POST /v1/swarm/personas HTTP/1.1", "Host: 127.0.0.1", f"Authorization: Bearer {MASTER}")
+    return "\r\n".join((*lines, "Content-Type: application/json", *headers, "", "")).encode()
+
+
+def sent_whole(body: bytes) -> bytes:
+    return creating(f"Content-Length: {len(body)}") + body
+
+
+def sent_in_chunks(body: bytes) -> bytes:
+    return creating("Transfer-Encoding: chunked") + in_chunks(body)
+
+
+@pytest.mark.parametrize("send", [sent_whole, sent_in_chunks])
+def test_a_body_of_more_than_a_mebibyte_is_refused_and_the_connection_goes_on(
+    closed: Swarm, send: Callable[[bytes], bytes]
+) -> None:
+    how = send.__name__
+    large, fits = send(persona_of(BODY_BYTES + 1, how)), send(persona_of(BODY_BYTES, how))
+    refused, created = exchange(closed, large, fits)
+    assert (refused.status, refused.headers["content-type"]) == (413, "application/problem+json")
+    problem = json.loads(refused.body)  # type: ignore[attr-defined]
+    assert problem["status"] == 413
+    assert problem["detail"] == f"the body is larger than {BODY_BYTES} bytes"
+    assert created.status == 200, "what fits is taken, by the same connection, and the other was not"
+
+
+def test_a_body_that_is_said_to_be_too_large_is_refused_before_it_comes(closed: Swarm) -> None:
+    began = time.monotonic()
+    (refused,) = exchange(closed, creating(f"Content-Length: {1 << 40}"))
+    assert refused.status == 413
+    assert time.monotonic() - began < 5
 
 
 def test_seeds_and_streams_are_their_owner_s_alone(closed: Swarm) -> None:
