@@ -114,7 +114,12 @@ class Batches:
             _fail(parts, error)
             raise
         self._sent.append((parts, stored))
-        stored.add_done_callback(lambda _: self._wake.set())
+        stored.add_done_callback(self._answered)
+
+    def _answered(self, stored: asyncio.Future[int]) -> None:
+        if not stored.cancelled():
+            stored.exception()  # that of a batch behind a refused one has nobody else who looks
+        self._wake.set()
 
     def _settle(self) -> None:
         """Tell the parts of the oldest batch where they stand. Raises its `BusError`."""

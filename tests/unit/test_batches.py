@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import cast
@@ -106,3 +107,18 @@ async def test_a_refusal_fails_what_is_under_way_and_what_waits() -> None:
         with pytest.raises(OutcomeUnknown):
             await task
         assert [type(part.exception()) for part in parts] == [OutcomeUnknown] * 3
+
+
+async def test_a_refusal_that_comes_after_the_end_is_no_news() -> None:
+    """Where another stream's refusal has ended the session, batches under way are refused later."""
+    said: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context["message"]))
+    broker = Broker()
+    async with storing(broker) as (batches, _):
+        batches.add(messages(1), 0)
+        await turn()
+    broker.batches.pop()[1].set_exception(OutcomeUnknown("s", "gone"))
+    await turn()
+    del batches
+    gc.collect()
+    assert said == []
