@@ -68,6 +68,12 @@ class Tail:
         self.sequence = 0
         """Journal sequence of the last record folded; 0 before the first."""
 
+        self.anchor = 0
+        """A record that stays, with all behind it: the last that has a number; 0 where none has one.
+
+        By its number whoever was overtaken sees that records are missing before it. A marker has none.
+        """
+
         self._bus = bus
         self._fold = fold
         self._held: deque[int] = deque(maxlen=JOURNAL_DEPTH)
@@ -169,7 +175,7 @@ class Tail:
         return sum(1 for sequence in self._held if sequence < keep)
 
     async def trim(self, through: int) -> int:
-        """Remove records up to a journal sequence, except the last one; return how many went.
+        """Remove records up to a journal sequence, except the last one and `anchor`; return how many went.
 
         The last record stays for ever: expected sequences compare with what is stored.
         """
@@ -206,7 +212,8 @@ class Tail:
 
     def _first_kept(self, through: int) -> int:
         later = (sequence for sequence in self._held if sequence > through)
-        return next(later, self._held[-1] if self._held else 0)
+        kept = next(later, self._held[-1] if self._held else 0)
+        return min(kept, self.anchor) if self.anchor else kept
 
 
 async def append_marker(bus: Bus, subject: str, data: bytes) -> int:

@@ -30,6 +30,7 @@ from services.scheduler.checkpoint import CheckpointFenced, Checkpoints
 from services.scheduler.dispatches import Age, Dispatches
 from services.scheduler.ledger import Ledger
 from services.scheduler.notes import Note, first, in_record
+from services.scheduler.submissions import Submission, admitted
 from services.scheduler.weights import TOO_LARGE, fits, weigh
 
 log = structlog.get_logger("owner")
@@ -38,7 +39,6 @@ _encode = msgspec.json.Encoder().encode
 
 _CHECKPOINT_AFTER = JOURNAL_DEPTH // 4
 _ROOM_WAIT_S = 0.5
-_HEADROOM = 8 * 1024
 
 
 class Fenced(BusError):
@@ -47,12 +47,6 @@ class Fenced(BusError):
     def __init__(self, shard: int, by: str) -> None:
         super().__init__(f"shard {shard} was taken over by {by or 'another owner'}")
         self.shard = shard
-
-
-@dataclass(slots=True)
-class _Submission:
-    thoughts: list[ThoughtEntry]
-    settled: asyncio.Future[Settled]
 
 
 @dataclass(slots=True)
@@ -90,7 +84,7 @@ class ShardOwner:
         self._own: tuple[bytes, ShardRecord] = (b"", ShardRecord())
         """The record that was made last, and its bytes."""
 
-        self._waiting: list[_Submission] = []
+        self._waiting: list[Submission] = []
         self._notes: list[Note] = []
         self._halts: list[_Halt] = []
         self._wake = asyncio.Event()
@@ -140,7 +134,7 @@ class ShardOwner:
         if self._closing or self._ended:
             raise Fenced(self.shard, "its next owner")
         future: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Submission([self._bounded(thought) for thought in thoughts], future))
+        self._waiting.append(Submission([self._bounded(thought) for thought in thoughts], future))
         self._wake.set()
         return await future
 
@@ -252,21 +246,22 @@ class ShardOwner:
         self.dispatches.forget(record.reap)
         if self.ledger.settled:
             self._on_settled()
-        if self._owned and record.number is not None and record.owner != self._boot:
-            self._owned = False
+        if record.number is not None:
+            self._tail.anchor = sequence
+            self._owned = self._owned and record.owner == self._boot
 
-    async def _commit(self, batch: list[_Submission], notes: list[Note]) -> None:
+    async def _commit(self, batch: list[Submission], notes: list[Note]) -> None:
         stored: set[tuple[str, int]] = set()
         try:
             if any(self._is_ahead(thought) for waiting in batch for thought in waiting.thoughts):
                 await self._tail.catch_up()
                 self._raise_if_fenced()
-            while (admitted := self._admitted(batch)) or notes:
-                room = RECORD_BYTES - sum(weigh(thought) for thought in admitted)
-                said = first(notes, room) or (notes[:1] if not admitted else [])
-                if not await self._append_thoughts(admitted, said):
+            while (wanted := admitted(batch, self._admits)) or notes:
+                room = RECORD_BYTES - sum(weigh(thought) for thought in wanted)
+                said = first(notes, room) or (notes[:1] if not wanted else [])
+                if not await self._append_thoughts(wanted, said):
                     continue
-                stored.update((thought.persona_id, thought.thought_count) for thought in admitted)
+                stored.update((thought.persona_id, thought.thought_count) for thought in wanted)
                 del notes[: len(said)]
                 _resolve(said)
         except BaseException:
@@ -275,26 +270,10 @@ class ShardOwner:
             self._refuse_notes(notes)
             raise
         for submission in batch:
-            if not submission.settled.done():
-                kept = sum((t.persona_id, t.thought_count) in stored for t in submission.thoughts)
-                submission.settled.set_result(Settled(stored=kept, stale=len(submission.thoughts) - kept))
+            submission.settle(stored)
 
     def _is_ahead(self, thought: ThoughtEntry) -> bool:
         return thought.thought_count > self.ledger.persona(thought.persona_id).count + 1
-
-    def _admitted(self, batch: list[_Submission]) -> list[ThoughtEntry]:
-        """Return the thoughts that may be stored now, one a persona, as many as one record takes."""
-        admitted: dict[str, ThoughtEntry] = {}
-        weight = _HEADROOM
-        for submission in batch:
-            for thought in submission.thoughts:
-                if thought.persona_id in admitted or not self._admits(thought):
-                    continue
-                weight += weigh(thought)
-                if admitted and weight > RECORD_BYTES:
-                    return list(admitted.values())
-                admitted[thought.persona_id] = thought
-        return list(admitted.values())
 
     def _admits(self, thought: ThoughtEntry) -> bool:
         return self.ledger.admits(thought) and not self._is_reaped(thought.persona_id)
@@ -376,9 +355,19 @@ class ShardOwner:
             self._behind = False
             await self._tail.sync()
             self._raise_if_fenced()
+        if self._owned and self._tail.anchor < self._tail.sequence:
+            await self._number_markers()
         if self._since_checkpoint:
             await self._checkpoint()
         await self._tail.trim(min(self._checkpoints.sequence, self._position.sequence))
+
+    async def _number_markers(self) -> None:
+        """Put a record behind markers, so that they may be trimmed."""
+        try:
+            await self._tail.append(self._record())
+        except (Overtaken, JournalFull) as error:
+            log.debug("markers_kept", shard=self.shard, error=str(error))
+        self._raise_if_fenced()
 
     async def _checkpoint(self) -> None:
         try:

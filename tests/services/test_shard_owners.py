@@ -13,9 +13,12 @@ from libs.bus.connection import Bus, connect
 from libs.bus.telemetry import NoTelemetry
 from libs.contracts import subjects
 from libs.contracts.journal import ShardRecord, ThoughtEntry
+from libs.contracts.limits import JOURNAL_DEPTH
 from libs.contracts.work import Settled
 from libs.journal.position import PublicPosition
 from libs.journal.tail import append_marker
+from services.scheduler.checkpoint import Checkpoints
+from services.scheduler.ledger import Ledger
 from services.scheduler.owner import Fenced, ShardOwner
 from tests.bus.support import restart
 from tests.services.support import owner, shard_records
@@ -102,6 +105,71 @@ async def test_an_owner_that_wakes_behind_a_trimmed_journal_lets_go_too(bus: Bus
             with pytest.raises(Fenced):
                 await late
             assert await new.submit([entry("p", 5)]) == Settled(stored=1, stale=0)
+
+
+@pytest.mark.fact("3.3")
+async def test_an_owner_that_wakes_where_only_a_marker_came_last_lets_go_too(bus: Bus) -> None:
+    """Found by a storm: a marker has no number, so nothing showed that records were missing before it."""
+    position = PublicPosition()
+    old, new = owner(bus, SHARD, "old"), owner(bus, SHARD, "new", position)
+    async with owning(old) as old_runs:
+        await old.submit([entry("p", 1)])
+        async with owning(new):
+            await store_and_trim_behind_a_marker(bus, new, position)
+            late = asyncio.create_task(old.submit([entry("p", 2, "old")]))
+            with pytest.raises(Fenced):
+                await asyncio.wait_for(old_runs, 10)
+            with pytest.raises(Fenced):
+                await late
+            assert await new.submit([entry("p", 5)]) == Settled(stored=1, stale=0)
+    assert all(record.owner != "old" for record in await shard_records(bus, SHARD))
+
+
+@pytest.mark.fact("3.3")
+async def test_who_takes_over_from_a_checkpoint_that_was_replaced_claims_nothing(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    position = PublicPosition()
+    held, late = owner(bus, SHARD, "held", position), owner(bus, SHARD, "late")
+    async with owning(held) as runs:
+        await held.submit([entry("p", 1)])
+        load = Checkpoints.load
+
+        async def meanwhile(checkpoints: Checkpoints, ledger: Ledger) -> None:
+            await load(checkpoints, ledger)
+            await store_and_trim_behind_a_marker(bus, held, position)
+
+        monkeypatch.setattr(Checkpoints, "load", meanwhile)
+        with pytest.raises(Fenced):
+            await late.take_over()
+        assert await held.submit([entry("p", 5)]) == Settled(stored=1, stale=0)
+        assert not runs.done()
+    numbers = [record.number for record in await shard_records(bus, SHARD) if record.number is not None]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), "the publisher finds no hole"
+
+
+async def store_and_trim_behind_a_marker(bus: Bus, one: ShardOwner, position: PublicPosition) -> None:
+    """Thoughts 2 to 4, then a persona is reaped, and everything is published and trimmed."""
+    for count in (2, 3, 4):
+        await one.submit([entry("p", count)])
+    await append_marker(bus, subjects.journal(SHARD), shard_record(number=None, reap=["gone"]))
+    position.advance(10**9)
+    one.tidy(0)
+    await eventually(lambda: is_trimmed(bus), what="a trimmed journal")
+
+
+async def test_a_shard_at_rest_keeps_no_markers(bus: Bus) -> None:
+    """However many personas are reaped while nobody thinks, there is room for the next marker."""
+    position = PublicPosition()
+    one = owner(bus, SHARD, "one", position)
+    async with owning(one):
+        for number in range(2 * JOURNAL_DEPTH):
+            await append_marker(bus, subjects.journal(SHARD), shard_record(number=None, reap=[f"p{number}"]))
+            if number % (JOURNAL_DEPTH // 2) == 0:
+                position.advance(10**9)
+                one.tidy(0)
+                await eventually(lambda: is_trimmed(bus), what="a trimmed journal")
+        assert one.ledger.reaped >= {"p0", f"p{JOURNAL_DEPTH}"}
 
 
 async def is_trimmed(bus: Bus) -> bool:
