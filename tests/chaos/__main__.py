@@ -1,20 +1,22 @@
-"""Storms by command: `just chaos --seed 7 --faults 40`, `--minutes 10`, `--brokers 3`, `--json`."""
+"""Storms by command: `just chaos --seed 7 --faults 40`; `--help` lists what they can be."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import logging
 import random
 import sys
 import time
-from dataclasses import asdict
+from collections import Counter
+from pathlib import Path
 
+import msgspec
 import structlog
 import uvloop
 
 from libs.runtime.imports import preload
+from tests.chaos.plan import Kind
 from tests.chaos.storm import Options, Report, blow
 
 
@@ -33,8 +35,10 @@ def main() -> None:
             options.brokers,
             options.personas,
             options.interval_ms,
-            not options.no_disk,
-            options.lively,
+            disk=not options.no_disk,
+            lively=options.lively,
+            sync_always=options.sync_always,
+            leases=not options.no_leases,
         )
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             report = runner.run(blow(storm, lambda text: _say(options.json, text)))
@@ -46,7 +50,12 @@ def main() -> None:
             break
         seed += 1
     if options.json:
-        print(json.dumps([_plain(report) for report in reports], indent=2))
+        print(msgspec.json.format(msgspec.json.encode(reports)).decode())
+    elif options.into is not None:
+        with options.into.open("ab") as kept:
+            kept.writelines(msgspec.json.encode(report) + b"\n" for report in reports)
+        lines = options.into.read_bytes().splitlines()
+        print(table([msgspec.json.decode(line, type=Report) for line in lines]))
     sys.exit(1 if any(report.findings for report in reports) else 0)
 
 
@@ -60,7 +69,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--interval-ms", type=int, default=100)
     parser.add_argument("--no-disk", action="store_true", help="mount no small disk and fill none")
     parser.add_argument("--lively", action="store_true", help="adaptive cadence, messages and credits")
+    parser.add_argument("--sync-always", action="store_true", help="the broker flushes each write")
+    parser.add_argument("--no-leases", action="store_true", help="nobody knows of others that do the same")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--into", type=Path, help="keep reports here, a line each; shows all that are there")
     return parser.parse_args()
 
 
@@ -71,14 +83,22 @@ def _say(quiet: bool, text: str) -> None:
 def _row(report: Report) -> str:
     return (
         f"seed {report.options.seed}, {report.options.brokers} broker(s): {report.faults} faults "
-        f"{dict(report.done)}, left out {dict(report.left_out)}; {report.personas} personas, "
+        f"{report.done}, left out {report.left_out}; {report.personas} personas, "
         f"{report.thoughts} thoughts, {report.events} events in {report.seconds:.0f} s; "
         f"{report.facts}; {len(report.findings)} findings"
     )
 
 
-def _plain(report: Report) -> dict[str, object]:
-    return asdict(report)
+def table(reports: list[Report]) -> str:
+    """Return how often each kind of fault was done and left out over storms, as Markdown."""
+    done: Counter[str] = Counter()
+    left_out: Counter[str] = Counter()
+    for report in reports:
+        done.update(report.done)
+        left_out.update(report.left_out)
+    rows = [f"| {kind.value} | {done[kind.value]} | {left_out[kind.value]} |" for kind in Kind]
+    total = f"| all, in {len(reports)} storms | {done.total()} | {left_out.total()} |"
+    return "\n".join(["| fault | done | left out |", "|---|---|---|", *rows, total])
 
 
 if __name__ == "__main__":

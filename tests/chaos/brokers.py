@@ -25,7 +25,7 @@ _PR_SET_PDEATHSIG = 1
 class Node:
     """One nats-server."""
 
-    def __init__(self, name: str, folder: Path, port: int, cluster: str) -> None:
+    def __init__(self, name: str, folder: Path, port: int, cluster: str, *, sync_always: bool) -> None:
         self.name = name
         self.port = port
         self.stopped = False
@@ -37,7 +37,8 @@ class Node:
             f"host: {HOST}\nport: {port}\nserver_name: {name}\nmax_payload: 8MB\n"
             "feature_flags { js_ack_fc_v2: false }\n"
             f"log_file: {json.dumps(str(folder / 'nats.log'))}\n"
-            f"jetstream {{ store_dir: {json.dumps(str(folder / 'store'))} }}\n{cluster}"
+            f"jetstream {{ store_dir: {json.dumps(str(folder / 'store'))}"
+            f"{', sync_interval: always' * sync_always} }}\n{cluster}"
         )
 
     @property
@@ -93,7 +94,7 @@ class Node:
 class Brokers:
     """All nodes, and the disk they share where one can be mounted."""
 
-    def __init__(self, folder: Path, count: int, *, disk: bool) -> None:
+    def __init__(self, folder: Path, count: int, *, disk: bool, sync_always: bool) -> None:
         self._disk = folder / "disk"
         self._disk.mkdir(parents=True)
         self.small = disk and mounted(self._disk, DISK_MIB)
@@ -104,6 +105,7 @@ class Brokers:
                 self._disk / f"nats-{n}",
                 free_port(HOST),
                 _cluster(routes, n - 1) if count > 1 else "",
+                sync_always=sync_always,
             )
             for n in range(1, count + 1)
         ]

@@ -7,6 +7,8 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from math import inf
 from typing import Any
 
 import aiohttp
@@ -22,6 +24,9 @@ class Book:
 
     created: set[str] = field(default_factory=set)
     maybe_created: set[str] = field(default_factory=set)
+    parents: dict[str, str] = field(default_factory=dict)
+    """Of those that were to be spawned, acknowledged or not."""
+
     reaped: set[str] = field(default_factory=set)
     maybe_reaped: set[str] = field(default_factory=set)
     answers: dict[str, int] = field(default_factory=dict)
@@ -89,6 +94,13 @@ class Clients:
 
         await asyncio.gather(*(one(number) for number in range(count)))
 
+    async def populate_trees(self, roots: dict[str, list[str]]) -> None:
+        """Spawn children of personas that there are."""
+        for root, children in roots.items():
+            if root in self.book.created:
+                for child in children:
+                    await self._create(child, root)
+
     async def create(self, parent: str | None = None) -> None:
         self._number += 1
         await self._create(f"c{self._number}", parent)
@@ -96,7 +108,10 @@ class Clients:
     async def _create(self, name: str, parent: str | None) -> None:
         body: dict[str, Any] = {"persona_id": name, "name": name, "role": "r", "charter": "c"}
         body |= {"swarm_id": "storm", "policy": self._policy(name)}
-        path = "/v1/swarm/personas" if parent is None else f"/v1/swarm/personas/{parent}/spawn"
+        path = "/v1/swarm/personas"
+        if parent is not None:
+            self.book.parents[name] = parent
+            path = f"/v1/swarm/personas/{parent}/spawn"
         status, _ = await self.ask("POST", path, body)
         if status == 200:
             self.book.created.add(name)
@@ -152,51 +167,55 @@ class Clients:
 
 
 class Truth:
-    """Asks for the status again and again, and compares it with what the collector sees."""
+    """Asks for the status again and again, and compares it with what the collector sees and its own clock."""
 
-    PATIENCE_S = 5.0
+    WITHIN_S = 5.0
+    _AHEAD_S = 1.0
 
-    def __init__(
-        self, clients: Clients, newest_at: Callable[[], float], clocks_true: Callable[[], bool]
-    ) -> None:
+    def __init__(self, clients: Clients, newest_at: Callable[[], float]) -> None:
         self.findings: list[str] = []
         self.answers = 0
+        self.oldest = 0.0
+        """Seconds since the last tick, at most, of a loop that was said to run."""
+
         self._clients = clients
         self._newest_at = newest_at
-        self._clocks_true = clocks_true
         self._denied_since: float | None = None
-        self._stale_since: float | None = None
 
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
             await asyncio.sleep(0.5)
+            asked = datetime.now(UTC)
             status, answer = await self._clients.ask("GET", "/v1/cognition/status")
             if status == 200:
                 self.answers += 1
-                self._judge(answer, time.monotonic())
+                self._judge_running(answer, time.monotonic())
+                self._judge_tick(answer, asked)
             else:
-                self._denied_since = self._stale_since = None
+                self._denied_since = None
 
-    def _judge(self, answer: dict[str, Any], now: float) -> None:
+    def _judge_running(self, answer: dict[str, Any], now: float) -> None:
+        """What is seen to move must not be denied for longer than it takes to learn of it."""
         moving = now - self._newest_at() < 1.0
         denies = moving and not answer["running"] and not self._clients.stopped
         self._denied_since = (self._denied_since or now) if denies else None
-        if self._denied_since is not None and now - self._denied_since > self.PATIENCE_S:
+        if self._denied_since is not None and now - self._denied_since > self.WITHIN_S:
             self.findings.append(f"status denies for {now - self._denied_since:.1f} s that the loop runs")
             self._denied_since = None
-        stale = answer["running"] and self._clocks_true() and _age(answer["last_tick_at"]) > self.PATIENCE_S
-        self._stale_since = (self._stale_since or now) if stale else None
-        if self._stale_since is not None and now - self._stale_since > self.PATIENCE_S:
-            self.findings.append(
-                f"status says that the loop runs, but its last tick is {answer['last_tick_at']}"
-            )
-            self._stale_since = None
 
+    def _judge_tick(self, answer: dict[str, Any], asked: datetime) -> None:
+        """The last tick of a loop that is said to run is no older than it takes to learn that it does not.
 
-def _age(timestamp: str | None) -> float:
-    from datetime import UTC, datetime
-
-    if timestamp is None:
-        return float("inf")
-    return (datetime.now(UTC) - datetime.fromisoformat(timestamp)).total_seconds()
+        Nor is it to come yet, of a loop that runs or does not. Whose clock is wrong, it is not this one.
+        """
+        said = answer["last_tick_at"]
+        tick = datetime.fromisoformat(said) if said is not None else None
+        if tick is not None and (tick - datetime.now(UTC)).total_seconds() > self._AHEAD_S:
+            self.findings.append(f"status has a last tick that is to come: {said} at {datetime.now(UTC)}")
+        if not answer["running"]:
+            return
+        age = (asked - tick).total_seconds() if tick is not None else inf
+        self.oldest = max(self.oldest, age)
+        if age > self.WITHIN_S:
+            self.findings.append(f"status says at {asked} that the loop runs, and its last tick is {said}")

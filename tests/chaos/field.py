@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import sys
 import tempfile
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -35,15 +36,19 @@ BOUNDS = {
 Who takes shards over reads them all.
 """
 
+ALONE = ("registry", "scheduler", "compressor")
+"""Services that share work by who is there, and that are told of nobody where there are to be no leases."""
+
 _GRACE_S = 15.0
 _LINES = 4000
+_EVENT = re.compile(r'"event": ?"([a-z_]+)"')
 _FAKETIME = ("faketime/libfaketimeMT.so.1",)
 
 
 class Field:
     """What is up, and who was told to end."""
 
-    def __init__(self, folder: Path, brokers: Brokers, settings: dict[str, str]) -> None:
+    def __init__(self, folder: Path, brokers: Brokers, settings: dict[str, str], *, leases: bool) -> None:
         self.folder = folder
         self.brokers = brokers
         self.settings = BOUNDS | settings
@@ -55,7 +60,10 @@ class Field:
         self.ended: list[tuple[str, str]] = []
         """Who ended, and how, as the supervisor saw it."""
 
+        self._said: Counter[tuple[str, str]] = Counter()
+
         self.clocks = faketime()
+        self._leases = leases
         self.logs_kept: Path | None = None
         """Where the logs are to stay when all is over."""
 
@@ -79,6 +87,10 @@ class Field:
             os.kill(pid, number)
             return True
         return False
+
+    def said(self, event: str) -> dict[str, int]:
+        """Return how often each service has logged an event, where it has."""
+        return {name: count for (what, name), count in sorted(self._said.items()) if what == event}
 
     def set_clock(self, instance: str, offset: float) -> None:
         """Let a process's wall clock be so many seconds off. Its monotonic clock is true."""
@@ -124,12 +136,16 @@ class Field:
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
                 "NO_FAKE_STAT": "1",
             }
-        command = [sys.executable, "-m", f"services.{service}"]
+        alone = service in ALONE and not self._leases
+        module = ("tests.chaos.alone", service) if alone else (f"services.{service}",)
+        command = [sys.executable, "-m", *module]
         log = self.folder / "logs" / f"{instance}.log"
         return Child(service, instance, command, dict(os.environ) | env, log, lambda: None, self._line)
 
     def _line(self, instance: str, text: str) -> None:
         self.lines.append((instance, text))
+        if (event := _EVENT.search(text)) is not None:
+            self._said[event[1], instance] += 1
         if text.startswith("ended ("):
             self.ended.append((instance, text.removeprefix("ended (").partition(")")[0]))
 
@@ -144,12 +160,20 @@ def faketime() -> Path | None:
 
 
 @asynccontextmanager
-async def field(brokers: int, settings: dict[str, str], *, disk: bool = False) -> AsyncIterator[Field]:
+async def field(
+    brokers: int,
+    settings: dict[str, str],
+    *,
+    disk: bool = False,
+    sync_always: bool = False,
+    leases: bool = True,
+) -> AsyncIterator[Field]:
     """Everything up while the context is open."""
     folder = Path(tempfile.mkdtemp(prefix="perpetua-chaos-"))
     (folder / "logs").mkdir()
-    nodes = Brokers(folder, brokers, disk=disk)
-    made = Field(folder, nodes, settings | {"PERPETUA_REPLICAS": str(min(brokers, 3))})
+    nodes = Brokers(folder, brokers, disk=disk, sync_always=sync_always)
+    own = {"PERPETUA_REPLICAS": str(min(brokers, 3)), "PERPETUA_SYNC_ALWAYS": str(sync_always).lower()}
+    made = Field(folder, nodes, settings | own, leases=leases)
     try:
         await made.open()
         await _provision(made)
@@ -181,6 +205,7 @@ async def _provision(made: Field) -> None:
         max_snapshots=int(BOUNDS["CODETETHER_COGNITION_MAX_SNAPSHOTS"]),
         max_proposals=int(BOUNDS["PERPETUA_MAX_PROPOSALS"]),
         replicas=int(made.settings["PERPETUA_REPLICAS"]),
+        sync_always=made.settings["PERPETUA_SYNC_ALWAYS"] == "true",
     )
     async with connect(",".join(made.brokers.urls), "storm-provision", NoTelemetry()) as bus:
         deadline = asyncio.get_running_loop().time() + 60

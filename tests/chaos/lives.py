@@ -19,6 +19,9 @@ SETTINGS = {
 POOR_CREDITS = 3000
 """Tokens a minute of those who may not think as they like."""
 
+POOR_TREE = {f"p{number}": [f"heir-{number}-{n}" for n in (1, 2)] for number in range(0, 200, 10)}
+"""Children that are spent for by their poor parent; their own credits are those of everybody."""
+
 _POOR_ONE_IN = 10
 _PAUSE_S = (0.02, 0.2)
 _AGAIN_S = 0.3
@@ -87,8 +90,12 @@ class Ends:
         self.dropped: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self.tokens: defaultdict[str, int] = defaultdict(int)
-        self.paused = 0
+        self.pauses = 0
+        self.paused: set[str] = set()
+        """Who waits for credits."""
+
         self.began = time.time()
+        self._said_twice: list[str] = []
 
     def note(self, event_type: str, persona: str, payload: dict[str, Any]) -> None:
         """Note an event."""
@@ -100,7 +107,9 @@ class Ends:
             for item in payload["items"]:
                 (self.handled if item["outcome"] == "handled" else self.failed)[item["id"]] += 1
         elif event_type == "budget_paused":
-            self.paused += 1
+            self._paused(persona)
+        elif event_type == "budget_resumed":
+            self._resumed(persona)
         elif "thinking" in payload and (usage := payload.get("usage")) is not None:
             self.tokens[persona] += usage["total_tokens"]
 
@@ -119,8 +128,45 @@ class Ends:
             seen, counted = self.tokens[persona], spent.get(persona, 0)
             if seen != counted:
                 found.append(f"{persona} has spent {seen} tokens by the stream, {counted} by the report")
-        minutes = int(time.time() // 60 - self.began // 60) + 1
-        for persona, tokens in self.tokens.items():
-            if is_poor(persona) and tokens > (most := POOR_CREDITS * minutes):
-                found.append(f"{persona} has spent {tokens} tokens of {most} in {minutes} minutes")
         return found
+
+    def credit_findings(self, parents: dict[str, str], reaped: set[str]) -> list[str]:
+        """Compare what poor trees have spent with what their roots had; who was paused must think again."""
+        most = POOR_CREDITS * self._minutes()
+        found = [
+            f"the tree of {root} has spent {spent} tokens of {most} in {self._minutes()} minutes"
+            for root, spent in self._spent_by_tree(parents).items()
+            if spent > most
+        ]
+        found += [f"{persona} was paused and is not resumed" for persona in sorted(self.paused - reaped)]
+        return found + self._said_twice
+
+    def fullest_tree(self, parents: dict[str, str]) -> float:
+        """Return which part of its credits the poor tree has spent that has spent most, beside its root."""
+        spent = {root: n for root, n in self._spent_by_tree(parents).items() if root in parents.values()}
+        return max(spent.values(), default=0) / (POOR_CREDITS * self._minutes())
+
+    def _minutes(self) -> int:
+        return int(time.time() // 60 - self.began // 60) + 1
+
+    def _spent_by_tree(self, parents: dict[str, str]) -> Counter[str]:
+        """Return the tokens of each poor persona and of all below it."""
+        spent: Counter[str] = Counter()
+        for persona, tokens in self.tokens.items():
+            above: str | None = persona
+            while above is not None:
+                if is_poor(above):
+                    spent[above] += tokens
+                above = parents.get(above)
+        return spent
+
+    def _paused(self, persona: str) -> None:
+        self.pauses += 1
+        if persona in self.paused:
+            self._said_twice.append(f"{persona} was paused twice")
+        self.paused.add(persona)
+
+    def _resumed(self, persona: str) -> None:
+        if persona not in self.paused:
+            self._said_twice.append(f"{persona} was resumed and had not been paused")
+        self.paused.discard(persona)

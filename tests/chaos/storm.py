@@ -47,20 +47,31 @@ class Options:
     lively: bool = False
     """Adaptive cadence, an endpoint that answers, messages, and credits that run out; clocks do not jump."""
 
+    sync_always: bool = False
+    """The broker flushes each write, and public streams take atomic batches."""
+
+    leases: bool = True
+    """Whether services know of each other; else each owns every shard, and each publishes."""
+
 
 @dataclass
 class Report:
     """What a storm was."""
 
     options: Options
-    done: Counter[str] = field(default_factory=Counter)
-    left_out: Counter[str] = field(default_factory=Counter)
+    done: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
     thoughts: int = 0
     events: int = 0
     personas: int = 0
     seconds: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
+
+    def note(self, kind: str, *, done: bool) -> None:
+        """Count a fault, or one that could not be done."""
+        counts = self.done if done else self.left_out
+        counts[kind] = counts.get(kind, 0) + 1
 
     @property
     def faults(self) -> int:
@@ -80,7 +91,13 @@ async def blow(options: Options, say: Callable[[str], None] = lambda _: None) ->
         if options.lively:
             settings |= lives.SETTINGS
             settings["CODETETHER_COGNITION_THINKER_BASE_URL"] = stack.enter_context(standin())
-        async with fields.field(options.brokers, settings, disk=options.disk) as ground:
+        async with fields.field(
+            options.brokers,
+            settings,
+            disk=options.disk,
+            sync_always=options.sync_always,
+            leases=options.leases,
+        ) as ground:
             await _storm(ground, options, report, say)
     report.seconds = time.monotonic() - began
     return report
@@ -92,7 +109,6 @@ async def _storm(ground: Field, options: Options, report: Report, say: Callable[
         ends = lives.Ends()
         collector, twice = Collector(bus, ends.note), Twice(bus)
         await twice.listen()
-        clocks_true = {"are": True}
         async with (
             Clients(
                 ground.url,
@@ -105,7 +121,9 @@ async def _storm(ground: Field, options: Options, report: Report, say: Callable[
             tasks.create_task(collector.run(), name="collector")
             await _until(_READY_WITHIN_S, "the API", lambda: _answers(clients))
             await clients.populate(options.personas - 1)
-            truth = Truth(clients, lambda: collector.newest_at, lambda: clocks_true["are"])
+            if options.lively:
+                await clients.populate_trees(lives.POOR_TREE)
+            truth = Truth(clients, lambda: collector.newest_at)
             await _all_go_on(collector, clients)
             say(f"{len(collector.thoughts)} personas think")
             asking = tasks.create_task(clients.run(), name="clients")
@@ -119,9 +137,8 @@ async def _storm(ground: Field, options: Options, report: Report, say: Callable[
                 clocks=ground.clocks is not None and not options.lively, disk=ground.brokers.small,
             )  # fmt: skip
             for fault in planned:
-                clocks_true["are"] = clocks_true["are"] and fault.kind != "clock"
                 done = await faults.do(fault)
-                (report.done if done else report.left_out)[fault.kind.value] += 1
+                report.note(fault.kind.value, done=done)
                 say(f"{fault.kind} {fault.target} {fault.seconds:g} s{'' if done else ' (left out)'}")
                 await asyncio.sleep(fault.pause)
             await faults.over()
@@ -131,10 +148,17 @@ async def _storm(ground: Field, options: Options, report: Report, say: Callable[
             if options.lively:
                 await senders.wake_all()
                 with suppress(AssertionError):  # who has not ended is found later
-                    await _until(_ITEMS_END_WITHIN_S, "all end", lambda: not ends.open(senders.accepted))
-            report.findings += await verdict(ground, bus, clients, collector, lively=options.lively)
+                    await _until(
+                        _ITEMS_END_WITHIN_S,
+                        "all end",
+                        lambda: not ends.open(senders.accepted) and not ends.paused - collector.reaped,
+                    )
+            report.findings += await verdict(
+                ground, bus, clients, collector, lively=options.lively, leases=options.leases
+            )
             if options.lively:
                 report.findings += ends.findings(senders.accepted, await _spent(clients))
+                report.findings += ends.credit_findings(clients.book.parents, collector.reaped)
             looking.cancel()
             report.findings += truth.findings + collector.findings + clients.book.findings
             report.findings += own_ends(ground, faults)
@@ -151,8 +175,12 @@ async def _storm(ground: Field, options: Options, report: Report, say: Callable[
                 "started anew": sum(_FELL_BEHIND in text for _, text in ground.lines),
                 "messages": len(senders.accepted),
                 "failed attempts": sum(ends.failed.values()),
-                "paused": ends.paused,
+                "paused": ends.pauses,
+                "fullest tree": round(ends.fullest_tree(clients.book.parents), 2),
                 "tokens": sum(ends.tokens.values()),
+                "sessions of publishers": ground.said("publishing"),
+                "shards lost by": ground.said("shard_lost"),
+                "oldest tick": round(truth.oldest, 1),
                 "dead letters": int((await stream_state(bus, "DEAD_LETTERS"))["messages"]),
             }
 

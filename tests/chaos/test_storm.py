@@ -39,6 +39,38 @@ async def test_after_a_storm_everything_is_there_once_and_in_order(brokers: int,
 
 
 @pytest.mark.storm
+@pytest.mark.fact("3.2")
+@pytest.mark.fact("3.3")
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("brokers", "faults", "sync_always"), [(1, 4, True), pytest.param(3, 9, False, marks=pytest.mark.long)]
+)
+async def test_without_leases_two_owners_of_every_shard_and_two_publishers_leave_no_gap_and_no_repeat(
+    brokers: int, faults: int, sync_always: bool
+) -> None:
+    """Each scheduler takes every shard from the other, again and again, and each compressor publishes."""
+    report = await blow(
+        Options(SEED, faults, brokers, personas=60, interval_ms=300, sync_always=sync_always, leases=False)
+    )
+    assert report.findings == [], f"seed {SEED}: {report}"
+    assert report.facts["sessions of publishers"].keys() == {"compressor-1", "compressor-2"}
+    assert report.facts["shards lost by"].keys() == {"scheduler-1", "scheduler-2"}
+    assert report.thoughts > 4 * report.personas, "everybody goes on while two fight for their shards"
+
+
+@pytest.mark.storm
+@pytest.mark.long
+@pytest.mark.fact("3.3")
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("brokers", [1, 3])
+async def test_a_broker_that_flushes_each_write_weathers_a_storm(brokers: int) -> None:
+    report = await blow(Options(SEED, 9, brokers, personas=100, interval_ms=200, sync_always=True))
+    assert report.findings == [], f"seed {SEED}: {report}"
+    assert report.faults > 4
+    assert report.thoughts > 0
+
+
+@pytest.mark.storm
 @pytest.mark.fact("A2")
 @pytest.mark.fact("A16")
 @pytest.mark.timeout(400)
