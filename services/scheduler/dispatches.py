@@ -128,6 +128,10 @@ class Dispatches:
             self.traced = True
         return dispatch
 
+    def knows(self, chunk_id: str) -> bool:
+        """Whether a chunk has thoughts under way."""
+        return chunk_id in self._by_chunk
+
     def grant(self, request: GrantRequest, run: int | None, now: float) -> Granted:
         """Return which thoughts of a chunk the asking thinker is to think.
 

@@ -62,7 +62,13 @@ class Handlers:
         self._rolling_up: set[str] = set()
 
     async def grant(self, message: GrantRequest, _: Request) -> bytes:
-        """Tell what of a chunk is still wanted."""
+        """Tell what of a chunk is still wanted.
+
+        Nothing is of one that this process does not know. But it may be that it has been overtaken, and the
+        next owner has dispatched it.
+        """
+        if not self._owner.dispatches.knows(message.chunk):
+            await self._confirm()
         granted = self._owner.dispatches.grant(message, self._run_now(), _now())
         if granted.held_by is not None:
             raise Postpone(f"{granted.held_by} still thinks of it")
@@ -75,6 +81,12 @@ class Handlers:
         if self._owner.dispatches.traced:
             traces = _begun(granted.dues)
         return answer(granted.dues, reads=message.reads, traces=traces)
+
+    async def _confirm(self) -> None:
+        try:
+            await self._owner.confirm()
+        except Fenced as error:
+            raise Postpone(str(error)) from error
 
     async def thinking(self, message: StillThinking, _: Request) -> None:
         """Note that a chunk is not forgotten."""

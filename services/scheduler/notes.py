@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from libs.contracts.accounts import CreditChange
@@ -76,3 +76,10 @@ def _traces(notes: Sequence[Note]) -> dict[int, str]:
         found.update((before + place, trace) for place, trace in note.traces.items())
         before += len(note.events)
     return found
+
+
+def resolve(notes: Iterable[Note]) -> None:
+    """Tell who waits for notes that they are stored."""
+    for note in notes:
+        if note.stored is not None and not note.stored.done():
+            note.stored.set_result(None)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,8 +28,8 @@ from libs.journal.tail import JournalFull, JournalHole, Overtaken, Tail
 from services.scheduler.checkpoint import CheckpointFenced, Checkpoints
 from services.scheduler.dispatches import Age, Dispatches
 from services.scheduler.ledger import Ledger
-from services.scheduler.notes import Note, first, in_record
-from services.scheduler.submissions import Submission, admitted
+from services.scheduler.notes import Note, first, in_record, resolve
+from services.scheduler.submissions import Halt, Submission, admitted
 from services.scheduler.weights import TOO_LARGE, fits, weigh
 
 log = structlog.get_logger("owner")
@@ -47,12 +46,6 @@ class Fenced(BusError):
     def __init__(self, shard: int, by: str) -> None:
         super().__init__(f"shard {shard} was taken over by {by or 'another owner'}")
         self.shard = shard
-
-
-@dataclass(slots=True)
-class _Halt:
-    run: int
-    done: asyncio.Future[None]
 
 
 class ShardOwner:
@@ -86,7 +79,8 @@ class ShardOwner:
 
         self._waiting: list[Submission] = []
         self._notes: list[Note] = []
-        self._halts: list[_Halt] = []
+        self._halts: list[Halt] = []
+        self._doubts: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
         self._tidy_wanted = False
         self._behind = False
@@ -170,9 +164,17 @@ class ShardOwner:
         if self._ended:
             raise Fenced(self.shard, self.ledger.claimed_by)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._halts.append(_Halt(run, future))
+        self._halts.append(Halt(run, future))
         self._wake.set()
         await future
+
+    async def confirm(self) -> None:
+        """Return if the shard is still ours, as its journal says now. Raises `Fenced`."""
+        if self._ended:
+            raise Fenced(self.shard, self.ledger.claimed_by)
+        self._doubts.append(asyncio.get_running_loop().create_future())
+        self._wake.set()
+        await self._doubts[-1]
 
     def is_tidy(self, held: int) -> bool:
         """Whether `tidy` would find nothing to do."""
@@ -204,6 +206,8 @@ class ShardOwner:
                     await self._commit(batch, notes)
                 while self._halts:
                     await self._append_halt(self._halts.pop(0))
+                if self._doubts:
+                    await self._look()
                 if self._tidy_wanted or self._closing:
                     await self._tidy()
                 if self._closing and not self._waiting and not self._notes:
@@ -220,8 +224,8 @@ class ShardOwner:
         for submission in self._waiting:
             self._refuse(submission.settled)
         self._refuse_notes(self._notes)
-        for halt in self._halts:
-            self._refuse(halt.done)
+        for future in [*(halt.done for halt in self._halts), *self._doubts]:
+            self._refuse(future)
 
     def _refuse_notes(self, notes: list[Note]) -> None:
         for note in notes:
@@ -263,7 +267,7 @@ class ShardOwner:
                     continue
                 stored.update((thought.persona_id, thought.thought_count) for thought in wanted)
                 del notes[: len(said)]
-                _resolve(said)
+                resolve(said)
         except BaseException:
             for submission in batch:
                 self._refuse(submission.settled)
@@ -287,7 +291,7 @@ class ShardOwner:
             return False
         return True
 
-    async def _append_halt(self, halt: _Halt) -> None:
+    async def _append_halt(self, halt: Halt) -> None:
         try:
             while self.ledger.halted < halt.run:
                 await self._until_room()
@@ -352,14 +356,22 @@ class ShardOwner:
     async def _tidy(self) -> None:
         self._tidy_wanted = False
         if self._behind:
-            self._behind = False
-            await self._tail.sync()
-            self._raise_if_fenced()
+            await self._look()
         if self._owned and self._tail.anchor < self._tail.sequence:
             await self._number_markers()
         if self._since_checkpoint:
             await self._checkpoint()
         await self._tail.trim(min(self._checkpoints.sequence, self._position.sequence))
+
+    async def _look(self) -> None:
+        """Fold what others have appended. Raises `Fenced`."""
+        self._behind = False
+        await self._tail.sync()
+        self._raise_if_fenced()
+        doubts, self._doubts = self._doubts, []
+        for doubt in doubts:
+            if not doubt.done():
+                doubt.set_result(None)
 
     async def _number_markers(self) -> None:
         """Put a record behind markers, so that they may be trimmed."""
@@ -379,9 +391,3 @@ class ShardOwner:
             raise Fenced(self.shard, self.ledger.claimed_by) from error
         else:
             self._since_checkpoint = 0
-
-
-def _resolve(notes: list[Note]) -> None:
-    for note in notes:
-        if note.stored is not None and not note.stored.done():
-            note.stored.set_result(None)

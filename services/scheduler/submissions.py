@@ -28,6 +28,14 @@ class Submission:
             self.settled.set_result(Settled(stored=kept, stale=len(self.thoughts) - kept))
 
 
+@dataclass(slots=True)
+class Halt:
+    """A run that is to end on a shard; `done` once it has."""
+
+    run: int
+    done: asyncio.Future[None]
+
+
 def admitted(batch: Iterable[Submission], admits: Callable[[ThoughtEntry], bool]) -> list[ThoughtEntry]:
     """Return the thoughts that may be stored now, one a persona, as many as one record takes."""
     found: dict[str, ThoughtEntry] = {}

@@ -7,21 +7,26 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import msgspec
 import pytest
 
 from libs.bus.connection import Bus, connect
+from libs.bus.endpoints import Request
+from libs.bus.loop import Postpone
 from libs.bus.telemetry import NoTelemetry
 from libs.contracts import subjects
 from libs.contracts.journal import ShardRecord, ThoughtEntry
 from libs.contracts.limits import JOURNAL_DEPTH
-from libs.contracts.work import Settled
+from libs.contracts.work import Grant, GrantRequest, Settled
 from libs.journal.position import PublicPosition
 from libs.journal.tail import append_marker
+from libs.roster.state import Roster
+from services.scheduler.bank import Bank
 from services.scheduler.checkpoint import Checkpoints
 from services.scheduler.ledger import Ledger
 from services.scheduler.owner import Fenced, ShardOwner
 from tests.bus.support import restart
-from tests.services.support import owner, shard_records
+from tests.services.support import handlers, owner, shard_records
 from tests.support.broker import Broker
 from tests.support.eventually import eventually
 from tests.unit.make import shard_record, thought
@@ -156,6 +161,23 @@ async def store_and_trim_behind_a_marker(bus: Bus, one: ShardOwner, position: Pu
     position.advance(10**9)
     one.tidy(0)
     await eventually(lambda: is_trimmed(bus), what="a trimmed journal")
+
+
+@pytest.mark.fact("3.2")
+async def test_an_overtaken_owner_refuses_no_work_that_the_next_one_has_dispatched(bus: Bus) -> None:
+    """Found by a storm: it said that nothing of it was wanted, and the persona waited until it was missed."""
+    old, new = owner(bus, SHARD, "old"), owner(bus, SHARD, "new")
+    asked = GrantRequest(chunk="c", shard=SHARD, sequence=1, deliveries=1, thinker="t")
+    async with owning(old) as old_runs:
+        roster = Roster()
+        answers = handlers(old, Bank(old, roster), roster)
+        granted = await answers.grant(asked, Request("s", b"", None))
+        assert msgspec.json.decode(granted, type=Grant).items == [], "it is the owner: nobody wants it"
+        async with owning(new):
+            with pytest.raises(Postpone):
+                await answers.grant(asked, Request("s", b"", None))
+            with pytest.raises(Fenced):
+                await asyncio.wait_for(old_runs, 10)
 
 
 async def test_a_shard_at_rest_keeps_no_markers(bus: Bus) -> None:
