@@ -177,6 +177,7 @@ class CTranslate2:
             finish_reason=_LENGTH if said >= self.budget.asked else _STOP,
             usage=Usage(prompt_tokens=asked, completion_tokens=said, total_tokens=asked + said),
             latency_ms=elapsed,
+            token_ids=ids,
             cpu_ms=share,
         )
 
