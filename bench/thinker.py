@@ -1,11 +1,13 @@
 """Thoughts a second: one prompt at a time, the micro-batcher, Hugging Face, an endpoint.
 
     python -m bench.thinker [--shape 54m|0.5b|1.5b|tiny] [--personas 1,16,64,256] [--tokens N] [--json]
+    python -m bench.thinker --personas 64 --ways sequential,batched --runs 5
     python -m bench.thinker --sweep 8,16,32,64,128,256
 
 The models have random weights of real shapes, made on the spot: speed does not depend on what weights say,
 and every answer has exactly N tokens. Everybody's prompt is there at once, as after a tick; p50 and p95 are
-from then to the answer, but of one at a time they are those of a single call. Nothing is downloaded. On a GPU
+from then to the answer, but of one at a time they are those of a single call. The ways take turns, run by
+run, and ratios are of runs beside each other. Nothing is downloaded. On a GPU
 it is the same command, after `.venv/bin/uv pip install '.[gpu]'`.
 """
 
@@ -28,15 +30,25 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
+from bench.thinker_figures import COLUMNS, Figure
 from bench.thinker_setup import SHAPES, Setup, bandwidth_of, find_device, make_model
-from bench.thinker_ways import Figure, batched, endpoint, has_torch, hugging_face, sequential
+from bench.thinker_ways import (
+    WAYS,
+    Models,
+    Opened,
+    batched,
+    endpoint,
+    has_torch,
+    hugging_face,
+    measure,
+    sequential,
+)
 from libs.supervisor.up import ALLOCATOR
 
-_DEFAULT = {"cpu": ("54m", "int8", 48, 3), "cuda": ("0.5b", "bfloat16", 128, 5)}
-"""Shape, compute type, new tokens and runs by device."""
+_DEFAULT = {"cpu": ("54m", "int8", 48), "cuda": ("0.5b", "bfloat16", 128)}
+"""Shape, compute type and new tokens by device."""
 
-_HF_BATCH = 64
-_WIDTH = 120
+_WIDTH = 150
 
 
 def main() -> None:
@@ -44,7 +56,7 @@ def main() -> None:
     _take_allocator()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     device = find_device() if options.device == "auto" else options.device
-    shape, compute_type, tokens, runs = _DEFAULT[device]
+    shape, compute_type, tokens = _DEFAULT[device]
     with tempfile.TemporaryDirectory(prefix="perpetua-bench-") as made:
         setup = Setup(
             shape=options.shape or shape,
@@ -57,7 +69,7 @@ def main() -> None:
         )
         _say(f"making a model of shape {setup.shape} ({setup.compute_type}) for {device}")
         make_model(setup.shape, setup.folder, setup.compute_type)
-        figures = asyncio.run(_measure(setup, options, options.runs or runs))
+        figures = asyncio.run(_measure(setup, options))
     if options.json:
         print(json.dumps(_report(setup, figures), indent=2))
     else:
@@ -71,13 +83,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--compute-type", help="by device: int8 on a CPU, bfloat16 on a GPU")
     parser.add_argument("--personas", type=_numbers, default=[1, 16, 64, 256])
     parser.add_argument("--tokens", type=int, help="new tokens of each answer: 48 on a CPU, 128 on a GPU")
-    parser.add_argument("--runs", type=int, help="the median counts: of 3 on a CPU, of 5 on a GPU")
+    parser.add_argument("--runs", type=int, default=5, help="the median counts")
     parser.add_argument("--batch", type=int, default=0, help="batch size; 0: the thinker's own")
     parser.add_argument("--sweep", type=_numbers, help="only the micro-batcher, by these batch sizes")
     parser.add_argument("--sequential-prompts", type=int, default=16, help="most prompts of one at a time")
     parser.add_argument("--latency-ms", type=float, default=50.0, help="of the endpoint's stand-in")
-    parser.add_argument("--bandwidth", type=float, help="TB/s of the device's memory; known for some GPUs")
-    parser.add_argument("--skip", default="", help="ways to leave out: sequential,batched,torch,endpoint")
+    parser.add_argument(
+        "--bandwidth", type=float, help="TB/s of memory; else by the GPU's name, or as measured"
+    )
+    parser.add_argument("--ways", type=_names, default=WAYS, help=f"some of {','.join(WAYS)}")
     parser.add_argument(
         "--set",
         type=_setting,
@@ -95,6 +109,13 @@ def _numbers(text: str) -> list[int]:
     if not numbers or min(numbers) < 1:
         raise argparse.ArgumentTypeError("whole numbers from 1, with commas between")
     return numbers
+
+
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    if set(names) - set(WAYS):
+        raise argparse.ArgumentTypeError(f"some of {', '.join(WAYS)}, with commas between")
+    return names
 
 
 def _setting(text: str) -> tuple[str, str]:
@@ -122,31 +143,26 @@ def _take_allocator() -> None:
         os.execve(sys.executable, command, os.environ | missing)
 
 
-async def _measure(setup: Setup, options: argparse.Namespace, runs: int) -> list[Figure]:
-    figures: list[Figure] = []
-    skipped = set(options.skip.split(","))
-    most = options.sequential_prompts
+async def _measure(setup: Setup, options: argparse.Namespace) -> list[Figure]:
+    models, figures = Models(setup), []
     for personas in options.personas:
-        if "sequential" not in skipped:
-            _say(f"{personas} personas: one at a time")
-            figures.append(await sequential(setup, personas, runs, most))
-        alone = figures[-1].thoughts_per_s if figures else None
-        for batch in [] if "batched" in skipped else options.sweep or [options.batch]:
-            _say(f"{personas} personas: the micro-batcher" + (f", batches of {batch}" if batch else ""))
-            figure = await batched(setup, personas, runs, batch)
-            figure.times_sequential = round(figure.thoughts_per_s / alone, 2) if alone else None
-            figures.append(figure)
-        if options.sweep:
-            continue
-        if "torch" not in skipped and has_torch():
-            _say(f"{personas} personas: Hugging Face generate")
-            figure = await hugging_face(setup, personas, runs, _HF_BATCH)
-            figure.times_sequential = round(figure.thoughts_per_s / alone, 2) if alone else None
-            figures.append(figure)
-        if "endpoint" not in skipped:
-            _say(f"{personas} personas: an endpoint of {options.latency_ms:g} ms")
-            figures += await endpoint(setup, personas, runs, most, options.latency_ms)
+        figures += await measure(models, personas, list(_ways(models, personas, options)), options.runs, _say)
     return figures
+
+
+def _ways(models: Models, personas: int, options: argparse.Namespace) -> Iterator[Opened]:
+    most = options.sequential_prompts
+    if "sequential" in options.ways:
+        yield sequential(models, personas, most)
+    if "batched" in options.ways:
+        for batch in options.sweep or [options.batch]:
+            yield batched(models, personas, batch)
+    if options.sweep:
+        return
+    if "torch" in options.ways and has_torch():
+        yield hugging_face(models, personas)
+    if "endpoint" in options.ways:
+        yield endpoint(models.setup, personas, most, options.latency_ms)
 
 
 def _say(text: str) -> None:
@@ -162,6 +178,7 @@ def _report(setup: Setup, figures: list[Figure]) -> dict[str, object]:
         "cores": os.cpu_count(),
         "load_average": round(os.getloadavg()[0], 2),
         "machine": platform.machine(),
+        "bandwidth_bytes_per_s": setup.bandwidth,
         "torch": has_torch(),
         "figures": [msgspec.to_builtins(figure) for figure in figures],
     }
@@ -172,27 +189,11 @@ def _show(setup: Setup, figures: list[Figure]) -> None:
         title=f"{setup.shape}, {setup.compute_type} on {setup.device}, {setup.tokens} new tokens each; "
         f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     )
-    names = ["way", "personas", "batch", "thoughts/s", "tokens/s", "p50 ms", "p95 ms", "CPU ms"]
-    names += ["fill", "× one", "roofline"]
-    for name in names:
-        table.add_column(name, justify="left" if name == "way" else "right", no_wrap=True)
+    for number, name in enumerate(COLUMNS):
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
     for figure in figures:
-        table.add_row(*_cells(figure))
+        table.add_row(*figure.cells())
     Console(width=max(Console().width, _WIDTH)).print(table)
-
-
-def _cells(figure: Figure) -> Iterator[str]:
-    yield figure.way
-    yield str(figure.personas)
-    yield str(figure.batch)
-    yield f"{figure.thoughts_per_s:.2f}"
-    yield f"{figure.tokens_per_s:.0f}"
-    yield f"{figure.p50_ms:.0f}"
-    yield f"{figure.p95_ms:.0f}"
-    yield f"{figure.cpu_ms:.0f}"
-    yield "" if figure.fill is None else f"{figure.fill:.0%}"
-    yield "" if figure.times_sequential is None else f"{figure.times_sequential:.2f}"
-    yield "" if figure.roofline_share is None else f"{figure.roofline_share:.0%}"
 
 
 if __name__ == "__main__":

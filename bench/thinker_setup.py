@@ -6,12 +6,17 @@ import random
 import shutil
 import subprocess
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter
 from typing import Any
+
+import numpy as np
 
 from libs.models.tiny import Shape, build
 from libs.settings.cognition import PREFIX, ThinkerSettings, cognition_reader, read_cognition
+from services.thinker.backends.devices import cores
 from services.thinker.prompt import SYSTEM, Prompt
 
 SHAPES = {
@@ -26,6 +31,11 @@ BANDWIDTH_TB_S = {"H200": 4.8, "H100": 3.35, "A100": 2.0, "L40S": 0.864, "4090":
 """Memory bandwidth of GPUs by their data sheets."""
 
 _BYTES = {"float32": 4, "int8": 1, "int16": 2}
+_CACHE_BYTES = {"cpu": 4, "cuda": 2}
+"""Of a key or value, where weights are no larger: a CPU computes in float32."""
+
+_COPIED_BYTES = 64 * 2**20
+_COPIES = 8
 _WORDS = ("observes", "one", "hypothesis", "a", "check", "of", "evidence", "its", "charter", "doubt", "facts")
 _FILE_TYPE = {"int8": "int8", "float32": None}
 
@@ -42,7 +52,7 @@ class Setup:
     """New tokens of each answer, exactly."""
 
     bandwidth: float | None
-    """Bytes a second that the device's memory gives; none: no roofline."""
+    """Bytes a second that the device's memory gives; none: unknown, and so no roofline."""
 
     extra: Mapping[str, str] = field(default_factory=dict)
     """Settings of the thinker beyond these, by their names without `THINKER_`."""
@@ -94,7 +104,7 @@ def roofline(setup: Setup, rows: int, length: float) -> float | None:
     shape = SHAPES[setup.shape]
     kept = _BYTES.get(setup.compute_type, 2)
     weights = parameters(shape) * kept
-    cache = 2 * shape.layers * shape.hidden * max(kept, 2)
+    cache = 2 * shape.layers * shape.hidden * max(kept, _CACHE_BYTES[setup.device])
     return rows * setup.bandwidth / (weights + 3 * rows * length * cache)
 
 
@@ -107,15 +117,34 @@ def parameters(shape: Shape) -> int:
 
 
 def bandwidth_of(device: str, given: float | None) -> float | None:
-    """Return the memory bandwidth in bytes a second, as given in TB/s or by the GPU's name."""
+    """Return bytes a second of memory: as given in TB/s, by the GPU's name, or as measured on a CPU."""
     if given is not None:
         return given * 1e12
+    if device == "cpu":
+        return copying_speed()
     tool = shutil.which("nvidia-smi")
     if device != "cuda" or tool is None:
         return None
     command = [tool, "--query-gpu=name", "--format=csv,noheader"]
     name = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     return next((known * 1e12 for part, known in BANDWIDTH_TB_S.items() if part in name), None)
+
+
+def copying_speed() -> float:
+    """Return the bytes a second that all cores together read and write when they copy: the best of a few."""
+    arrays = [np.ones(_COPIED_BYTES, np.uint8) for _ in range(cores())]
+    targets = [np.empty_like(array) for array in arrays]
+
+    def copy(number: int) -> None:
+        np.copyto(targets[number], arrays[number])
+
+    best = 0.0
+    with ThreadPoolExecutor(len(arrays)) as pool:
+        for _ in range(_COPIES):
+            began = perf_counter()
+            list(pool.map(copy, range(len(arrays))))
+            best = max(best, 2 * _COPIED_BYTES * len(arrays) / (perf_counter() - began))
+    return best
 
 
 def find_device() -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from bench.thinker_setup import SHAPES, Setup
-from libs.models.tiny import RandomWeights, architecture_of
+from libs.models.convert import load_tokenizer
+from libs.models.tiny import RandomWeights, architecture_of, mute_tokens
 from services.thinker.backends.chat import ChatTokenizer
 from services.thinker.prompt import Prompt
 
@@ -59,7 +60,8 @@ def load_torch(setup: Setup) -> Torch:
         tie_word_embeddings=True,
     )
     model: Any = Qwen2ForCausalLM(made)
-    weights = RandomWeights(architecture_of(shape, rows), 0, biases=True)
+    mute = mute_tokens(load_tokenizer(setup.folder), rows)
+    weights = RandomWeights(architecture_of(shape, rows), 0, biases=True, mute=mute)
     state = {name: torch.from_numpy(weights[name].numpy()) for name in weights.names()}
     model.load_state_dict(state, strict=False)
     dtype = getattr(torch, _TYPES.get(setup.compute_type, "float32"))

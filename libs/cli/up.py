@@ -20,7 +20,7 @@ from libs.supervisor.screen import Screen
 from libs.supervisor.up import Up, UpOptions
 
 TINY = "tiny"
-_TINY_BUILD = "tiny-2"
+_TINY_BUILD = "tiny-3"
 """Named anew when the tiny model's making changes, so that an old one is not used."""
 
 

@@ -19,6 +19,9 @@ class Answer(Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     latency_ms: int = 0
     error: str | None = None
+    token_ids: list[int] | None = None
+    """What a model in this process generated, tokens that are no text included; null elsewhere."""
+
     asked: bool = True
     """False: no model was asked, since it is known and said that none can answer now."""
 

@@ -55,6 +55,8 @@ class CapturedAnswer(Struct, frozen=True, kw_only=True):
     usage: Usage | None
     latency_ms: int
     error: str | None
+    token_ids: list[int] | None = None
+    """What a model in a thinker's process generated, tokens that are no text included; null elsewhere."""
 
 
 class Capture(Struct, frozen=True, kw_only=True):

@@ -7,7 +7,6 @@ right.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import tempfile
 import time
@@ -28,7 +27,7 @@ from huggingface_hub.utils import hf_raise_for_status
 from msgspec import Struct
 
 from libs.models.convert import OTHER_FILES, TOKENIZER_FILES
-from libs.models.errors import HubError, SourceError, TooLittle
+from libs.models.errors import HubError, SourceError
 from libs.models.source import INDEX, weight_files
 
 T = TypeVar("T")
@@ -41,7 +40,6 @@ _PAUSE_S = 1.0
 _ANSWER_WITHIN_S = 30.0
 _SERVER_FAULTS = frozenset({408, 429, 500, 502, 503, 504})
 _PARTIAL = 206
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 PART = ".part"
 
 
@@ -132,7 +130,7 @@ class Hub:
     def fetch(self, repo: str, revision: str, file: RemoteFile, folder: Path, meter: Meter) -> None:
         """Bring a file into a folder, from where an earlier attempt ended.
 
-        Raises `HubError` or `TooLittle`.
+        Raises `HubError`, or an `OSError` of the disk.
         """
         target, part = folder / file.name, folder / f"{file.name}{PART}"
         if target.is_file() and target.stat().st_size == file.size:
@@ -187,7 +185,10 @@ class Hub:
             raise httpx2.ReadError(f"{file.name} ended after {done} of {file.size} bytes")
 
     def _patiently(self, do: Callable[[], T], repo: str, revision: str | None) -> T:
-        """Do something again while the network or the server fails. Raises `HubError` or `TooLittle`."""
+        """Do something again while the network or the server fails.
+
+        Raises `HubError`, or an `OSError` of the disk as it is.
+        """
         tries = 0
         while True:
             try:
@@ -196,11 +197,11 @@ class Hub:
                 cause = error.cause if isinstance(error, _Cut) else error
                 tries = 1 if isinstance(error, _Cut) and error.progressed else tries + 1
                 if not _may_pass(cause) or tries >= TRIES:
-                    raise self._sentence(cause, repo, revision) from cause
+                    raise self._sentence(cause, repo, revision) from error
                 time.sleep(_PAUSE_S)
 
     def _sentence(self, error: Exception, repo: str, revision: str | None) -> Exception:
-        """Return what an error means to a user."""
+        """Return what an error means to a user; one of the disk stays as it is, for the pull to say."""
         at = self._api.endpoint
         status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
         if isinstance(error, GatedRepoError):
@@ -221,11 +222,7 @@ class Hub:
         if status is not None:
             return HubError(f"{at} answers HTTP {status} for {repo}. Try later: what is downloaded is kept")
         if isinstance(error, OSError) and error.errno is not None:
-            what = "the disk is full" if error.errno in _DISK_FULL else "writing failed"
-            return TooLittle(
-                f"{what} ({error.strerror}). What is downloaded is kept: make room and give the same "
-                "command again"
-            )
+            return error
         if isinstance(error, OfflineModeIsEnabled):
             return HubError("HF_HUB_OFFLINE forbids every download. Unset it, or pull from a local folder")
         if isinstance(error, (ValueError, KeyError)):

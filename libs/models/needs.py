@@ -69,12 +69,16 @@ def estimate(parameters: int, vocabulary: int, hidden: int, compute_type: str, d
 
 def check_disk(folder: Path, needed: int) -> None:
     """Raise `TooLittle` where a folder's disk has not so many bytes left."""
-    free = shutil.disk_usage(folder).free
-    if needed > free:
+    if needed > free(folder):
         raise TooLittle(
-            f"about {size(needed)} of disk are needed in {folder}, {size(free)} are free. Make room, or "
-            "choose another folder with --data-dir"
+            f"about {size(needed)} of disk are needed in {folder}, {size(free(folder))} are free. Make "
+            "room, or choose another folder with --data-dir"
         )
+
+
+def free(folder: Path) -> int:
+    """Return how many bytes a folder's disk has left."""
+    return shutil.disk_usage(folder).free
 
 
 def memory_available() -> int:

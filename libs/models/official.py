@@ -24,7 +24,7 @@ def require_torch(config: dict[str, Any]) -> None:
     if importlib.util.find_spec("torch") is None:
         raise NotCovered(
             f"models of the family {family_of(config)!r} cannot be converted here. Covered: {COVERED}. "
-            "CTranslate2's own converter knows more (Mistral, Gemma 1 to 3, …) and is used where torch is "
+            "CTranslate2's own converter knows more (Mistral, Gemma, Gemma 3, …) and is used where torch is "
             "installed beside Perpetua"
         )
 
@@ -32,7 +32,10 @@ def require_torch(config: dict[str, Any]) -> None:
 def convert_officially(source: Path, target: Path, compute_type: str) -> None:
     """Convert with torch, all weights in memory. Raises `NotCovered` or `SourceError`."""
     from ctranslate2.converters import TransformersConverter
+    from transformers.utils.logging import disable_progress_bar
 
+    quieten: Any = disable_progress_bar
+    quieten()  # a pull has bars of its own
     try:
         TransformersConverter(str(source), low_cpu_mem_usage=True).convert(
             str(target), quantization=compute_type

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import platform
 import shutil
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from libs.models.needs import Needs
 from libs.models.source import Safetensors
 from libs.models.store import Store
 
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _MADE_WITH = ("perpetua", "ctranslate2", "transformers", "numpy", "huggingface_hub")
 
 
@@ -80,8 +82,8 @@ class _Source:
     revision: str | None
     licence: str | None
     licence_page: str | None
-    missing: int
-    """Bytes that are still to come."""
+    missing: Callable[[], int]
+    """Returns how many bytes are still to come."""
 
     weight_bytes: int
     fetch: Callable[[], None]
@@ -98,6 +100,13 @@ def pull(job: Pull) -> tuple[Manifest, bool]:
     """Return the model, and whether it was made now or was there already. Raises `ModelError`."""
     if job.compute_type not in COMPUTE_TYPES:
         raise ModelError(f"the compute type {job.compute_type!r} is none of {', '.join(COMPUTE_TYPES)}")
+    try:
+        return _pull(job)
+    except OSError as error:
+        raise _disk(error, job.store.path) from error
+
+
+def _pull(job: Pull) -> tuple[Manifest, bool]:
     reference, hub, listing = job.reference, None, None
     if reference.repo is not None:
         hub = Hub(job.token)
@@ -106,11 +115,8 @@ def pull(job: Pull) -> tuple[Manifest, bool]:
         if there is not None and _is_same(there, listing, job.compute_type):
             return there, False
     with job.store.pulling(reference.name) as work:
-        try:
-            source = _remote(hub, listing, work, job.report) if hub and listing else _local(reference)
-            return _make(job, source, work), True
-        except OSError as error:
-            raise _disk(error, job.store.path) from error
+        source = _remote(hub, listing, work, job.report) if hub and listing else _local(reference)
+        return _make(job, source, work), True
 
 
 def _is_same(manifest: Manifest, listing: Listing, compute_type: str) -> bool:
@@ -118,9 +124,14 @@ def _is_same(manifest: Manifest, listing: Listing, compute_type: str) -> bool:
     return (manifest.repo, manifest.revision, manifest.compute_type) == asked
 
 
-def _disk(error: OSError, folder: Path) -> ModelError:
+def _disk(error: OSError, folder: Path, rest: int | None = None) -> ModelError:
+    """Return the sentence for a disk that refuses; `rest`: bytes that what is left to do takes."""
+    what = "the disk is full" if error.errno in _DISK_FULL else "writing failed"
+    need = ""
+    if rest is not None:
+        need = f"; the rest takes about {needs.size(rest)}, {needs.size(needs.free(folder))} are free"
     return TooLittle(
-        f"writing to {folder} failed ({error.strerror or error}). What is downloaded is kept: make room and "
+        f"{what} ({error.strerror or error}) in {folder}{need}. What is downloaded is kept: make room and "
         "give the same command again"
     )
 
@@ -139,14 +150,17 @@ def _remote(hub: Hub, listing: Listing, work: Path, report: Report) -> _Source:
 
     config = next(file for file in listing.files if file.name == "config.json")
     hub.fetch(listing.repo, listing.revision, config, folder, report)
-    here = sum(_here(folder, file.name) for file in listing.files)
+
+    def missing() -> int:
+        return listing.bytes - sum(_here(folder, file.name) for file in listing.files)
+
     return _Source(
         folder=folder,
         label=listing.repo,
         revision=listing.revision,
         licence=listing.licence,
         licence_page=listing.licence_page,
-        missing=listing.bytes - here,
+        missing=missing,
         weight_bytes=sum(file.size for file in listing.files if file.name.endswith(".safetensors")),
         fetch=fetch,
     )
@@ -167,7 +181,7 @@ def _local(reference: Reference) -> _Source:
         revision=None,
         licence=_licence_of(folder),
         licence_page=None,
-        missing=0,
+        missing=lambda: 0,
         weight_bytes=sum(path.stat().st_size for path in Safetensors(folder).files),
         fetch=lambda: None,
     )
@@ -205,25 +219,29 @@ def _make(job: Pull, source: _Source, work: Path) -> Manifest:
         need,
     )
     needs.check_disk(work, need.disk)
-    source.fetch()
     made = work / "made"
     if made.exists():
         shutil.rmtree(made)
-    result = _convert_and_check(job, config, architecture, source.folder, made, strict=need.strict)
-    job.report.step("keeping it")
-    manifest = _manifest(job, source, config, made, result, parameters, covered=architecture is not None)
-    job.store.finish(made, manifest)
+    try:
+        source.fetch()
+        result = _convert_and_check(job, config, architecture, source.folder, made, strict=need.strict)
+        job.report.step("keeping it")
+        manifest = _manifest(job, source, config, made, result, parameters, covered=architecture is not None)
+        job.store.finish(made, manifest)
+    except OSError as error:
+        shutil.rmtree(made, ignore_errors=True)
+        raise _disk(error, job.store.path, source.missing() + need.kept) from error
     return manifest
 
 
 def _needs(config: dict[str, Any], architecture: Architecture | None, source: _Source, kind: str) -> Needs:
     if architecture is not None:
         return needs.estimate(
-            architecture.parameters, architecture.vocabulary, architecture.hidden, kind, source.missing
+            architecture.parameters, architecture.vocabulary, architecture.hidden, kind, source.missing()
         )
     vocabulary, hidden = int(config.get("vocab_size") or 0), int(config.get("hidden_size") or 0)
     # Of two bytes a weight, and torch holds each in float32 beside CTranslate2.
-    return needs.estimate(source.weight_bytes, vocabulary, hidden, kind, source.missing)
+    return needs.estimate(source.weight_bytes, vocabulary, hidden, kind, source.missing())
 
 
 def _convert_and_check(

@@ -40,6 +40,10 @@ _COMPUTE_TYPES = {
 _TOKENS_MOST = 1_000_000
 _BATCH_MOST = 4096
 _LENGTH_STEP_MOST = 4096
+_SEED = (
+    "where random numbers begin: those of a model just loaded, not of a thought; a replay is repeatable, a "
+    "swarm's thoughts only at temperature 0. An endpoint is sent it where it is set"
+)
 LEAST_WINDOW = 512
 """Tokens; a model that sees less cannot be told who thinks and what about."""
 
@@ -202,7 +206,7 @@ def _thinker(read: Reader) -> ThinkerSettings:
             most=_TOKENS_MOST,
             alias="THINKER_CANDLE_REPEAT_LAST_N",
         ),
-        seed=read.integer("THINKER_SEED", 42, "seed of the sampling", alias="THINKER_CANDLE_SEED"),
+        seed=read.integer("THINKER_SEED", 42, _SEED, alias="THINKER_CANDLE_SEED"),
         seed_given=read.given("THINKER_SEED", "THINKER_CANDLE_SEED"),
         concurrency=read.integer(
             "THINKER_CONCURRENCY", 128, "requests to the endpoint at once", least=1, most=4096

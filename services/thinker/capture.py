@@ -248,4 +248,5 @@ def answer_of(answer: Answer) -> CapturedAnswer:
         usage=answer.usage,
         latency_ms=answer.latency_ms,
         error=answer.error,
+        token_ids=answer.token_ids,
     )

@@ -12,8 +12,6 @@ from libs.contracts.limits import ACK_WAIT_S
 from libs.contracts.work import Chunk
 from services.thinker.results import Owners
 
-_SAY_EVERY_S = ACK_WAIT_S / 3
-_LOOK_S = _SAY_EVERY_S / 4
 _AGAIN_S = 0.25
 
 
@@ -48,8 +46,10 @@ class Held:
 class Keeping:
     """Says for all chunks in hand that they are: to the broker, and to the owners of those granted."""
 
-    def __init__(self, owners: Owners) -> None:
+    def __init__(self, owners: Owners, ack_wait_s: float = ACK_WAIT_S) -> None:
         self._owners = owners
+        self._say_every_s = ack_wait_s / 3
+        self._look_s = self._say_every_s / 4
         self._held: set[Held] = set()
         self._closing = False
         self._some = asyncio.Event()
@@ -90,15 +90,15 @@ class Keeping:
             await asyncio.wait(tasks, timeout=_AGAIN_S)
 
     async def run(self) -> None:
-        """Say it every two seconds for each chunk, until cancelled."""
+        """Say it three times for each chunk while the broker would wait once, until cancelled."""
         clock = asyncio.get_running_loop().time
         while True:
             if not self._held:
                 self._some.clear()
                 await self._some.wait()
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(self._look_s)
             for held in list(self._held):
-                if held in self._held and clock() - held.said_at >= _SAY_EVERY_S - _LOOK_S:
+                if held in self._held and clock() - held.said_at >= self._say_every_s - self._look_s:
                     held.said_at = clock()
                     await held.work.in_progress()
                     if held.granted:

@@ -148,6 +148,7 @@ CAPTURED_ANSWER = captures.CapturedAnswer(
     usage=thoughts.Usage(prompt_tokens=100, completion_tokens=20, total_tokens=120),
     latency_ms=900,
     error=None,
+    token_ids=[32, 19300, 8286, 13],
 )
 CAPTURED_PROMPT = captures.CapturedPrompt(
     system="You are one persona.", user="phase: test", prefill='{"will_respond":'

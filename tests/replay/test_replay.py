@@ -197,10 +197,16 @@ def test_a_model_in_the_process_says_the_same_again_where_it_does_not_sample() -
         assert found["changed"] == {}
         assert found["captured"]["settings"]["backend"] == "ctranslate2"
         assert found["replayed"]["answer"]["text"] == found["captured"]["answer"]["text"] != ""
+        assert found["replayed"]["answer"]["token_ids"] == found["captured"]["answer"]["token_ids"]
+        assert (
+            len(found["captured"]["answer"]["token_ids"])
+            == (found["captured"]["answer"]["usage"]["completion_tokens"])
+        )
         hot = replayed(up, "1", "--temperature", "1.5", "--seed", "7")
         assert set(hot["changed"]) == {"temperature", "seed"}
         assert hot["replayed"]["answer"]["text"] != hot["captured"]["answer"]["text"]
         with endpoint(reply) as other:
             found = replayed(up, "1", "--base-url", other.base_url, "--model", "m:9")
             assert found["replayed"]["answer"]["text"] == "Said at 0.0 by m:9."
+            assert found["replayed"]["answer"]["token_ids"] is None
             assert found["changed"]["backend"] == {"from": "ctranslate2", "to": "openai_compat"}

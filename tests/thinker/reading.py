@@ -1,4 +1,4 @@
-"""A thinker's middle part with a real backend and no broker: items in, thoughts out."""
+"""A thinker's middle part with a real backend and, as a rule, no broker: items in, thoughts out."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.thinker.models import thinker_settings
 
 
 class Reading:
-    """Thinks with a backend, and what it counts meanwhile."""
+    """Thinks with a backend, and what it counts meanwhile; settles with nobody unless owners are given."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, owners: Owners | None = None) -> None:
         self.registry = CollectorRegistry()
         nowhere = cast("Any", None)
         metrics = ThinkerMetrics(self.registry, lambda: 0)
         captures = Captures(nowhere, "off", "t", thinker_settings(), CaptureMetrics(self.registry))
-        owners = Owners(nowhere, "t")
+        owners = owners or Owners(nowhere, "t")
         self.thinking = Thinking(owners, lambda: backend, metrics, lambda _: None, captures)
 
     def counted(self, name: str, **labels: str) -> float:

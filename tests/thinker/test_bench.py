@@ -12,7 +12,7 @@ import pytest
 from bench.thinker_setup import SHAPES, Setup, parameters, roofline
 
 
-def run(*arguments: str) -> dict[str, Any]:
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [
         sys.executable,
         "-m",
@@ -24,7 +24,11 @@ def run(*arguments: str) -> dict[str, Any]:
         "--json",
         *arguments,
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def run(*arguments: str) -> dict[str, Any]:
+    done = bench(*arguments)
     assert done.returncode == 0, done.stderr
     assert "personas:" in done.stderr, "it says what it is at"
     found: dict[str, Any] = json.loads(done.stdout)
@@ -32,7 +36,7 @@ def run(*arguments: str) -> dict[str, Any]:
 
 
 def test_every_way_is_measured_and_every_answer_has_exactly_the_tokens_asked_for() -> None:
-    report = run("--personas", "2", "--tokens", "6", "--runs", "1")
+    report = run("--personas", "2", "--tokens", "6", "--runs", "3")
     ways = [figure["way"] for figure in report["figures"]]
     assert ways[:2] == ["one at a time", "micro-batcher"]
     assert ways[-2:] == ["endpoint 50 ms, one at a time", "endpoint 50 ms, side by side"]
@@ -42,12 +46,21 @@ def test_every_way_is_measured_and_every_answer_has_exactly_the_tokens_asked_for
     batcher, beside = report["figures"][1], report["figures"][-1]
     assert 0 < batcher["fill"] <= 1
     assert batcher["times_sequential"] > 0
-    assert "roofline_share" not in batcher, "there is none without a known memory bandwidth"
+    assert 0 < batcher["roofline_share"] < 1, "by this machine's own memory"
+    least, most = batcher["times_sequential_range"]
+    assert least <= batcher["times_sequential"] <= most
+    assert least < most, "of three runs"
     assert 1.3 < beside["times_sequential"] < 2.2, "two prompts of 50 ms side by side"
 
 
+def test_answers_of_another_length_are_no_figures() -> None:
+    done = bench("--personas", "1", "--tokens", "6", "--ways", "batched", "--set", "MAX_TOKENS=9")
+    assert done.returncode != 0
+    assert "an answer of 9 tokens instead of 6" in done.stderr
+
+
 def test_a_sweep_measures_the_batcher_by_batch_size() -> None:
-    report = run("--personas", "4", "--tokens", "4", "--runs", "1", "--sweep", "1,4", "--skip", "sequential")
+    report = run("--personas", "4", "--tokens", "4", "--runs", "1", "--sweep", "1,4", "--ways", "batched")
     assert [(f["way"], f["batch"]) for f in report["figures"]] == [("micro-batcher", 1), ("micro-batcher", 4)]
 
 

@@ -25,8 +25,8 @@ def prompts_of(backend: CTranslate2, count: int) -> list[Prompt]:
     return [fit(item, backend.budget, backend.count).prompt for item in mixed_items(count)]
 
 
-def one_at_a_time(loaded: Loaded, tokens: list[list[str]], **more: Any) -> list[str]:
-    """What the generator says to each prompt alone, whole, without a static prompt."""
+def one_at_a_time(loaded: Loaded, tokens: list[list[str]], **more: Any) -> list[list[int]]:
+    """The tokens that the generator says to each prompt alone, whole, without a static prompt."""
     options = {
         "max_length": 16,
         "min_length": 1,
@@ -34,7 +34,7 @@ def one_at_a_time(loaded: Loaded, tokens: list[list[str]], **more: Any) -> list[
         "include_prompt_in_result": False,
     } | more
     found = [loaded.generator.generate_batch([prompt], **options)[0] for prompt in tokens]
-    return [loaded.chat.text(result.sequences_ids[0]) for result in found]
+    return [result.sequences_ids[0] for result in found]
 
 
 @pytest.mark.parametrize("static", ["true", "false"])
@@ -49,8 +49,9 @@ async def test_a_mixed_batch_says_what_each_prompt_alone_would(
         tokens = [backend.tokens(prompt) for prompt in prompts]
         alone = one_at_a_time(loaded, tokens, repetition_penalty=float(penalty))
     assert [answer.error for answer in answers] == [None] * 64
-    assert [answer.text for answer in answers] == alone
-    assert len(set(alone)) > 32, "answers that are all the same would prove nothing"
+    assert [answer.token_ids for answer in answers] == alone
+    assert [answer.text for answer in answers] == [loaded.chat.text(ids) for ids in alone]
+    assert len(set(map(tuple, alone))) > 32, "answers that are all the same would prove nothing"
     assert len({len(prompt) for prompt in tokens}) > 4, "the prompts are of mixed length"
 
 
@@ -166,7 +167,7 @@ async def test_a_row_that_is_over_ends_alone(tiny: Path) -> None:
         for number, answer in enumerate(answers):
             if number != 3:
                 assert isinstance(answer, Answer)
-                assert answer.text == expected[number]
+                assert answer.token_ids == expected[number]
 
 
 async def test_a_prompt_that_the_model_refuses_fails_alone(tiny: Path) -> None:
@@ -177,7 +178,7 @@ async def test_a_prompt_that_the_model_refuses_fails_alone(tiny: Path) -> None:
             loaded.generator.generate_batch([*good, []])
         answers = await asyncio.gather(*(backend.answer_tokens(tokens) for tokens in [*good, [], *good]))
         alone = one_at_a_time(loaded, good)
-    assert [answer.text for answer in answers] == [*alone, None, *alone]
+    assert [answer.token_ids for answer in answers] == [*alone, None, *alone]
     assert answers[3].error is not None
     assert "ValueError" in answers[3].error
 
@@ -207,7 +208,8 @@ async def test_when_memory_ends_batches_become_smaller_and_thinking_goes_on(tiny
         prompts = prompts_of(backend, 40)
         answers = await asyncio.gather(*(backend.answer(prompt) for prompt in prompts))
         tokens = [backend.tokens(prompt) for prompt in prompts]
-        assert [answer.text for answer in answers] == one_at_a_time(loaded, tokens, repetition_penalty=1.1)
+        alone = one_at_a_time(loaded, tokens, repetition_penalty=1.1)
+        assert [answer.token_ids for answer in answers] == alone
         before = len(made[0].sizes)
         await asyncio.gather(*(backend.answer(prompt) for prompt in prompts))
         assert max(made[0].sizes[:before]) > 6
@@ -268,7 +270,7 @@ async def test_a_penalty_that_looks_back_on_nothing_is_none(tiny: Path) -> None:
     async with backend_of(tiny, REPEAT_LAST_N="0", REPEAT_PENALTY="1.8") as (backend, loaded):
         prompt = prompts_of(backend, 1)[0]
         answer = await backend.answer(prompt)
-        assert [answer.text] == one_at_a_time(loaded, [backend.tokens(prompt)])
+        assert [answer.token_ids] == one_at_a_time(loaded, [backend.tokens(prompt)])
 
 
 class EndsWith:

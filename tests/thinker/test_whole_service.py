@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import nats
@@ -11,7 +10,8 @@ import pytest
 
 from libs.cognition.context import context_line
 from libs.cognition.text import THINKING_CHARS, trim
-from libs.contracts import streams
+from libs.contracts import streams, subjects
+from libs.contracts.captures import Capture
 from libs.contracts.thoughts import EventType
 from libs.contracts.work import WorkItem
 from services.thinker.budget import fit
@@ -22,6 +22,8 @@ from tests.thinker.models import backend_of, sentence
 from tests.unit.make import item
 
 PERSONAS = 64
+LEAST_FILLED = 3
+"""Prompts of a batch on average: only those of one length share one, and workers share what waits."""
 
 
 @pytest.mark.parametrize("static", ["true", "false"])
@@ -29,44 +31,48 @@ async def test_thoughts_of_a_mixed_batch_are_those_of_one_prompt_at_a_time(tiny:
     """Real processes, real broker; 64 personas of charters of 1 to 64 words are ticked at once."""
     settings = thinker_of(tiny, CT2_STATIC_PROMPT=static)
     settings |= {"AUTO_START": "false", "LOOP_INTERVAL_MS": "600000"}
-    with swarm(settings=settings) as running:
+    with swarm(settings=settings, own={"CAPTURE": "all"}) as running:
         for number in range(PERSONAS):
             body = {"persona_id": f"p{number}", "name": f"n{number}", "role": "observer"}
             running.post("/v1/swarm/personas", body | {"charter": sentence(number + 1, number)})
         running.post("/v1/cognition/start")
         eventually_sync(lambda: status_of(running) >= PERSONAS, 60, "a thought of everybody")
-        stream = await raw_events(running, 2 * PERSONAS)
-        batches = metric(running, "perpetua_batch_rows_count")
+        raw = await stored(running, streams.EVENTS, "perpetua.events.>", 2 * PERSONAS)
+        kept = await stored(running, streams.CAPTURES, subjects.CAPTURES, PERSONAS)
+        batches, rows = (metric(running, f"perpetua_batch_rows_{name}") for name in ("count", "sum"))
         environment = environment_of(running.pid("thinker"))
-    spawned = {event["persona_id"]: raw for raw, event in stream if event["event_type"] == "persona_spawned"}
+    stream = [(data, msgspec.json.decode(data)) for data in raw]
+    spawned = {one["persona_id"]: data for data, one in stream if one["event_type"] == "persona_spawned"}
     thoughts = {
         event["persona_id"]: event["payload"]
         for _, event in stream
         if event["event_type"] == EventType.THOUGHT_GENERATED
     }
+    captures = {one.persona_id: one for one in (msgspec.json.decode(data, type=Capture) for data in kept)}
     assert len(thoughts) == PERSONAS
-    assert 2 <= batches < PERSONAS, "thoughts went in batches"
+    assert rows == PERSONAS
+    assert rows / batches >= LEAST_FILLED, f"thoughts went in batches, {batches} of them"
     assert "MALLOC_ARENA_MAX=1" in environment, "the allocator is set before the process starts"
     async with backend_of(tiny) as (backend, loaded):
-        alone = {}
         for number in range(PERSONAS):
             name = f"p{number}"
-            asked = persona(number, spawned[name])
-            tokens = backend.tokens(fit(asked, backend.budget, backend.count).prompt)
+            prompt = fit(persona(number, spawned[name]), backend.budget, backend.count).prompt
             (result,) = loaded.generator.generate_batch(
-                [tokens],
+                [backend.tokens(prompt)],
                 max_length=16,
                 min_length=1,
                 sampling_topk=1,
                 repetition_penalty=1.1,
                 include_prompt_in_result=False,
             )
-            alone[name] = result.sequences_ids[0]
-    for name, ids in alone.items():
-        assert thoughts[name]["source"] == "model"
-        assert thoughts[name]["thinking"] == trim(loaded.chat.text(ids), THINKING_CHARS)
-        assert thoughts[name]["usage"]["completion_tokens"] == len(ids)
-    assert len({thought["thinking"] for thought in thoughts.values()}) > PERSONAS // 2
+            ids, capture = result.sequences_ids[0], captures[name]
+            assert (capture.prompt.system, capture.prompt.user) == (prompt.system, prompt.user)
+            assert capture.answer.token_ids == ids
+            assert thoughts[name]["source"] == "model"
+            assert thoughts[name]["thinking"] == trim(loaded.chat.text(ids), THINKING_CHARS)
+            assert thoughts[name]["usage"]["completion_tokens"] == len(ids)
+    said = {tuple(capture.answer.token_ids or ()) for capture in captures.values()}
+    assert len(said) > PERSONAS // 2, "answers that are all the same would prove nothing"
 
 
 def persona(number: int, spawned: bytes) -> WorkItem:
@@ -139,21 +145,18 @@ def test_a_thinker_that_stops_over_a_setting_is_reported_and_not_started_again(t
         assert not any("starting it again" in line for line in running.output)
 
 
-async def raw_events(running: Swarm, least: int) -> list[tuple[bytes, dict[str, Any]]]:
-    """Every event of the stream in its final bytes, and decoded."""
-    found: list[tuple[bytes, dict[str, Any]]] = []
+async def stored(running: Swarm, stream: str, subject: str, least: int) -> list[bytes]:
+    """At least so many messages of a stream, from its beginning."""
+    found: list[bytes] = []
     client = await nats.connect(running.nats_url, **running.nats_as("admin"))
     try:
-        subscription = await client.jetstream().subscribe(
-            "perpetua.events.>", stream=streams.EVENTS, ordered_consumer=True
-        )
+        subscription = await client.jetstream().subscribe(subject, stream=stream, ordered_consumer=True)
 
         async def take() -> bool:
-            message = await subscription.next_msg(timeout=5)
-            found.append((message.data, msgspec.json.decode(message.data)))
+            found.append((await subscription.next_msg(timeout=5)).data)
             return len(found) >= least
 
-        await eventually(take, 30, "the events")
+        await eventually(take, 30, f"{least} messages of {stream}")
     finally:
         await client.close()
     return found

@@ -82,6 +82,12 @@ class ChatTokenizer:
         tokens = self._encode("\n")
         return tokens[0] if len(tokens) == 1 else None
 
+    @property
+    def end(self) -> int | None:
+        """The id of the token that ends a turn, by the tokenizer."""
+        found: int | None = self._tokenizer.eos_token_id
+        return found
+
     def _encode(self, text: str) -> list[str]:
         if self._fast is not None:
             found: list[str] = self._fast.encode(text, add_special_tokens=False).tokens

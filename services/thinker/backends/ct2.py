@@ -22,6 +22,7 @@ from libs.settings.cognition import PREFIX, ThinkerSettings
 from services.thinker.backends.batching import Batcher, Limits, Row
 from services.thinker.backends.chat import ChatTokenizer, Shared
 from services.thinker.backends.devices import TOKENS_A_ROW, Device, choose_device, prepare
+from services.thinker.backends.endings import end_tokens
 from services.thinker.backends.telemetry import BatchTelemetry
 from services.thinker.backends.window import window_of
 from services.thinker.budget import Budget, budget_of
@@ -81,6 +82,8 @@ class CTranslate2:
         self._chat = loaded.chat
         self._generator = loaded.generator
         self._sampling = _sampling(settings, loaded.budget)
+        if (ends := end_tokens(path, loaded.chat.end)) is not None:
+            self._sampling["end_token"] = ends
         self._shared = _shared(settings, loaded.chat)
         self._filler = loaded.chat.filler()
         self._step = settings.length_step
@@ -177,6 +180,7 @@ class CTranslate2:
             finish_reason=_LENGTH if said >= self.budget.asked else _STOP,
             usage=Usage(prompt_tokens=asked, completion_tokens=said, total_tokens=asked + said),
             latency_ms=elapsed,
+            token_ids=ids,
             cpu_ms=share,
         )
 

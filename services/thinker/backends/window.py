@@ -47,13 +47,14 @@ def window_of(folder: Path, given: int) -> int:
 
 def _said(folder: Path) -> int | None:
     for name, key in _KEYS:
-        value = _read(folder / name).get(key)
+        value = read_json(folder / name).get(key)
         if isinstance(value, int | float) and 0 < value < _MOST:
             return int(value)
     return None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object of a model's file; an empty one where there is none to read."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
