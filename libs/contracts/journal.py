@@ -62,6 +62,9 @@ class Effort(Struct, frozen=True, array_like=True):
     shares: bool = False
     """The persona shares its memory: a snapshot of this thought may go into a roll-up [A18]."""
 
+    asked: bool = True
+    """False: no model was asked, since it is known and said that none can answer now."""
+
 
 class Pause(Struct, frozen=True, array_like=True):
     """A persona waits for credits [A16]."""
