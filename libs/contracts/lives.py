@@ -30,7 +30,11 @@ class PersonaLife(Struct, frozen=True, kw_only=True):
     energy: Share
     attention: Share
     compute_budget: Share
-    """Which part of this minute's credits is left, of the scarcer kind."""
+    """Which part of this minute's credits is left, of the scarcer kind.
+
+    Under `adaptive` what is reserved, and what its descendants spend, is gone from it too; under `fixed` it
+    is of its own thoughts.
+    """
 
     mood: str
     """`idle`, `active`, `tired` or `overwhelmed`."""

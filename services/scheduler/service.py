@@ -111,7 +111,7 @@ class Scheduler:
             if adaptive
             else Ticker(*parts)
         )
-        self.showing = Showing(self.roster, self.ticker.next_look, self.ticker.waits_for)
+        self.showing = Showing(self.roster, self.ticker.next_look, self.ticker.waits_for, enforced=adaptive)
         self.inboxes = Inboxes(
             self.bus,
             self.roster,

@@ -83,7 +83,8 @@ def owner(bus: Bus, shard: int, boot: str, position: PublicPosition | None = Non
 
 def handlers(one: ShardOwner, bank: Bank, roster: Roster) -> Handlers:
     """What answers for an owner's shard, in a run 1 in which no thinker ends."""
-    metrics, showing = SchedulerMetrics(CollectorRegistry()), Showing(roster, lambda _: None, lambda _: [])
+    metrics = SchedulerMetrics(CollectorRegistry())
+    showing = Showing(roster, lambda _: None, lambda _: [], enforced=True)
     return Handlers(one, lambda: 1, _nobody, metrics, lambda _: None, showing, bank)
 
 

@@ -59,7 +59,7 @@ async def test_a_thought_that_no_stream_would_take_becomes_the_declared_fallback
     async with owning(one):
         one.dispatches.begin(*entry(chunk("c", "a")), 0.0, 1)
         metrics, roster = SchedulerMetrics(CollectorRegistry()), Roster()
-        showing = Showing(roster, lambda persona_id: None, lambda persona_id: [])
+        showing = Showing(roster, lambda persona_id: None, lambda persona_id: [], enforced=True)
         handlers = Handlers(
             one, lambda: 1, nobody_is_suspected, metrics, lambda waited: None, showing, Bank(one, roster)
         )
