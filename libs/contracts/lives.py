@@ -93,6 +93,10 @@ class Spent(Struct, frozen=True, array_like=True):
     tokens: Count = 0
     cpu_ms: Count = 0
 
+    def plus(self, other: Spent) -> Spent:
+        """Return both together."""
+        return Spent(self.thoughts + other.thoughts, self.tokens + other.tokens, self.cpu_ms + other.cpu_ms)
+
 
 class SpentInHour(Struct, frozen=True, array_like=True):
     """What a swarm's personas of one role have spent in one hour."""

@@ -42,6 +42,7 @@ from libs.contracts.registry import (
     ReapCommand,
     RegistryStatus,
 )
+from libs.contracts.rollups import spender
 from libs.contracts.spending import SpendBy, SpendPage
 from libs.contracts.tokens import shard_of
 from libs.contracts.work import Counters, CountersQuery, CountersReply, SchedulerStatus
@@ -116,7 +117,7 @@ class Swarm:
         """Return what personas have spent, asked of the owners of all shards. Raises `Unavailable`."""
         members: set[str] | None = None
         if by is SpendBy.PERSONA and swarm_id is not None:
-            members = set(await self.members(swarm_id))
+            members = {*await self.members(swarm_id), spender(swarm_id)}
         room = asyncio.Semaphore(_SHARDS_AT_ONCE)
 
         async def of(shard: int) -> SpendReply:

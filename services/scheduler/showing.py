@@ -15,6 +15,7 @@ from libs.contracts.lives import (
     Spent,
     SpentByPersona,
 )
+from libs.contracts.rollups import spender
 from libs.contracts.work import Counters
 from libs.roster.state import Roster
 from services.scheduler.accounts import share_left, window_of
@@ -99,10 +100,14 @@ class Showing:
         return InboxReply(items=shown[: query.limit], held=len(shown))
 
     def spend(self, owner: ShardOwner) -> SpendReply:
-        """Return what a shard's personas have spent."""
+        """Return what a shard's personas, and roll-ups of its swarms, have spent."""
         personas = [
             SpentByPersona(name, Spent(life.thoughts, life.tokens, life.cpu_ms))
             for name, entry in owner.ledger.entries()
             if (life := entry.life) is not None and life.thoughts
+        ]
+        personas += [
+            SpentByPersona(spender(swarm_id), spent)
+            for swarm_id, spent in owner.ledger.roll_ups.dump_spent().items()
         ]
         return SpendReply(personas=personas, hours=owner.ledger.spending.dump())
