@@ -6,13 +6,19 @@ import asyncio
 from collections import defaultdict
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from libs.bus.connection import Bus
-from libs.bus.presence import Peers
+from libs.bus.presence import Peers, list_present
 from libs.bus.read import stream_state
 from libs.bus.schedulers import ask_schedulers
 from libs.contracts import streams, subjects
-from libs.contracts.control import CognitionStatus, StartCognitionRequest, StopCognitionRequest
+from libs.contracts.control import (
+    CognitionStatus,
+    StartCognitionRequest,
+    StopCognitionRequest,
+    ThinkerCircuit,
+)
 from libs.contracts.limits import SHARDS
 from libs.contracts.lives import InboxQuery, InboxReply, SpendQuery, SpendReply
 from libs.contracts.personas import (
@@ -28,6 +34,7 @@ from libs.contracts.personas import (
     ReapPersonaRequest,
     ReapPersonaResponse,
 )
+from libs.contracts.presence import PresenceRecord
 from libs.contracts.registry import (
     DependenciesCommand,
     LineageEntry,
@@ -178,11 +185,12 @@ class Swarm:
     async def status(self) -> CognitionStatus:
         """Return the loop as it is now: what is desired by the registry, what is by the schedulers [4.3]."""
         there = max(len(self._peers.living()), 1)
-        registry, schedulers, events, snapshots = await asyncio.gather(
+        registry, schedulers, events, snapshots, present = await asyncio.gather(
             self._bus.ask(subjects.registry(subjects.STATUS), _Nothing(), RegistryStatus, timeout=_WITHIN_S),
             ask_schedulers(self._bus, expected=there),
             stream_state(self._bus, streams.EVENTS),
             stream_state(self._bus, streams.SNAPSHOTS),
+            list_present(self._bus),
         )
         ticked = ticked_of(registry, schedulers)
         return CognitionStatus(
@@ -200,6 +208,7 @@ class Swarm:
             not_ticked_because=why_not_ticked(registry, schedulers)
             if ticked < registry.active_persona_count
             else None,
+            circuits=circuits_of(present),
         )
 
     async def _joined(self, records: list[PersonaRecord]) -> list[PersonaRuntimeState]:
@@ -237,6 +246,16 @@ def why_not_ticked(registry: RegistryStatus, schedulers: list[SchedulerStatus]) 
         return "no scheduler answers"
     missing = sorted(why for scheduler in schedulers for why in scheduler.missing)
     return "; ".join(missing) or "their shards are being taken over"
+
+
+def circuits_of(present: list[PresenceRecord]) -> list[ThinkerCircuit]:
+    """Return the circuit breakers of those who live, in their order."""
+    found = ((one.instance, one.summary.circuit) for one in present if one.summary and not one.ended)
+    return [
+        ThinkerCircuit(thinker=instance, **asdict(circuit))
+        for instance, circuit in found
+        if circuit is not None
+    ]
 
 
 def _join(record: PersonaRecord, counters: Counters) -> PersonaRuntimeState:

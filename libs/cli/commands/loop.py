@@ -38,7 +38,17 @@ def stop(reason: str | None, api: Api, as_json: bool) -> None:
 def _show(answer: dict[str, Any], as_json: bool) -> None:
     if as_json:
         return output.print_json(answer)
-    return output.print_table(("", "now"), list(answer.items()), "")
+    circuits = answer.pop("circuits", ())
+    rows = [*answer.items(), *((f"endpoint of {one['thinker']}", _told(one)) for one in circuits)]
+    return output.print_table(("", "now"), rows, "")
+
+
+def _told(circuit: dict[str, Any]) -> str:
+    """Return in words whether a thinker asks its endpoint."""
+    words = f"circuit {circuit['state'].replace('_', ' ')}, {circuit['endpoint']}"
+    if circuit["until"] is not None:
+        words += f", left alone until {circuit['until']}"
+    return words if circuit["because"] is None else f"{words}: {circuit['because']}"
 
 
 COMMANDS = (status, start, stop)
