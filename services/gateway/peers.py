@@ -208,6 +208,7 @@ class Swarm:
             not_ticked_because=why_not_ticked(registry, schedulers)
             if ticked < registry.active_persona_count
             else None,
+            default_policy=registry.default_policy,
             circuits=circuits_of(present),
         )
 

@@ -194,6 +194,7 @@ SAMPLES: list[msgspec.Struct] = [
         active_persona_count=2,
         events_buffered=11,
         snapshots_buffered=1,
+        default_policy=POLICY,
         circuits=[THINKER_CIRCUIT],
     ),
     THINKER_CIRCUIT,
@@ -263,7 +264,9 @@ SAMPLES: list[msgspec.Struct] = [
     registry.LineagePage(
         entries=[registry.LineageEntry("a", "b", 1, PersonaStatus.ERROR)], as_of=99, next_after=None
     ),
-    registry.RegistryStatus(enabled=True, loop=LOOP, persona_count=3, active_persona_count=2),
+    registry.RegistryStatus(
+        enabled=True, loop=LOOP, persona_count=3, active_persona_count=2, default_policy=POLICY
+    ),
     USAGE,
     PERSONA,
     thoughts.ThoughtPayload(

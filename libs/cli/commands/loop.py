@@ -38,8 +38,11 @@ def stop(reason: str | None, api: Api, as_json: bool) -> None:
 def _show(answer: dict[str, Any], as_json: bool) -> None:
     if as_json:
         return output.print_json(answer)
-    circuits = answer.pop("circuits", ())
-    rows = [*answer.items(), *((f"endpoint of {one['thinker']}", _told(one)) for one in circuits)]
+    circuits, policy = answer.pop("circuits", ()), answer.pop("default_policy", None)
+    rows = list(answer.items())
+    if policy is not None:
+        rows.append(("default_policy", "\n".join(f"{name}: {value}" for name, value in policy.items())))
+    rows += [(f"endpoint of {one['thinker']}", _told(one)) for one in circuits]
     return output.print_table(("", "now"), rows, "")
 
 
