@@ -35,6 +35,7 @@ from libs.contracts.personas import (
     ReapPersonaResponse,
 )
 from libs.contracts.presence import PresenceRecord
+from libs.contracts.refusals import NotFound
 from libs.contracts.registry import (
     DependenciesCommand,
     LineageEntry,
@@ -54,7 +55,7 @@ from libs.contracts.spending import SpendBy, SpendPage
 from libs.contracts.tokens import shard_of
 from libs.contracts.work import Counters, CountersQuery, CountersReply, SchedulerStatus
 from services.gateway.lineage import graph
-from services.gateway.spending import spend_page
+from services.gateway.spending import knows, spend_page
 
 _WITHIN_S = 5.0
 _STOP_WITHIN_S = 20.0
@@ -121,7 +122,10 @@ class Swarm:
         return await self._bus.ask(subjects.held(shard_of(persona_id)), query, InboxReply, timeout=_WITHIN_S)
 
     async def spend(self, by: SpendBy, swarm_id: str | None, limit: int) -> SpendPage:
-        """Return what personas have spent, asked of the owners of all shards. Raises `Unavailable`."""
+        """Return what personas have spent, asked of the owners of all shards.
+
+        Raises `Unavailable`; `NotFound` where nobody is of the swarm, or was, and no hour knows it either.
+        """
         members: set[str] | None = None
         if by is SpendBy.PERSONA and swarm_id is not None:
             members = {*await self.members(swarm_id), spender(swarm_id)}
@@ -132,7 +136,10 @@ class Swarm:
                 return await self._bus.ask(subjects.spend(shard), SpendQuery(), SpendReply, timeout=_WITHIN_S)
 
         replies = await asyncio.gather(*(of(shard) for shard in range(SHARDS)))
-        return spend_page(replies, by, swarm_id, members, limit)
+        page = spend_page(replies, by, swarm_id, members, limit)
+        if swarm_id is None or page.rows or knows(replies, swarm_id) or await self.members(swarm_id):
+            return page
+        raise NotFound.unknown_swarm(swarm_id)
 
     async def members(self, swarm_id: str, *, living: bool = False) -> list[str]:
         """Return the ids of a swarm's personas, all or those that are not reaped, read in pages, sorted."""

@@ -49,6 +49,11 @@ def spend_page(
     )
 
 
+def knows(replies: list[SpendReply], swarm_id: str) -> bool:
+    """Whether anything is known to have been spent in a swarm."""
+    return any(spent.swarm_id == swarm_id for reply in replies for spent in reply.hours)
+
+
 def _summed(parts: Iterable[tuple[str | None, Spent]]) -> list[SpendRow]:
     sums: dict[str | None, Spent] = {}
     for key, spent in parts:
