@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.life.support import charter, early_in_a_minute, make, payloads, send, state
+from tests.life.support import charter, early_in_a_minute, make, payloads, send, state, thoughts
 from tests.support.endpoint import Endpoint
 from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm
@@ -57,5 +57,10 @@ def test_who_waited_for_credits_thinks_on_when_the_minute_is_over(up: Swarm) -> 
         send(up, "pauper", f"Is it calm, for the {number}th time?")
         time.sleep(0.7)
     eventually_sync(lambda: payloads(up, "budget_paused", "pauper"), 20, "paused")
+    before = thoughts(up, "pauper")
     (resumed,) = eventually_sync(lambda: payloads(up, "budget_resumed", "pauper")[:1], 70, "resumed") or []
+    paused = payloads(up, "budget_paused", "pauper")[0]
     assert resumed["account"] == "pauper"
+    assert paused["reason"].startswith("a thought is expected to cost")
+    assert resumed["paused_at"] < paused["resumes_at"], "it was of this pause"
+    eventually_sync(lambda: thoughts(up, "pauper") > before, 20, "it thinks on")
