@@ -23,7 +23,7 @@ from libs.cli.patience import patiently
 from libs.cli.rows import BadRow
 from libs.cli.swarm_file import SwarmFile
 from libs.cli.swarm_plan import Plan, There, Waits
-from libs.contracts.personas import PersonaRuntimeState
+from libs.contracts.personas import PersonaPolicy, PersonaRuntimeState
 
 _PERSONAS = "/v1/swarm/personas"
 _PAGE = 1000
@@ -72,7 +72,17 @@ def look(api: Api, file: SwarmFile) -> There:
         if seed.persona_id in found
         and _found(api, f"{_inbox(seed.persona_id)}/{seed.request.id}") is not None
     )
-    return There(found, frozenset(sent))
+    return There(found, default_policy(api), frozenset(sent))
+
+
+def default_policy(api: Api) -> PersonaPolicy:
+    """Return the policy that the registry gives a root that says none."""
+    found = api.get("/v1/cognition/status").get("default_policy")
+    if found is None:
+        raise CliError(
+            "the swarm does not say its default policy: its registry or gateway is older than this"
+        )
+    return msgspec.convert(found, PersonaPolicy)
 
 
 def apply(api: Api, plan: Plan) -> Applied:

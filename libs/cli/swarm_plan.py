@@ -22,6 +22,9 @@ class There:
     """What is there of a swarm, and of those that the file names beside it."""
 
     personas: dict[str, PersonaRuntimeState]
+    default: PersonaPolicy
+    """The policy of roots whose file says none."""
+
     sent: frozenset[tuple[str, str]] = frozenset()
     """Persona and item of each seed that was sent already."""
 
@@ -64,8 +67,8 @@ class Plan:
         return len(self.create) + len(self.wait) + len(self.send)
 
 
-def plan(file: SwarmFile, there: There, default: PersonaPolicy) -> Plan:
-    """Compare a file with what is there. `default` is the policy of roots whose file says none."""
+def plan(file: SwarmFile, there: There) -> Plan:
+    """Compare a file with what is there."""
     comparing = _Comparing(there)
     made = comparing.made
     for one in file.personas:
@@ -83,7 +86,7 @@ def plan(file: SwarmFile, there: There, default: PersonaPolicy) -> Plan:
     ]
     now = {name: state.waiting_for for name, state in there.personas.items() if there.living(name)}
     made.bad += cycle(ours, now)
-    made.bad += _bounds(made.create, there, default)
+    made.bad += _bounds(made.create, there)
     if file.complete:
         made.extra = _extra(file, there)
     made.bad.sort(key=lambda bad: bad.line)
@@ -172,7 +175,7 @@ class _Comparing:
         self.made.bad.append(BadRow(one.row.line, why))
 
 
-def _bounds(create: list[Row], there: There, default: PersonaPolicy) -> Iterator[BadRow]:
+def _bounds(create: list[Row], there: There) -> Iterator[BadRow]:
     """Yield those that would live deeper, or beside more others, than the policy of their parent allows."""
     policies = {name: (state.policy, state.identity.depth) for name, state in there.personas.items()}
     children = Counter(
@@ -180,7 +183,7 @@ def _bounds(create: list[Row], there: There, default: PersonaPolicy) -> Iterator
     )
     for row in create:
         wanted = row.persona
-        base, depth = policies.get(wanted.parent_id or "", (default, -1))
+        base, depth = policies.get(wanted.parent_id or "", (there.default, -1))
         if depth + 1 > base.max_spawn_depth and wanted.parent_id is not None:
             yield BadRow(row.line, _beyond(wanted, "max_spawn_depth", base.max_spawn_depth, depth + 1))
         children[wanted.parent_id] += 1

@@ -136,6 +136,7 @@ def _effort(
         items=items,
         responded=handling is not None and handling.response is not None,
         shares=item.shares,
+        asked=answer.asked,
     )
 
 

@@ -8,7 +8,8 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from libs.contracts.limits import IntervalMs, Reason
-from libs.contracts.personas import CreatePersonaRequest
+from libs.contracts.personas import CreatePersonaRequest, PersonaPolicy
+from libs.contracts.presence import Circuit
 
 
 class StartCognitionRequest(Struct, frozen=True, kw_only=True):
@@ -22,6 +23,13 @@ class StopCognitionRequest(Struct, frozen=True, kw_only=True):
     """Why the loop is to stop; a reason is announced in the stream."""
 
     reason: Reason | None = None
+
+
+class ThinkerCircuit(Circuit, frozen=True, kw_only=True):
+    """The circuit breaker of a living thinker."""
+
+    thinker: str
+    """The process's instance name."""
 
 
 class CognitionStatus(Struct, frozen=True, kw_only=True):
@@ -44,3 +52,9 @@ class CognitionStatus(Struct, frozen=True, kw_only=True):
 
     not_ticked_because: str | None = None
     """Why the other active ones are not; null where there are none."""
+
+    default_policy: PersonaPolicy | None = None
+    """Of personas without a parent whose request says none; null where the registry is too old to say."""
+
+    circuits: list[ThinkerCircuit] = []
+    """Of each thinker that asks an endpoint, whether it does so now, sorted by instance name."""

@@ -62,6 +62,17 @@ class Effort(Struct, frozen=True, array_like=True):
     shares: bool = False
     """The persona shares its memory: a snapshot of this thought may go into a roll-up [A18]."""
 
+    asked: bool = True
+    """False: no model was asked, since it is known and said that none can answer now."""
+
+
+class RollUpCost(Struct, frozen=True, array_like=True):
+    """What asking a model for a roll-up of a swarm's memory has cost."""
+
+    swarm_id: str
+    at: datetime
+    spent: Spent
+
 
 class Pause(Struct, frozen=True, array_like=True):
     """A persona waits for credits [A16]."""
@@ -128,6 +139,9 @@ class ShardRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     event_traces: dict[int, str] = {}
     """By their place in `events`, from 0, the `traceparent` of those that are traced."""
+
+    roll_up_costs: list[RollUpCost] = []
+    """Of those roll-ups for which a model was asked."""
 
 
 class Spawned(Struct, frozen=True, tag="spawned"):
@@ -255,6 +269,9 @@ class CheckpointHead(Struct, frozen=True, kw_only=True, omit_defaults=True):
     hours: list[SpentInHour] = []
     rolled_up: dict[str, str] = {}
     """Per swarm, the id of its last roll-up."""
+
+    roll_ups_spent: dict[str, Spent] = {}
+    """Per swarm, what all its roll-ups have cost; of those that have cost anything."""
 
 
 class Position(Struct, frozen=True, kw_only=True):

@@ -30,7 +30,11 @@ class PersonaLife(Struct, frozen=True, kw_only=True):
     energy: Share
     attention: Share
     compute_budget: Share
-    """Which part of this minute's credits is left, of the scarcer kind."""
+    """Which part of this minute's credits is left, of the scarcer kind.
+
+    Under `adaptive` what is reserved, and what its descendants spend, is gone from it too; under `fixed` it
+    is of its own thoughts.
+    """
 
     mood: str
     """`idle`, `active`, `tired` or `overwhelmed`."""
@@ -88,6 +92,10 @@ class Spent(Struct, frozen=True, array_like=True):
     thoughts: Count = 0
     tokens: Count = 0
     cpu_ms: Count = 0
+
+    def plus(self, other: Spent) -> Spent:
+        """Return both together."""
+        return Spent(self.thoughts + other.thoughts, self.tokens + other.tokens, self.cpu_ms + other.cpu_ms)
 
 
 class SpentInHour(Struct, frozen=True, array_like=True):

@@ -88,6 +88,7 @@ def permissions() -> dict[str, Permissions]:
                     f"perpetua.{kind}.*"
                     for kind in (
                         "grant", "thinking", "result", "counters", "accounts", "held", "spend", "roll_up",
+                        "roll_up_credits",
                     )
                 ),
                 subjects.SCHEDULER_STATUS, subjects.POSITION, subjects.WORK_EXHAUSTED, subjects.EVENTS,
@@ -108,7 +109,8 @@ def permissions() -> dict[str, Permissions]:
             "compressor",
             publish=[
                 subjects.EVENTS_IN, subjects.SNAPSHOTS_IN, _key(streams.PROPOSALS), subjects.POSITION,
-                subjects.dead_letter(streams.JOURNAL), subjects.SUMMARIES, "perpetua.roll_up.*",
+                subjects.dead_letter(streams.JOURNAL), subjects.SUMMARIES,
+                "perpetua.roll_up.*", "perpetua.roll_up_credits.*",
                 *_api("STREAM.INFO", streams.EVENTS, streams.SNAPSHOTS, streams.PROPOSALS),
                 *_api("STREAM.MSG.GET", streams.EVENTS, streams.SNAPSHOTS, streams.PROPOSALS),
                 *_follow(streams.JOURNAL, streams.LEASES),

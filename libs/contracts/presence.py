@@ -16,6 +16,20 @@ class BootFailure(Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class Circuit(Struct, frozen=True, kw_only=True):
+    """The circuit breaker before a thinker's model endpoint."""
+
+    endpoint: str
+    state: str
+    """`closed`: it is asked; `open`: it is left alone; `half_open`: one thought tries whether it is back."""
+
+    because: str | None = None
+    """Why it is not closed, and the cure."""
+
+    until: datetime | None = None
+    """While it is open, when the endpoint is tried again: with the first thought from then on."""
+
+
 class BootSummary(Struct, frozen=True, kw_only=True):
     """What a process has brought up. `attempted = hosted + len(failures)`."""
 
@@ -32,6 +46,8 @@ class BootSummary(Struct, frozen=True, kw_only=True):
     """What does not work as it should just now, each with its cause and cure, in one sentence."""
 
     versions: dict[str, str] = {}
+    circuit: Circuit | None = None
+    """Of thinkers that ask an endpoint."""
 
     @property
     def attempted(self) -> int:

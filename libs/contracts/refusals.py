@@ -90,6 +90,11 @@ class NotFound(Refusal):
         return cls(f"No persona of swarm {swarm_id} lives")
 
     @classmethod
+    def unknown_swarm(cls, swarm_id: str) -> NotFound:
+        """Nobody is of the swarm, or was, and nothing is known to have been spent in it."""
+        return cls(f"Swarm not found: {swarm_id}")
+
+    @classmethod
     def sent(cls, persona_id: str, item_id: str) -> NotFound:
         """Nothing was sent under that id, as far as it is remembered."""
         return cls(f"Nothing was sent to persona {persona_id} under the id {item_id}")

@@ -139,3 +139,5 @@ class RegistryStatus(Struct, frozen=True, kw_only=True):
     loop: LoopState
     persona_count: int
     active_persona_count: int
+    default_policy: PersonaPolicy | None = None
+    """Of roots whose request says none; null from an older registry."""

@@ -6,12 +6,21 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from libs.contracts.lives import Spent
 from libs.contracts.thoughts import Source, Usage
 
 ROLLED_UP_MOST = 16
 """Snapshots that one roll-up folds in at most."""
 
+ROLL_UP = "(roll-up)"
+"""Stands for a role where what roll-ups cost is shown."""
+
 Count = Annotated[int, Meta(ge=0)]
+
+
+def spender(swarm_id: str) -> str:
+    """Return who has spent what a swarm's roll-ups cost, where else a persona's id stands."""
+    return f"{ROLL_UP} {swarm_id}"
 
 
 class SharedSnapshot(Struct, frozen=True, kw_only=True):
@@ -46,6 +55,47 @@ class SummaryReply(Struct, frozen=True, kw_only=True):
     model: str | None
     usage: Usage | None
     error: str | None
+    asked: bool = True
+    """False: no model was asked."""
+
+    cpu_ms: Count = 0
+    """Milliseconds of thinking that it cost."""
+
+
+class RollUpTerms(Struct, frozen=True, kw_only=True):
+    """Under what a summary's expected cost is set aside; whoever journals the roll-up is told it again."""
+
+    account: str
+    """The persona whose credits they are."""
+
+    number: Count
+    """Stands for a thought's number there."""
+
+    window: Count
+
+
+class RollUpAsk(Struct, frozen=True, kw_only=True):
+    """May a model be asked to sum up? Repeated under its id it sets no more aside [A16]."""
+
+    id: str
+    """The roll-up's."""
+
+    swarm_id: str
+    persona_id: str
+    """Whose snapshot is the newest of those that are folded in: the root of its tree pays."""
+
+    chars: Count
+    """How many characters the model is told."""
+
+
+class RollUpAnswer(Struct, frozen=True, kw_only=True):
+    """Whether a model may be asked to sum up."""
+
+    refused: str | None = None
+    """Why not; null where it may."""
+
+    terms: RollUpTerms | None = None
+    """Null where it may not, and where credits are not enforced."""
 
 
 class RollUpRequest(Struct, frozen=True, kw_only=True):
@@ -71,6 +121,12 @@ class RollUpRequest(Struct, frozen=True, kw_only=True):
     usage: Usage | None
     error: str | None = None
     """Why no model made the summary, where one might have."""
+
+    spent: Spent = Spent()
+    """What asking a model has cost, whatever came of it: one thought where one was asked."""
+
+    terms: RollUpTerms | None = None
+    """Null: what was set aside, if anything, stays so until its minute is over."""
 
 
 class RollUpReply(Struct, frozen=True, kw_only=True):

@@ -149,6 +149,11 @@ def roll_up(shard: int) -> str:
     return f"perpetua.roll_up.{shard}"
 
 
+def roll_up_credits(shard: int) -> str:
+    """Where a compressor asks a shard's owner whether a model may sum up what a swarm remembers."""
+    return f"perpetua.roll_up_credits.{shard}"
+
+
 def accounts(shard: int) -> str:
     """Where a shard's owner keeps the accounts of its personas, for owners of their descendants."""
     return f"perpetua.accounts.{shard}"

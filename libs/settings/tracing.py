@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from msgspec import Struct
 
 from libs.settings.reader import Reader, SettingError
+from libs.settings.urls import is_http
 
 PREFIX = "OTEL_"
 
@@ -65,7 +65,7 @@ def read_tracing(read: Reader) -> TracingSettings:
     endpoint = read.text(
         _ENDPOINT, None, "collector of traces, OTLP over HTTP; none: no traces", allowed="an http(s) URL"
     )
-    if endpoint is not None and not _is_url(endpoint):
+    if endpoint is not None and not is_http(endpoint):
         raise SettingError(read.key(_ENDPOINT), endpoint, "an http(s) URL")
     ratio, follows_parent = _sampling(read)
     _refuse_what_cannot_be_had(read, endpoint)
@@ -105,11 +105,3 @@ def _refuse_what_cannot_be_had(read: Reader, endpoint: str | None) -> None:
     for name, only in _ONE_WAY.items() if endpoint is not None else ():
         if (said := read.said(name)) is not None and said.lower() != only:
             raise SettingError(read.key(name), said, f"{only}, where {read.key(_ENDPOINT)} is set")
-
-
-def _is_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)

@@ -14,7 +14,7 @@ from libs.concurrency.waiting import set_within
 from libs.contracts import subjects
 from libs.contracts.journal import PublicRecord
 from libs.contracts.refusals import Refusal, Unavailable
-from libs.contracts.rollups import RollUpReply, RollUpRequest, SummaryReply, SummaryRequest
+from libs.contracts.rollups import RollUpAnswer, RollUpReply, RollUpRequest, SummaryReply, SummaryRequest
 from libs.contracts.tokens import shard_of
 from services.compressor.metrics import CompressorMetrics
 from services.compressor.rollups import RollUps, Taken, rolled_up
@@ -24,6 +24,7 @@ log = structlog.get_logger("rolling")
 AT_ONCE = 4
 """Swarms that are rolled up side by side."""
 
+ADMITTED_WITHIN_S = 10.0
 SUMMARY_WITHIN_S = 30.0
 STORED_WITHIN_S = 30.0
 _OWNER_ANSWERS_WITHIN_S = 5.0
@@ -86,10 +87,29 @@ class Rolling:
         if not taken.by_model:
             return rolled_up(taken, None)
         try:
-            return rolled_up(taken, await self._summary(taken))
-        except Refusal as error:
-            log.info("rolled_up_without_model", swarm=taken.swarm_id, error=error.detail)
-            return rolled_up(taken, None, error.detail)
+            answer = await self._admitted(taken)
+            if answer.refused is None:
+                return rolled_up(taken, await self._summary(taken), terms=answer.terms)
+            error = answer.refused
+        except Refusal as refusal:
+            error = refusal.detail
+        log.info("rolled_up_without_model", swarm=taken.swarm_id, error=error)
+        return rolled_up(taken, None, error)
+
+    async def _admitted(self, taken: Taken) -> RollUpAnswer:
+        """Return whether a model may be asked. Raises `Refusal` where nobody says so in time."""
+        subject = subjects.roll_up_credits(shard_of(taken.swarm_id))
+        deadline = self._clock() + ADMITTED_WITHIN_S
+        while True:
+            try:
+                left = deadline - self._clock()
+                return await self._bus.ask(subject, taken.ask(), RollUpAnswer, timeout=left)
+            except UNREADABLE as error:
+                raise Unavailable(f"not asked for a summary: {error}") from error
+            except Unavailable:
+                if deadline - self._clock() < 2 * _AGAIN_S:
+                    raise
+                await asyncio.sleep(_AGAIN_S)
 
     async def _summary(self, taken: Taken) -> SummaryReply:
         """Return a model's summary. Raises `Refusal` where none comes in time."""

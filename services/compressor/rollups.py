@@ -10,12 +10,21 @@ from collections import deque
 from collections.abc import Sequence
 from uuid import UUID, uuid5
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
+from libs.cognition.answer import tokens_of
 from libs.cognition.text import SUMMARY_CHARS, count_facts, trim
 from libs.contracts.journal import PublicRecord, ThoughtEntry
+from libs.contracts.lives import Spent
 from libs.contracts.place import Place
-from libs.contracts.rollups import ROLLED_UP_MOST, RollUpRequest, SharedSnapshot, SummaryReply
+from libs.contracts.rollups import (
+    ROLLED_UP_MOST,
+    RollUpAsk,
+    RollUpRequest,
+    RollUpTerms,
+    SharedSnapshot,
+    SummaryReply,
+)
 from libs.contracts.thoughts import EventType, Source, Usage
 from services.compressor.folding import shared_snapshot
 
@@ -54,6 +63,12 @@ class Taken(Struct, frozen=True, kw_only=True):
     def by_model(self) -> bool:
         """Whether any of it is a model's; else there is nothing that a model could sum up."""
         return any(snapshot.by_model for snapshot in self.snapshots)
+
+    def ask(self) -> RollUpAsk:
+        """Return the question whether a model may be asked."""
+        chars = sum(len(one.summary) + len(one.name) + len(one.role) for one in self.snapshots)
+        newest = self.snapshots[-1].persona_id
+        return RollUpAsk(id=self.id, swarm_id=self.swarm_id, persona_id=newest, chars=chars)
 
 
 class RollUps:
@@ -135,11 +150,24 @@ class RollUps:
         return idle is not None
 
 
-def rolled_up(taken: Taken, reply: SummaryReply | None, error: str | None = None) -> RollUpRequest:
+def rolled_up(
+    taken: Taken, reply: SummaryReply | None, error: str | None = None, terms: RollUpTerms | None = None
+) -> RollUpRequest:
     """Return a roll-up as its swarm's owner is to journal it: by the model, or in its deterministic form.
 
-    `error` says why nobody was asked, or answered.
+    `error` says why nobody was asked, or answered; `terms`, under what the cost of the answer was set aside.
     """
+    made = _made(taken, reply, error)
+    if reply is None:
+        return made
+    return structs.replace(made, spent=_spent(reply), terms=terms)
+
+
+def _spent(reply: SummaryReply) -> Spent:
+    return Spent(1, tokens_of(reply.usage), reply.cpu_ms) if reply.asked else Spent()
+
+
+def _made(taken: Taken, reply: SummaryReply | None, error: str | None) -> RollUpRequest:
     if reply is not None and reply.text is not None and reply.text.strip() and reply.told:
         folded = taken.snapshots[-reply.told :]
         return _request(taken, folded, reply.text, model=reply.model, usage=reply.usage, source=Source.MODEL)

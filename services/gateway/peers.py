@@ -7,13 +7,19 @@ from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from libs.bus.connection import Bus
-from libs.bus.presence import Peers
+from libs.bus.presence import Peers, list_present
 from libs.bus.read import stream_state
 from libs.bus.schedulers import ask_schedulers
 from libs.contracts import streams, subjects
-from libs.contracts.control import CognitionStatus, StartCognitionRequest, StopCognitionRequest
+from libs.contracts.control import (
+    CognitionStatus,
+    StartCognitionRequest,
+    StopCognitionRequest,
+    ThinkerCircuit,
+)
 from libs.contracts.limits import SHARDS
 from libs.contracts.lives import InboxQuery, InboxReply, SpendQuery, SpendReply
 from libs.contracts.personas import (
@@ -29,6 +35,8 @@ from libs.contracts.personas import (
     ReapPersonaRequest,
     ReapPersonaResponse,
 )
+from libs.contracts.presence import PresenceRecord
+from libs.contracts.refusals import NotFound
 from libs.contracts.registry import (
     DependenciesCommand,
     LineageEntry,
@@ -43,11 +51,12 @@ from libs.contracts.registry import (
     ReapCommand,
     RegistryStatus,
 )
+from libs.contracts.rollups import spender
 from libs.contracts.spending import SpendBy, SpendPage
 from libs.contracts.tokens import shard_of
 from libs.contracts.work import Counters, CountersQuery, CountersReply, SchedulerStatus
 from services.gateway.lineage import graph
-from services.gateway.spending import spend_page
+from services.gateway.spending import knows, spend_page
 
 _WITHIN_S = 5.0
 _STOP_WITHIN_S = 20.0
@@ -116,10 +125,13 @@ class Swarm:
         return await self._bus.ask(subjects.held(shard_of(persona_id)), query, InboxReply, timeout=_WITHIN_S)
 
     async def spend(self, by: SpendBy, swarm_id: str | None, limit: int) -> SpendPage:
-        """Return what personas have spent, asked of the owners of all shards. Raises `Unavailable`."""
+        """Return what personas have spent, asked of the owners of all shards.
+
+        Raises `Unavailable`; `NotFound` where nobody is of the swarm, or was, and no hour knows it either.
+        """
         members: set[str] | None = None
         if by is SpendBy.PERSONA and swarm_id is not None:
-            members = set(await self.members(swarm_id))
+            members = {*await self.members(swarm_id), spender(swarm_id)}
         room = asyncio.Semaphore(_SHARDS_AT_ONCE)
 
         async def of(shard: int) -> SpendReply:
@@ -127,7 +139,10 @@ class Swarm:
                 return await self._bus.ask(subjects.spend(shard), SpendQuery(), SpendReply, timeout=_WITHIN_S)
 
         replies = await asyncio.gather(*(of(shard) for shard in range(SHARDS)))
-        return spend_page(replies, by, swarm_id, members, limit)
+        page = spend_page(replies, by, swarm_id, members, limit)
+        if swarm_id is None or page.rows or knows(replies, swarm_id) or await self.members(swarm_id):
+            return page
+        raise NotFound.unknown_swarm(swarm_id)
 
     async def members(self, swarm_id: str, *, living: bool = False) -> list[str]:
         """Return the ids of a swarm's personas, all or those that are not reaped, read in pages, sorted."""
@@ -180,11 +195,12 @@ class Swarm:
     async def status(self) -> CognitionStatus:
         """Return the loop as it is now: what is desired by the registry, what is by the schedulers [4.3]."""
         there, asked = max(len(self._peers.living()), 1), datetime.now(UTC)
-        registry, schedulers, events, snapshots = await asyncio.gather(
+        registry, schedulers, events, snapshots, present = await asyncio.gather(
             self._bus.ask(subjects.registry(subjects.STATUS), _Nothing(), RegistryStatus, timeout=_WITHIN_S),
             ask_schedulers(self._bus, expected=there),
             stream_state(self._bus, streams.EVENTS),
             stream_state(self._bus, streams.SNAPSHOTS),
+            list_present(self._bus),
         )
         ticked = ticked_of(registry, schedulers)
         return CognitionStatus(
@@ -202,6 +218,8 @@ class Swarm:
             not_ticked_because=why_not_ticked(registry, schedulers)
             if ticked < registry.active_persona_count
             else None,
+            default_policy=registry.default_policy,
+            circuits=circuits_of(present),
         )
 
     async def _joined(self, records: list[PersonaRecord]) -> list[PersonaRuntimeState]:
@@ -257,6 +275,16 @@ def why_not_ticked(registry: RegistryStatus, schedulers: list[SchedulerStatus]) 
         return "no scheduler answers"
     missing = sorted(why for scheduler in schedulers for why in scheduler.missing)
     return "; ".join(missing) or "their shards are being taken over"
+
+
+def circuits_of(present: list[PresenceRecord]) -> list[ThinkerCircuit]:
+    """Return the circuit breakers of those who live, in their order."""
+    found = ((one.instance, one.summary.circuit) for one in present if one.summary and not one.ended)
+    return [
+        ThinkerCircuit(thinker=instance, **asdict(circuit))
+        for instance, circuit in found
+        if circuit is not None
+    ]
 
 
 def _join(record: PersonaRecord, counters: Counters) -> PersonaRuntimeState:

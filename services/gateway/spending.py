@@ -49,11 +49,15 @@ def spend_page(
     )
 
 
+def knows(replies: list[SpendReply], swarm_id: str) -> bool:
+    """Whether anything is known to have been spent in a swarm."""
+    return any(spent.swarm_id == swarm_id for reply in replies for spent in reply.hours)
+
+
 def _summed(parts: Iterable[tuple[str | None, Spent]]) -> list[SpendRow]:
     sums: dict[str | None, Spent] = {}
     for key, spent in parts:
-        had = sums.get(key, Spent())
-        sums[key] = Spent(had.thoughts + spent.thoughts, had.tokens + spent.tokens, had.cpu_ms + spent.cpu_ms)
+        sums[key] = sums.get(key, Spent()).plus(spent)
     return [
         SpendRow(key=key, thoughts=spent.thoughts, tokens=spent.tokens, cpu_ms=spent.cpu_ms)
         for key, spent in sums.items()

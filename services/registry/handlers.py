@@ -113,4 +113,6 @@ class Handlers:
     async def status(self, message: Nothing, _: Request) -> bytes:
         """Show the loop's desired state and the counts."""
         await self._tail.sync()
-        return _encode(queries.status(self._roster, self._runner.loop, self._rules.enabled))
+        rules = self._rules
+        found = queries.status(self._roster, self._runner.loop, rules.enabled, rules.default_policy)
+        return _encode(found)

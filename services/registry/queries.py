@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from itertools import islice
 
-from libs.contracts.personas import PersonaDependencies, PersonaStatus
+from libs.contracts.personas import PersonaDependencies, PersonaPolicy, PersonaStatus
 from libs.contracts.refusals import NotFound
 from libs.contracts.registry import (
     LineageEntry,
@@ -83,13 +83,14 @@ def lineage_page(roster: Roster, query: LineageQuery, now_at: int) -> LineagePag
     return LineagePage(entries=entries, as_of=as_of, next_after=None)
 
 
-def status(roster: Roster, loop: LoopState, enabled: bool) -> RegistryStatus:
-    """Return the counts and the loop's desired state."""
+def status(roster: Roster, loop: LoopState, enabled: bool, default_policy: PersonaPolicy) -> RegistryStatus:
+    """Return the counts, the loop's desired state, and what holds where nobody says anything else."""
     return RegistryStatus(
         enabled=enabled,
         loop=loop,
         persona_count=len(roster.personas),
         active_persona_count=roster.active,
+        default_policy=default_policy,
     )
 
 

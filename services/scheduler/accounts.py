@@ -116,8 +116,7 @@ class Accounts:
 
     def share_left(self, account: str, limits: Credits, window: int) -> float:
         """Return which part of its credits an account has left in a window, 0 to 1, of the scarcer kind."""
-        used = self.committed(account, window)
-        return min(_left(limits.tokens, used.tokens), _left(limits.cpu_ms, used.cpu_ms))
+        return share_left(limits, self.committed(account, window))
 
     def take_changes(self) -> list[CreditChange]:
         """Return the changes since the last call, to be journaled in this order."""
@@ -188,6 +187,11 @@ def _shortage(account: str, limits: Credits, committed: Credits, cost: Credits) 
         if needed and used + needed > limit
     ]
     return max(found, key=lambda short: short.for_good, default=None)
+
+
+def share_left(limits: Credits, used: Credits) -> float:
+    """Return which part of credits is left, 0 to 1, of the scarcer kind."""
+    return min(_left(limits.tokens, used.tokens), _left(limits.cpu_ms, used.cpu_ms))
 
 
 def _left(limit: int, used: int) -> float:

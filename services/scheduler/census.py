@@ -51,11 +51,13 @@ class Census(Collector):
         owners: Mapping[int, ShardOwner],
         wanted: Callable[[], Iterable[int]],
         ticking: Callable[[], bool],
+        wall: Callable[[], float] = time,
     ) -> None:
         self._roster = roster
         self._owners = owners
         self._wanted = wanted
         self._ticking = ticking
+        self._wall = wall
         self._counted: list[Metric] = []
         self._counted_at = float("-inf")
 
@@ -66,7 +68,7 @@ class Census(Collector):
     def collect(self) -> Iterable[Metric]:
         """Return energy, inbox depth, moods and pauses, counted lately."""
         if monotonic() - self._counted_at >= COUNTED_FOR_S:
-            self._counted, self._counted_at = self._count(time()), monotonic()
+            self._counted, self._counted_at = self._count(self._wall()), monotonic()
         return self._counted
 
     def _count(self, now: float) -> list[Metric]:

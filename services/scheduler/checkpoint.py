@@ -100,7 +100,8 @@ class Checkpoints:
                 settled=sorted(ledger.settled),
                 accounts=accounts if accounts.number else None,
                 hours=ledger.spending.dump(),
-                rolled_up=ledger.rolled_up,
+                rolled_up=ledger.roll_ups.dump_ids(),
+                roll_ups_spent=ledger.roll_ups.dump_spent(),
             )
             await self._write(subjects.checkpoint_head(self._shard), _encode(head))
         except BusError:

@@ -14,6 +14,9 @@ _BYTES_A_TOKEN = 3
 _CONTEXT_TOKENS = 640
 """Of the system prompt and eight events."""
 
+_FRAME_TOKENS = 200
+"""Of a summary's system prompt and question."""
+
 
 def expected(entry: PersonaLedger, charter: str, max_tokens: int, least: Credits, minute: int) -> Credits:
     """Return the expected cost of a persona's next thought in a minute; `least` is what its accounts allow.
@@ -24,15 +27,30 @@ def expected(entry: PersonaLedger, charter: str, max_tokens: int, least: Credits
     known but the lengths of what they are told, so their expectation is never more than `least`. It is at
     least 1.
     """
-    life = entry.life
-    told = _told(entry)
+    life, told = entry.life, _told(entry)
     if life is not None and life.cost != NOTHING:
-        minutes = minute - life.minute
-        return Credits(
-            _spread(int(life.cost.tokens * MARGIN) + told, least.tokens, minutes),
-            _spread(int(life.cost.cpu_ms * MARGIN), least.cpu_ms, minutes),
-        )
-    tokens = len(charter) // _BYTES_A_TOKEN + _CONTEXT_TOKENS + max_tokens + told
+        return _known(life.cost, told, least, minute - life.minute)
+    return _first(len(charter) // _BYTES_A_TOKEN + _CONTEXT_TOKENS + max_tokens + told, least)
+
+
+def summary(last: Credits, minutes: int, chars: int, max_tokens: int, least: Credits) -> Credits:
+    """Return the expected cost of summing so many characters up, by the same rules.
+
+    `last` is what its swarm's last summary has cost, as many minutes ago; nothing where that is not known.
+    """
+    if last != NOTHING:
+        return _known(last, 0, least, minutes)
+    return _first(chars // _BYTES_A_TOKEN + _FRAME_TOKENS + max_tokens, least)
+
+
+def _known(last: Credits, told: int, least: Credits, minutes: int) -> Credits:
+    return Credits(
+        _spread(int(last.tokens * MARGIN) + told, least.tokens, minutes),
+        _spread(int(last.cpu_ms * MARGIN), least.cpu_ms, minutes),
+    )
+
+
+def _first(tokens: int, least: Credits) -> Credits:
     return Credits(max(min(tokens, least.tokens), 1), max(min(FIRST_CPU_MS, least.cpu_ms), 1))
 
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import cast
 
 import msgspec
 
 from libs.bus.endpoints import Request
 from libs.bus.loop import Postpone
-from libs.cognition.rollup import roll_up_event
 from libs.contracts.accounts import AccountsRequest
 from libs.contracts.journal import ThoughtEntry
 from libs.contracts.limits import GRANT_BYTES
 from libs.contracts.lives import InboxQuery, SpendQuery
-from libs.contracts.rollups import RollUpReply, RollUpRequest
 from libs.contracts.work import (
     CountersQuery,
     CountersReply,
@@ -31,8 +28,8 @@ from services.scheduler.bank import Bank
 from services.scheduler.dispatches import Dispatch
 from services.scheduler.due import Due, traces_of
 from services.scheduler.metrics import SchedulerMetrics
-from services.scheduler.notes import Note
 from services.scheduler.owner import Fenced, ShardOwner
+from services.scheduler.rolling_up import RollingUp
 from services.scheduler.showing import Showing
 
 _encode = msgspec.json.Encoder().encode
@@ -50,7 +47,9 @@ class Handlers:
         granted: Callable[[float], None],
         showing: Showing,
         bank: Bank,
+        rolling_up: RollingUp,
     ) -> None:
+        self.rolling_up = rolling_up
         self._granted = granted
         self._showing = showing
         self._bank = bank
@@ -59,7 +58,6 @@ class Handlers:
         self._run_now = run_now
         self._metrics = metrics
         self._settling: set[tuple[str, str]] = set()
-        self._rolling_up: set[str] = set()
 
     async def grant(self, message: GrantRequest, _: Request) -> bytes:
         """Tell what of a chunk is still wanted.
@@ -134,23 +132,6 @@ class Handlers:
             return _encode(await self._bank.answer(message))
         except Fenced as error:
             raise Postpone(str(error)) from error
-
-    async def roll_up(self, message: RollUpRequest, _: Request) -> bytes:
-        """Journal what a swarm remembers, once."""
-        ledger = self._owner.ledger
-        if message.id in self._rolling_up:
-            raise Postpone("it is being stored")
-        if ledger.rolled_up.get(message.swarm_id) == message.id:
-            return _encode(RollUpReply(repeated=True))
-        self._rolling_up.add(message.id)
-        try:
-            event = roll_up_event(message, datetime.now(UTC))
-            await self._owner.note(Note(events=[event], rolled_up=[(message.swarm_id, message.id)]))
-        except Fenced as error:
-            raise Postpone(str(error)) from error
-        finally:
-            self._rolling_up.discard(message.id)
-        return _encode(RollUpReply())
 
 
 def _begun(dues: dict[int, Due]) -> dict[str, str]:

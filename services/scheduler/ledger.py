@@ -18,10 +18,8 @@ from libs.journal.tail import JournalHole
 from services.scheduler.accounts import Accounts
 from services.scheduler.inbox import Inbox
 from services.scheduler.life import Life
+from services.scheduler.roll_ups import RollUps
 from services.scheduler.spending import Spending
-
-ROLL_UPS_KNOWN = 1024
-"""Swarms of a shard whose last roll-up is known again when it is repeated."""
 
 _decode = msgspec.json.Decoder(ShardRecord).decode
 
@@ -64,6 +62,7 @@ class Ledger:
         self.shard = shard
         self.accounts = Accounts()
         self.spending = Spending()
+        self.roll_ups = RollUps()
         self.received = 0
         """Messages of the shard in the INBOX stream up to this one are in inboxes, handled or dropped."""
 
@@ -82,9 +81,6 @@ class Ledger:
         self.reaped: set[str] = set()
         self.public: Place = (0, 0)
         """Where the event stream ended when this shard was loaded: events up to here came from the stream."""
-
-        self.rolled_up: dict[str, str] = {}
-        """Per swarm, the id of its last roll-up; those rolled up last stand last."""
 
         self._clock = clock
         self._answered: list[tuple[str, ThoughtEntry]] = []
@@ -116,7 +112,7 @@ class Ledger:
         self.number, self.halted, self.last_tick_at = head.number, head.halted, head.last_tick_at
         self.received, self.settled = head.received, set(head.settled)
         self.spending.restore(head.hours)
-        self.rolled_up = dict(head.rolled_up)
+        self.roll_ups.restore(head.rolled_up, head.roll_ups_spent)
         self._restored = head.sequence
         if head.accounts is not None:
             self.accounts.restore(head.accounts)
@@ -153,9 +149,9 @@ class Ledger:
                 self._live(thought, thought.effort, fresh)
                 if sequence > self._restored:
                     self.spending.add(thought)
-        self._note(record)
+        self._note(record, fresh=sequence > self._restored)
 
-    def _note(self, record: ShardRecord) -> None:
+    def _note(self, record: ShardRecord, *, fresh: bool) -> None:
         self.received = max(self.received, record.received)
         self.settled.update(record.dropped)
         for pause in record.pauses:
@@ -167,11 +163,12 @@ class Ledger:
         self._changed.update(record.resumed)
         for change in record.credits:
             self.accounts.apply(change)
-        for swarm_id, request_id in record.rolled_up:
-            self.rolled_up.pop(swarm_id, None)
-            self.rolled_up[swarm_id] = request_id
-            if len(self.rolled_up) > ROLL_UPS_KNOWN:
-                del self.rolled_up[next(iter(self.rolled_up))]
+        for swarm_id, roll_up_id in record.rolled_up:
+            self.roll_ups.add(swarm_id, roll_up_id)
+        for cost in record.roll_up_costs:
+            self.roll_ups.spend(cost, fresh=fresh)
+            if fresh:
+                self.spending.add_roll_up(cost)
 
     def _live(self, thought: ThoughtEntry, effort: Effort, fresh: bool) -> None:
         """Fold what a thought has cost, and what became of the items it took up."""

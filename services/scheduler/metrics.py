@@ -122,6 +122,8 @@ class SchedulerMetrics:
 
 def outcome_of(effort: Effort | None) -> str:
     """Return what became of a thought, by what it cost."""
-    if effort is not None and effort.by_model:
+    if effort is None:
+        return FALLBACK
+    if effort.by_model:
         return COMPLETED
-    return FAILED if effort is not None and effort.failed else FALLBACK
+    return FAILED if effort.failed and effort.asked else FALLBACK

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from libs.contracts.accounts import CreditChange
-from libs.contracts.journal import JournalEvent, Pause, ShardRecord
+from libs.contracts.journal import JournalEvent, Pause, RollUpCost, ShardRecord
 
 _EVENT_BYTES = 256
 _CHANGE_BYTES = 700
@@ -26,6 +26,7 @@ class Note:
     resumed: list[str] = field(default_factory=list)
     credits: list[CreditChange] = field(default_factory=list)
     rolled_up: list[tuple[str, str]] = field(default_factory=list)
+    roll_up_costs: list[RollUpCost] = field(default_factory=list)
     traces: dict[int, str] = field(default_factory=dict)
     """By their place in `events`, the contexts of those that are traced."""
 
@@ -36,10 +37,10 @@ class Note:
         """About how many bytes it takes in a record, and no less."""
         return (
             sum(_EVENT_BYTES + len(event.event) for event in self.events)
-            + _CHANGE_BYTES * len(self.credits)
+            + _CHANGE_BYTES * (len(self.credits) + len(self.rolled_up) + len(self.roll_up_costs))
             + _PAUSE_BYTES * len(self.pauses)
             + _NUMBER_BYTES * len(self.dropped)
-            + _EVENT_BYTES * (len(self.resumed) + len(self.rolled_up) + len(self.traces))
+            + _EVENT_BYTES * (len(self.resumed) + len(self.traces))
         )
 
 
@@ -65,6 +66,7 @@ def in_record(notes: Sequence[Note]) -> ShardRecord:
         credits=[change for note in notes for change in note.credits],
         rolled_up=[one for note in notes for one in note.rolled_up],
         event_traces=_traces(notes),
+        roll_up_costs=[cost for note in notes for cost in note.roll_up_costs],
     )
 
 

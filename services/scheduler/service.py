@@ -17,6 +17,7 @@ from libs.concurrency.tasks import Background
 from libs.contracts import subjects
 from libs.contracts.journal import Effort, ThoughtEntry
 from libs.contracts.limits import SHARDS
+from libs.contracts.lives import Spent
 from libs.contracts.presence import BootFailure, BootSummary
 from libs.contracts.registry import LoopPhase
 from libs.contracts.tokens import shard_of
@@ -44,6 +45,7 @@ from services.scheduler.memory import Memory
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import Fenced, ShardOwner
 from services.scheduler.posts import Posts, answer_of
+from services.scheduler.rolling_up import RollingUp
 from services.scheduler.serving import served
 from services.scheduler.shards import Shards
 from services.scheduler.showing import Showing
@@ -90,8 +92,9 @@ class Scheduler:
             self.bus, self.roster, lambda: self.shards.shared, takes, self.memory, tasks
         )
         self.banks: dict[int, Bank] = {}
+        self.treasury = Treasury(self.bus, self.roster, self.banks)
         self.admitting = Admitting(
-            Treasury(self.bus, self.roster, self.banks),
+            self.treasury,
             self.roster,
             self.shards.live,
             self.banks,
@@ -111,7 +114,7 @@ class Scheduler:
             if adaptive
             else Ticker(*parts)
         )
-        self.showing = Showing(self.roster, self.ticker.next_look, self.ticker.waits_for)
+        self.showing = Showing(self.roster, self.ticker.next_look, self.ticker.waits_for, enforced=adaptive)
         self.inboxes = Inboxes(
             self.bus,
             self.roster,
@@ -191,7 +194,8 @@ class Scheduler:
         self.process.did(f"stored thought {last.thought_count} of {last.persona_id}")
 
     def _lived(self, thought: ThoughtEntry, effort: Effort) -> None:
-        self.metrics.spent.add(thought.swarm_id, effort)
+        spent = Spent(1, effort.tokens, effort.cpu_ms)
+        self.metrics.spent.add(thought.swarm_id, effort.role, spent)
         for item in effort.items:
             self.metrics.inbox_handled.labels(item.outcome).inc()
         owner = self.shards.live.get(shard_of(thought.persona_id))
@@ -208,6 +212,11 @@ class Scheduler:
         history = await read_history(self.bus, fresh)
         await self.memory.prime(history.snapshots)
         yield history
+
+    def _rolling_up(self, owner: ShardOwner) -> RollingUp:
+        cognition = self.process.cognition
+        treasury = self.treasury if cognition.adaptive else None
+        return RollingUp(owner, treasury, cognition.thinker.max_tokens, self.metrics)
 
     async def _halt(self, owner: ShardOwner, run: int) -> None:
         try:
@@ -228,6 +237,7 @@ class Scheduler:
             self.ticker.granted,
             self.showing,
             bank,
+            self._rolling_up(owner),
         )
         telemetry = self.process.metrics
         async with (

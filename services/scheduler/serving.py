@@ -15,7 +15,7 @@ from libs.bus.telemetry import Telemetry
 from libs.contracts import subjects
 from libs.contracts.accounts import AccountsRequest
 from libs.contracts.lives import InboxQuery, SpendQuery
-from libs.contracts.rollups import RollUpRequest
+from libs.contracts.rollups import RollUpAsk, RollUpRequest
 from libs.contracts.work import CountersQuery, GrantRequest, Results, StillThinking
 from services.scheduler.handlers import Handlers
 
@@ -34,7 +34,8 @@ async def served(
         ("counters", subjects.counters(shard), CountersQuery, handlers.counters, gate),
         ("held", subjects.held(shard), InboxQuery, handlers.held, gate),
         ("spend", subjects.spend(shard), SpendQuery, handlers.spend, gate),
-        ("roll_up", subjects.roll_up(shard), RollUpRequest, handlers.roll_up, gate),
+        ("roll_up", subjects.roll_up(shard), RollUpRequest, handlers.rolling_up.store, gate),
+        ("roll_up_credits", subjects.roll_up_credits(shard), RollUpAsk, handlers.rolling_up.admit, gate),
         ("accounts", subjects.accounts(shard), AccountsRequest, handlers.accounts, gate),
     ]
     async with AsyncExitStack() as stack:

@@ -1,9 +1,12 @@
-"""What a shard's personas have spent hour by hour, by swarm and role. Pure; a fold of their thoughts."""
+"""What a shard's personas, and roll-ups of its swarms, have spent by hour, swarm and role. Pure; a fold."""
 
 from __future__ import annotations
 
-from libs.contracts.journal import ThoughtEntry
+from datetime import datetime
+
+from libs.contracts.journal import RollUpCost, ThoughtEntry
 from libs.contracts.lives import Spent, SpentInHour
+from libs.contracts.rollups import ROLL_UP
 
 HOURS_KEPT = 48
 HOUR_S = 3600
@@ -19,14 +22,18 @@ class Spending:
 
     def add(self, thought: ThoughtEntry) -> None:
         """Count a thought that has cost something, in the hour in which its tick began."""
-        effort = thought.effort
-        if effort is None:
-            return
-        hour = int(thought.tick_at.timestamp()) // HOUR_S
-        spent = self._hours.setdefault(hour, {})
-        key = thought.swarm_id, effort.role
-        before = spent.get(key, _NOTHING)
-        spent[key] = Spent(before.thoughts + 1, before.tokens + effort.tokens, before.cpu_ms + effort.cpu_ms)
+        if (effort := thought.effort) is not None:
+            spent = Spent(1, effort.tokens, effort.cpu_ms)
+            self._add(thought.tick_at, thought.swarm_id, effort.role, spent)
+
+    def add_roll_up(self, one: RollUpCost) -> None:
+        """Count what a roll-up has cost, in the hour in which it was stored."""
+        self._add(one.at, one.swarm_id, ROLL_UP, one.spent)
+
+    def _add(self, at: datetime, swarm_id: str | None, role: str, spent: Spent) -> None:
+        hour = int(at.timestamp()) // HOUR_S
+        by_role = self._hours.setdefault(hour, {})
+        by_role[swarm_id, role] = by_role.get((swarm_id, role), _NOTHING).plus(spent)
         while len(self._hours) > HOURS_KEPT:
             del self._hours[min(self._hours)]
 

@@ -44,6 +44,9 @@ class Want:
     settled: Settlement | None = None
     """What the persona's last thought has cost."""
 
+    payer: str | None = None
+    """Whose account pays, with those above it; null: the persona's own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Admission:
@@ -64,7 +67,7 @@ class Treasury:
 
     async def admit(self, wants: list[Want]) -> list[Admission]:
         """Reserve what thoughts are expected to cost, everywhere or nowhere, each by itself."""
-        chains = [self._chain(want.persona_id) for want in wants]
+        chains = [self._chain(want.payer or want.persona_id) for want in wants]
         asks = {
             (index, account): AccountAsk(account, want.persona_id, want.thought, want.cost, want.settled)
             for index, (want, chain) in enumerate(zip(wants, chains, strict=True))
@@ -87,15 +90,20 @@ class Treasury:
         await self._ask(dict(enumerate(given_back)))
         return found
 
-    async def settle(self, persona_id: str, settled: Settlement) -> None:
+    async def settle(self, persona_id: str, settled: Settlement, payer: str | None = None) -> None:
         """Tell what a thought has cost. Who does not hear it is told with the next reservation."""
-        asks = [AccountAsk(a, persona_id, settled.thought, settled=settled) for a in self._chain(persona_id)]
+        chain = self._chain(payer or persona_id)
+        asks = [AccountAsk(a, persona_id, settled.thought, settled=settled) for a in chain]
         await self._ask(dict(enumerate(asks)))
 
     def least_limits(self, persona_id: str) -> Credits:
         """Return the least that any account of a persona has in a minute, of each kind."""
         limits = [limits_of(self._roster, account) for account in self._chain(persona_id)]
         return Credits(min(one.tokens for one in limits), min(one.cpu_ms for one in limits))
+
+    def root_of(self, persona_id: str) -> str:
+        """Return the root of a persona's tree."""
+        return self._chain(persona_id)[-1]
 
     def _chain(self, persona_id: str) -> list[str]:
         """Return a persona and its ancestors, root last."""

@@ -41,7 +41,9 @@ class ThinkerMetrics:
         thoughts = Counter("perpetua_thoughts_total", "Thoughts, by source.", ["source"], registry=registry)
         self._by_model, self._fallbacks = thoughts.labels("model"), thoughts.labels("fallback")
         self._failures = Counter(
-            "perpetua_thought_failures_total", "Thoughts without an answer of the model.", registry=registry
+            "perpetua_thought_failures_total",
+            "Thoughts for which a model was asked that gave no answer.",
+            registry=registry,
         )
         tokens = Counter(
             "perpetua_tokens_total", "Tokens as backends report them.", ["kind"], registry=registry
@@ -142,7 +144,7 @@ class ThinkerMetrics:
         (self._by_model if answer.by_model else self._fallbacks).inc()
         if answer.by_model:
             self.inference.observe(seconds)
-        elif answer.failure is not None:
+        elif answer.failure is not None and answer.asked:
             self._failures.inc()
         self._tokens(answer)
 
@@ -151,11 +153,9 @@ class ThinkerMetrics:
             self._prompt_tokens.inc(answer.usage.prompt_tokens or 0)
             self._completion_tokens.inc(answer.usage.completion_tokens or 0)
 
-    def declared(self, answer: Answer, thoughts: int) -> None:
-        """Count thoughts that are all the same fallback."""
+    def declared(self, thoughts: int) -> None:
+        """Count thoughts for which nothing thinks."""
         self._fallbacks.inc(thoughts)
-        if answer.failure is not None:
-            self._failures.inc(thoughts)
 
     def fitted(self, told: Told) -> None:
         """Count what a prompt had no room for."""

@@ -185,6 +185,7 @@ def _summary(backend: Backend, troubles: list[str]) -> BootSummary:
         thinks_with=backend.description,
         troubles=troubles,
         versions=versions("nats-py", "msgspec", "ctranslate2", "transformers"),
+        circuit=backend.circuit() if isinstance(backend, Watched) else None,
     )
 
 

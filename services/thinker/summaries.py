@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import perf_counter
 
 import msgspec
 import structlog
@@ -68,7 +69,7 @@ class Summaries:
     async def _made(self, message: SummaryRequest) -> SummaryReply:
         backend = self._backend()
         fitting = fit(message.snapshots, backend)
-        answer = failed(NO_ROOM)
+        answer = Answer(error=NO_ROOM, asked=False)
         if fitting.told:
             answer = await _answered(backend, fitting.prompt, message.within_ms / 1000)
         self._metrics.summed_up(answer)
@@ -80,6 +81,8 @@ class Summaries:
             model=answer.model if answer.by_model else None,
             usage=answer.usage,
             error=answer.failure,
+            asked=answer.asked,
+            cpu_ms=answer.thinking_ms,
         )
 
 
@@ -96,11 +99,12 @@ def fit(snapshots: list[SharedSnapshot], backend: Backend) -> Fitting:
 
 
 async def _answered(backend: Backend, prompt: Prompt, within: float) -> Answer:
+    began = perf_counter()
     try:
         async with asyncio.timeout(within):
             return await backend.answer(prompt)
     except TimeoutError:
-        return failed(f"no summary within {within:g} s")
+        return failed(f"no summary within {within:g} s", round((perf_counter() - began) * 1000))
 
 
 def _prompt(lines: list[str]) -> Prompt:

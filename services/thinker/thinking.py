@@ -143,7 +143,7 @@ class Thinking:
 
     def _declared(self, items: list[WorkItem], run: int, always: Answer) -> list[ThoughtEntry]:
         """Return the thoughts of items for which nothing thinks: what they would be asked is not made."""
-        self._metrics.declared(always, len(items))
+        self._metrics.declared(len(items))
         now = datetime.now(UTC)
         return [compose(item, run, always, now) for item in items]
 

@@ -118,6 +118,7 @@ async def test_a_change_is_told_at_once(bus: Bus) -> None:
         assert [(r.ready, r.leaving) for r in peers.living()] == [(True, True)]
 
 
+@pytest.mark.fact("H9")
 async def test_a_process_that_was_killed_is_gone_after_the_ttl(bus: Bus, broker: Broker) -> None:
     async with connect(broker.url, "killed", NoTelemetry()) as other, watching(bus, "thinker") as peers:
         presence = asyncio.create_task(Presence(other, record).run())
@@ -132,6 +133,7 @@ async def test_a_process_that_was_killed_is_gone_after_the_ttl(bus: Bus, broker:
         assert asyncio.get_running_loop().time() - began > PRESENCE_TTL_S / 2
 
 
+@pytest.mark.fact("H9")
 async def test_a_process_that_lives_stays_longer_than_the_ttl(bus: Bus) -> None:
     async with watching(bus, "thinker") as peers, present(bus, record()):
         await eventually(lambda: living(peers) == ["one"])

@@ -100,6 +100,23 @@ def test_what_the_file_says_is_there_and_the_second_run_has_nothing_to_do(
     until_held(running, "one-a", "Look first.", "And then")
 
 
+@pytest.mark.fact("2.4")
+def test_bounds_are_those_of_the_swarm_whatever_this_command_s_environment_says(
+    running: Swarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = running.get("/v1/cognition/status")["default_policy"]["max_branching_factor"]
+    names = [f"bound-{number}" for number in range(most + 1)]
+    children = "".join(f"\n      - {{id: {name}, role: r, charter: c}}" for name in names)
+    text = f"swarm: bound\npersonas:\n  - id: bound\n    role: r\n    charter: c\n    children:{children}\n"
+    monkeypatch.setenv("CODETETHER_COGNITION_MAX_BRANCHING_FACTOR", "1")
+    fits = written(tmp_path, text.replace(f"\n      - {{id: {names[-1]}, role: r, charter: c}}", ""))
+    assert len(applied(running, fits, "--dry-run")["create"]) == most + 1
+    monkeypatch.setenv("CODETETHER_COGNITION_MAX_BRANCHING_FACTOR", "1000")
+    (wrong,) = applied(running, written(tmp_path, text), status=1)["invalid"]
+    assert f"the max_branching_factor of its parent `bound` is {most}" in wrong["error"]
+    assert running.http("GET", "/v1/swarm/personas/bound").status == 404, "nothing was changed"
+
+
 @pytest.mark.fact("A15")
 def test_changes_are_made_and_those_that_cannot_be_are_said(running: Swarm, tmp_path: Path) -> None:
     applied(running, family(tmp_path, "two"))

@@ -60,6 +60,8 @@ def test_personas_are_created_spawned_listed_shown_drawn_and_reaped(running: Swa
 
 def test_status_start_and_stop(running: Swarm) -> None:
     assert answered(running, "status")["running"] is True
+    assert answered(running, "status")["circuits"] == [], "no thinker asks an endpoint"
+    assert "endpoint" not in said(running, "status")
     assert answered(running, "stop", "--reason", "enough")["running"] is False
     assert re.search(r"running\s+no", said(running, "status"))
     assert answered(running, "start", "--interval", "100")["running"] is True

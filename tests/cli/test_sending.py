@@ -258,6 +258,16 @@ async def test_spending_is_shown_as_shares(served: StandIn) -> None:
     assert "nothing was spent" in (await run(served, "spend", "--by", "hour", "--swarm", "s")).out
 
 
+async def test_of_a_swarm_that_is_none_nothing_is_said_to_have_been_spent(served: StandIn) -> None:
+    served.owners.spent[3] = SpendReply(
+        personas=[], hours=[SpentInHour(490_923, "swarm-core", "critic", Spent(4, 0, 6000))]
+    )
+    wrong = await run(served, "spend", "--swarm", "swarm-cor")
+    assert wrong.status == 1
+    assert "no swarm 'swarm-cor' is known; is `swarm-core` meant? `perpetua spend --by swarm`" in wrong.err
+    assert "is known. `perpetua spend" in (await run(served, "spend", "--swarm", "xyzzy")).err
+
+
 @pytest.mark.fact("A6")
 async def test_a_persona_s_life_is_shown(served: StandIn) -> None:
     paused = PausedFor(account="root", credit=Credit.TOKENS, since=NOW, resumes_at=None)

@@ -246,7 +246,12 @@ FACTS: dict[str, Fact] = {
     ),
     "A16": Fact(
         "Credits are reserved before a thought and settled after it",
-        ("services/scheduler/accounts.py", "services/scheduler/account.py", "libs/contracts/accounts.py"),
+        (
+            "services/scheduler/accounts.py",
+            "services/scheduler/account.py",
+            "services/scheduler/rolling_up.py",
+            "libs/contracts/accounts.py",
+        ),
     ),
     "A17": Fact("Who makes no progress for its whole idle time is reaped", ("services/scheduler/idling.py",)),
     "A18": Fact(

@@ -208,7 +208,8 @@ def test_status_counts_what_is_and_says_running_only_while_a_scheduler_ticks(lon
     assert set(now) == {
         "enabled", "running", "loop_interval_ms", "started_at", "last_tick_at", "persona_count",
         "active_persona_count", "events_buffered", "snapshots_buffered",
-        "lag_ms", "ticked_persona_count", "not_ticked_because",  # beyond the reference
+        # beyond the reference
+        "lag_ms", "ticked_persona_count", "not_ticked_because", "default_policy", "circuits",
     }  # fmt: skip
     assert (now["persona_count"], now["active_persona_count"]) == (2, 1)
     assert (now["ticked_persona_count"], now["not_ticked_because"]) == (1, None)

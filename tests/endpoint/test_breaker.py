@@ -73,6 +73,15 @@ def test_failures_in_a_row_open_it_and_no_fewer(circuit: Circuit) -> None:
     assert [t.state for t in circuit.told] == [State.OPEN]
 
 
+def test_while_it_is_open_it_says_how_much_of_the_pause_is_left(circuit: Circuit) -> None:
+    assert circuit.breaker.pause_left == 0.0
+    circuit.fail(FAILURES)
+    circuit.clock.now += 0.25
+    assert circuit.breaker.pause_left == circuit.pause() - 0.25
+    circuit.pass_pause()
+    assert circuit.breaker.pause_left == 0.0
+
+
 def test_one_answer_in_between_begins_the_count_anew(circuit: Circuit) -> None:
     circuit.fail(FAILURES - 1)
     circuit.permit().succeeded()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.endpoint import measure
-from services.thinker.backends.breaker import FAILURES
+from services.thinker.backends.breaker import FAILURES, PAUSE_MOST_S
 from tests.support.endpoint import endpoint
 from tests.support.eventually import eventually_sync
 from tests.support.http import fetch
@@ -18,6 +20,18 @@ from tests.support.swarm import Swarm, swarm
 
 def thinker(up: Swarm) -> dict[str, Any]:
     return next(row for row in up.ps() if row["service"] == "thinker")
+
+
+def circuit(up: Swarm) -> dict[str, Any]:
+    """What the status says of the thinker's circuit, checked where it is open."""
+    (found,) = up.get("/v1/cognition/status")["circuits"]
+    assert found["thinker"] == thinker(up)["instance"]
+    if found["state"] == "open":
+        assert "HTTP 503" in found["because"]
+        assert found["endpoint"] in str(thinker(up)["summary"]["troubles"])
+        left = datetime.fromisoformat(found["until"]) - datetime.now(UTC)
+        assert left < timedelta(seconds=PAUSE_MOST_S)
+    return dict(found)
 
 
 def fetched(up: Swarm, path: str) -> str:
@@ -44,6 +58,10 @@ def test_a_dead_endpoint_is_said_once_costs_nothing_and_is_used_again_when_it_is
             eventually_sync(lambda: trouble in str(thinker(up)["summary"]["troubles"]), 5)
             shown = up.cli("ps").stdout
             assert trouble in " ".join(shown.split()), shown
+            eventually_sync(lambda: circuit(up)["state"] == "open", 5)
+            status = " ".join(up.cli("status").stdout.split())
+            assert re.search(r"endpoint of thinker\S* circuit (open|half open), http", status), status
+            assert "HTTP 503" in status
             ready = json.loads(fetched(up, "/readyz"))
             assert ready["ok"] is True, "it does what it can: declared fallbacks"
             assert trouble in ready["boot"]["troubles"][0]
@@ -65,6 +83,9 @@ def test_a_dead_endpoint_is_said_once_costs_nothing_and_is_used_again_when_it_is
             assert sum("endpoint_given_up" in line for line in up.output) == 1
             assert not any("thoughts_fail" in line and "left alone" in line for line in up.output)
             eventually_sync(lambda: thinker(up)["summary"]["troubles"] == [], 5)
+            closed = circuit(up)
+            assert (closed["state"], closed["because"], closed["until"]) == ("closed", None, None)
+            assert "circuit closed" in " ".join(up.cli("status").stdout.split())
             eventually_sync(lambda: "Well again." in str(up.events()[-3:]), 10)
             assert metric(up, "perpetua_tokens_total", kind="completion") > 0
 

@@ -88,6 +88,13 @@ LOOP = registry.LoopState(run=3, phase=LoopPhase.STOPPING, interval_ms=2000, sta
 THOUGHT = journal.ThoughtEntry("p-1", 7, 3, "swarm-core", AT, [("thought_generated", RAW)])
 REGISTRY_EVENT = journal.JournalEvent("swarm-core", "p-1", "persona_spawned", RAW)
 FAILURE = presence.BootFailure(slot_index=0, role="scout", persona_id="p-1", reason="no memory")
+CIRCUIT = presence.Circuit(
+    endpoint="http://127.0.0.1:11434/v1/chat/completions",
+    state="open",
+    because="HTTP 503; see what the server says of itself",
+    until=AT,
+)
+THINKER_CIRCUIT = control.ThinkerCircuit(thinker="thinker-1", **msgspec.structs.asdict(CIRCUIT))
 SUMMARY = presence.BootSummary(
     service="thinker",
     hosted=1,
@@ -98,6 +105,7 @@ SUMMARY = presence.BootSummary(
     thinks_with="tiny in this process",
     troubles=["thoughts are not captured: no stream listens; run `perpetua provision`"],
     versions={"python": "3.11"},
+    circuit=CIRCUIT,
 )
 USAGE = thoughts.Usage(prompt_tokens=10, completion_tokens=4, total_tokens=14)
 PERSONA = thoughts.PersonaRef("p-1", "Ada", "scout")
@@ -187,7 +195,11 @@ SAMPLES: list[msgspec.Struct] = [
         active_persona_count=2,
         events_buffered=11,
         snapshots_buffered=1,
+        default_policy=POLICY,
+        circuits=[THINKER_CIRCUIT],
     ),
+    THINKER_CIRCUIT,
+    CIRCUIT,
     THOUGHT,
     journal.ShardRecord(number=9, owner="boot", claim=True, thoughts=[THOUGHT], halt=2, reap=["p-2"]),
     journal.Spawned(RECORD),
@@ -253,7 +265,9 @@ SAMPLES: list[msgspec.Struct] = [
     registry.LineagePage(
         entries=[registry.LineageEntry("a", "b", 1, PersonaStatus.ERROR)], as_of=99, next_after=None
     ),
-    registry.RegistryStatus(enabled=True, loop=LOOP, persona_count=3, active_persona_count=2),
+    registry.RegistryStatus(
+        enabled=True, loop=LOOP, persona_count=3, active_persona_count=2, default_policy=POLICY
+    ),
     USAGE,
     PERSONA,
     thoughts.ThoughtPayload(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from tests.support.eventually import eventually_sync
@@ -68,3 +69,9 @@ def make_rested(up: Swarm, *persona_ids: str, **more: Any) -> None:
     for name in persona_ids:
         make(up, name, **more)
     rested(up, *persona_ids)
+
+
+def early_in_a_minute() -> None:
+    """Windows are minutes of the clock: what is spent is to be spent in one."""
+    if (passed := time.time() % 60) > 35:
+        time.sleep(60.5 - passed)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.life.support import charter, make, payloads, send, state
+from tests.life.support import charter, early_in_a_minute, make, payloads, send, state, thoughts
 from tests.support.endpoint import Endpoint
 from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm
@@ -18,7 +18,7 @@ LIMIT = 1000
 
 @pytest.mark.fact("A16")
 def test_a_tree_spends_no_more_than_its_root_has_and_says_that_it_waits(up: Swarm, model: Endpoint) -> None:
-    _early_in_a_minute()
+    early_in_a_minute()
     make(up, "miser", token_credits_per_minute=LIMIT)
     for name in ("heir-1", "heir-2"):
         body = {"persona_id": name, "name": name, "role": "critic", "charter": charter(name)}
@@ -43,12 +43,6 @@ def test_a_tree_spends_no_more_than_its_root_has_and_says_that_it_waits(up: Swar
     assert sum(row["tokens"] for row in rows.values()) == calls * TOKENS_A_CALL
 
 
-def _early_in_a_minute() -> None:
-    """Windows are minutes of the clock: what is spent is to be spent in one."""
-    if (passed := time.time() % 60) > 35:
-        time.sleep(60.5 - passed)
-
-
 def _spend(up: Swarm) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = up.get("/v1/swarm/spend?by=persona&limit=1000")["rows"]
     return found
@@ -57,11 +51,16 @@ def _spend(up: Swarm) -> list[dict[str, Any]]:
 @pytest.mark.long
 @pytest.mark.fact("A16")
 def test_who_waited_for_credits_thinks_on_when_the_minute_is_over(up: Swarm) -> None:
-    _early_in_a_minute()
+    early_in_a_minute()
     make(up, "pauper", token_credits_per_minute=400)
     for number in range(4):
         send(up, "pauper", f"Is it calm, for the {number}th time?")
         time.sleep(0.7)
     eventually_sync(lambda: payloads(up, "budget_paused", "pauper"), 20, "paused")
+    before = thoughts(up, "pauper")
     (resumed,) = eventually_sync(lambda: payloads(up, "budget_resumed", "pauper")[:1], 70, "resumed") or []
+    paused = payloads(up, "budget_paused", "pauper")[0]
     assert resumed["account"] == "pauper"
+    assert paused["reason"].startswith("a thought is expected to cost")
+    assert resumed["paused_at"] < paused["resumes_at"], "it was of this pause"
+    eventually_sync(lambda: thoughts(up, "pauper") > before, 20, "it thinks on")

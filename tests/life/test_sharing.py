@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 from tests.life.conftest import reply, user_prompt
-from tests.life.support import charter, make, make_rested, payloads, thoughts
+from tests.life.support import (
+    charter,
+    early_in_a_minute,
+    make,
+    make_rested,
+    payloads,
+    rested,
+    send,
+    thoughts,
+)
 from tests.support.endpoint import Endpoint
 from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm
@@ -55,6 +64,39 @@ def test_what_personas_share_is_rolled_up_and_told_and_nothing_else_is(up: Swarm
     others = [request for request in list(model.requests) if charter("keeps") not in json.dumps(request)]
     assert any("shares-1:" in user_prompt(request) for request in own), "it is told what others share"
     assert not any("PRIVATE-7" in json.dumps(request) for request in others), "its own stays with it"
+
+
+@pytest.mark.fact("A16", "A18")
+def test_what_a_roll_up_costs_is_shown_and_without_credits_no_model_is_asked(
+    up: Swarm, model: Endpoint
+) -> None:
+    """A thought costs 120 tokens, and a summary is expected to cost more than eight of them leave."""
+    model.reply = reply
+    for name in ("rich", "rich-too"):
+        make(up, name, swarm_id="rich-ones", share_memory=True)
+    costs = "/v1/swarm/spend?swarm_id=rich-ones&by="
+
+    def row(by: str, key: str) -> dict[str, Any] | None:
+        return next((one for one in up.get(costs + by)["rows"] if one["key"] == key), None)
+
+    cost = eventually_sync(lambda: row("role", "(roll-up)"), 40, "what a roll-up cost")
+    assert cost is not None and cost["tokens"] == 120 * cost["thoughts"] > 0
+    assert row("persona", "(roll-up) rich-ones") is not None
+    shown = up.cli("spend", "--by", "role", "--swarm", "rich-ones").stdout
+    assert "(roll-up)" in shown
+    early_in_a_minute()
+    make(up, "poor", swarm_id="poor-ones", share_memory=True, token_credits_per_minute=1100)
+    rested(up, "poor")
+    send(up, "poor")
+
+    def of_the_swarm() -> list[dict[str, Any]]:
+        found = [one for one in up.events() if one["swarm_id"] == "poor-ones" and one["persona_id"] is None]
+        return [one["payload"] for one in found]
+
+    (rolled_up,) = eventually_sync(of_the_swarm, 40, "a roll-up") or []
+    assert (rolled_up["source"], rolled_up["usage"]) == ("fallback", None)
+    assert "no credits: a summary is expected to cost" in rolled_up["error"]
+    assert "poor has committed 960 of the 1100 of this minute" in rolled_up["error"]
 
 
 @pytest.mark.fact("A11")

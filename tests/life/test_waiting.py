@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from services.scheduler.dependencies import SILENT_S
 from tests.life.support import make, make_rested, payloads, send, state, thoughts
 from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm
@@ -52,6 +53,26 @@ def test_who_is_reaped_is_waited_for_no_more_and_that_is_said(up: Swarm) -> None
     send(up, "left")
     eventually_sync(lambda: thoughts(up, "left") == 8, 10, "it thinks as if it waited for nobody")
     assert len(payloads(up, "dependency_timed_out", "left")) == 1
+
+
+@pytest.mark.long
+@pytest.mark.fact("A15")
+def test_who_is_silent_for_too_long_is_waited_for_no_more_and_that_is_said(up: Swarm) -> None:
+    make_rested(up, "mute", "patient")
+    wait_for(up, "patient", "mute")
+    since, before = time.time(), thoughts(up, "patient")
+    eventually_sync(lambda: state(up, "patient")["life"]["waiting_for"] == ["mute"], 10, "it waits")
+    (said,) = eventually_sync(
+        lambda: payloads(up, "dependency_timed_out", "patient"), SILENT_S + 30, "said"
+    ) or []  # fmt: skip
+    assert said == {"dependency": "mute", "reason": "silent"}
+    assert time.time() - since >= SILENT_S - 1
+    assert (thoughts(up, "patient"), state(up, "patient")["life"]["waiting_for"]) == (before, [])
+    send(up, "patient")
+    eventually_sync(lambda: thoughts(up, "patient") == before + 4, 10, "it ends its cycle meanwhile")
+    send(up, "mute")
+    eventually_sync(lambda: thoughts(up, "patient") > before + 4, 20, "who was silent has thought")
+    assert len(payloads(up, "dependency_timed_out", "patient")) == 1, "said once"
 
 
 @pytest.mark.fact("A15")

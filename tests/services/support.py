@@ -26,6 +26,7 @@ from services.scheduler.bank import Bank
 from services.scheduler.handlers import Handlers
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
+from services.scheduler.rolling_up import RollingUp
 from services.scheduler.showing import Showing
 from tests.bus.support import held
 from tests.unit.make import rules
@@ -81,10 +82,12 @@ def owner(bus: Bus, shard: int, boot: str, position: PublicPosition | None = Non
     return ShardOwner(bus, shard, boot, position or PublicPosition(), lambda _: False, lambda _, __: None)
 
 
-def handlers(one: ShardOwner, bank: Bank, roster: Roster) -> Handlers:
+def handlers(one: ShardOwner, bank: Bank, roster: Roster, rolling_up: RollingUp | None = None) -> Handlers:
     """What answers for an owner's shard, in a run 1 in which no thinker ends."""
-    metrics, showing = SchedulerMetrics(CollectorRegistry()), Showing(roster, lambda _: None, lambda _: [])
-    return Handlers(one, lambda: 1, _nobody, metrics, lambda _: None, showing, bank)
+    metrics = SchedulerMetrics(CollectorRegistry())
+    showing = Showing(roster, lambda _: None, lambda _: [], enforced=True)
+    rolling_up = rolling_up or RollingUp(one, None, 256, metrics)
+    return Handlers(one, lambda: 1, _nobody, metrics, lambda _: None, showing, bank, rolling_up)
 
 
 async def _nobody(*_: object) -> None:

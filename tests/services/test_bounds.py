@@ -6,7 +6,6 @@ import asyncio
 
 import msgspec
 import pytest
-from prometheus_client import CollectorRegistry
 
 from libs.bus.connection import Bus
 from libs.bus.endpoints import Request
@@ -21,13 +20,9 @@ from libs.journal.position import PublicPosition
 from libs.journal.tail import append_marker
 from libs.roster.state import Roster
 from services.scheduler.bank import Bank
-from services.scheduler.dispatches import Dispatch
-from services.scheduler.handlers import Handlers
-from services.scheduler.metrics import SchedulerMetrics
-from services.scheduler.owner import Fenced, ShardOwner
-from services.scheduler.showing import Showing
+from services.scheduler.owner import Fenced
 from tests.bus.support import held
-from tests.services.support import owner, shard_records
+from tests.services.support import handlers, owner, shard_records
 from tests.services.test_shard_owners import owning
 from tests.support.eventually import eventually
 from tests.unit.make import NOW, chunk, entry, item, thought
@@ -48,23 +43,16 @@ def test_the_streams_take_what_owners_admit() -> None:
         assert specs[name].config["max_msg_size"] == EVENT_BYTES
 
 
-async def nobody_is_suspected(_: ShardOwner, __: Dispatch) -> None:
-    raise AssertionError("no thinker has ended")
-
-
 @pytest.mark.fact("3.11")
 async def test_a_thought_that_no_stream_would_take_becomes_the_declared_fallback(bus: Bus) -> None:
     """Stored as it is it would stop all publishing, for ever: the journal cannot be skipped."""
     one = owner(bus, SHARD, "boot")
     async with owning(one):
         one.dispatches.begin(*entry(chunk("c", "a")), 0.0, 1)
-        metrics, roster = SchedulerMetrics(CollectorRegistry()), Roster()
-        showing = Showing(roster, lambda persona_id: None, lambda persona_id: [])
-        handlers = Handlers(
-            one, lambda: 1, nobody_is_suspected, metrics, lambda waited: None, showing, Bank(one, roster)
-        )
+        roster = Roster()
+        answers = handlers(one, Bank(one, roster), roster)
         results = Results(chunk="c", shard=SHARD, thinker="t", thoughts=[heavy("a")])
-        answer = await handlers.result(results, Request("s", b"", None))
+        answer = await answers.result(results, Request("s", b"", None))
         assert msgspec.json.decode(answer or b"", type=Settled) == Settled(stored=1, stale=0)
         (stored,) = [entry for record in await shard_records(bus, SHARD) for entry in record.thoughts]
         payload = msgspec.json.decode(stored.events[0][1], type=ThoughtEvent).payload

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from libs.bus.connection import Bus
 from libs.contracts.lives import SpendReply, Spent, SpentByPersona, SpentInHour
+from libs.contracts.spending import SpendBy
 from libs.contracts.tokens import shard_of
 from libs.contracts.work import Counters
 from services.gateway import peers
@@ -72,7 +73,8 @@ async def test_what_was_spent_is_asked_of_all_shards(served: StandIn) -> None:
     assert [row["key"] for row in page["rows"][:2]] == ["p63", "p62"]
     by_role = await found(served, "/v1/swarm/spend?by=role&swarm_id=s&limit=1")
     assert by_role["rows"] == [{"key": "critic", "thoughts": 64, "tokens": 2016, "cpu_ms": 128}]
-    assert (await found(served, "/v1/swarm/spend?by=hour&swarm_id=t"))["rows"] == []
+    unknown = await get(served, "/v1/swarm/spend?by=hour&swarm_id=t")
+    assert (unknown.status, unknown.json["detail"]) == (404, "Swarm not found: t")
     assert (await get(served, "/v1/swarm/spend?by=mood")).status == 400
 
 
@@ -85,6 +87,18 @@ async def test_by_persona_a_swarm_is_who_is_in_it_and_was(served: StandIn) -> No
     await served.asked.reap("ann")
     page = await found(served, "/v1/swarm/spend?swarm_id=s")
     assert sorted(row["key"] for row in page["rows"]) == ["ann", "b/ob"]
+
+
+async def test_a_swarm_is_known_by_whoever_is_or_was_in_it_and_by_what_was_spent(served: StandIn) -> None:
+    for by in SpendBy:
+        assert (await get(served, f"/v1/swarm/spend?by={by}&swarm_id=t")).status == 404
+        assert (await found(served, f"/v1/swarm/spend?by={by}&swarm_id=s"))["rows"] == []
+    served.owners.spent[3] = SpendReply(
+        personas=[], hours=[SpentInHour(490_923, "t", "critic", Spent(1, 2, 3))]
+    )
+    for by in SpendBy:
+        page = await found(served, f"/v1/swarm/spend?by={by}&swarm_id=t")
+        assert page["total"]["tokens"] == (0 if by is SpendBy.PERSONA else 2)
 
 
 async def test_a_shard_that_nobody_answers_for_is_no_smaller_sum(

@@ -4,26 +4,39 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from secrets import token_hex
 
 import msgspec
 import pytest
+from msgspec import structs
+from prometheus_client import CollectorRegistry
 
 from libs.bus.connection import Bus
 from libs.bus.endpoints import Gate
 from libs.bus.telemetry import NoTelemetry
 from libs.contracts import subjects
+from libs.contracts.accounts import Credits
 from libs.contracts.journal import JournalEvent
-from libs.contracts.rollups import RollUpReply, RollUpRequest
+from libs.contracts.lives import SpendReply, Spent, SpentByPersona, SpentInHour
+from libs.contracts.rollups import ROLL_UP, RollUpAnswer, RollUpAsk, RollUpReply, RollUpRequest
 from libs.contracts.thoughts import Source
 from libs.contracts.tokens import shard_of
 from libs.roster.state import Roster
 from services.scheduler.bank import Bank
-from services.scheduler.ledger import ROLL_UPS_KNOWN, Ledger
+from services.scheduler.estimate import FIRST_CPU_MS
+from services.scheduler.ledger import Ledger
+from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
+from services.scheduler.roll_ups import ROLL_UPS_KNOWN
+from services.scheduler.rolling_up import RollingUp
 from services.scheduler.serving import served
+from services.scheduler.showing import Showing
+from services.scheduler.treasury import Treasury, Want
 from tests.services.support import handlers, owner, shard_records
+from tests.services.test_credits import NAMES, ROOT, Clock, family
 from tests.services.test_shard_owners import owning
+from tests.support.eventually import eventually
 from tests.unit.make import shard_record
 
 SHARD = shard_of("s")
@@ -52,6 +65,47 @@ async def answering(bus: Bus, boot: str) -> AsyncIterator[ShardOwner]:
         answers = handlers(one, Bank(one, roster), roster)
         async with served(bus, SHARD, answers, gate, gate, NoTelemetry()):
             yield one
+
+
+class Paying:
+    """A root and its family, of whom one's snapshot is the newest, and the owners of root and swarm."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus, self.clock, self.registry = bus, Clock(), CollectorRegistry()
+        self.roster = family()
+        self.bank, self.swarm = owner(bus, shard_of(ROOT), "bank"), owner(bus, SHARD, token_hex(4))
+
+    async def may(self, roll_up_id: str) -> RollUpAnswer:
+        """Whether a model may be asked to sum up."""
+        asked = RollUpAsk(id=roll_up_id, swarm_id="s", persona_id=NAMES[0], chars=300)
+        return await self.bus.ask(subjects.roll_up_credits(SHARD), asked, RollUpAnswer, timeout=5)
+
+    @property
+    def committed(self) -> Credits:
+        return self.bank.ledger.accounts.committed(ROOT, self.clock.minute)
+
+    def spent(self) -> SpendReply:
+        return Showing(self.roster, lambda _: None, lambda _: [], enforced=True).spend(self.swarm)
+
+    def counted(self) -> float | None:
+        labels = {"swarm": "s", "role": ROLL_UP}
+        return self.registry.get_sample_value("perpetua_spent_tokens_total", labels)
+
+
+@asynccontextmanager
+async def paying(bus: Bus, *, enforced: bool = True) -> AsyncIterator[Paying]:
+    """Owners that die as by kill when the context ends."""
+    made = Paying(bus)
+    assert shard_of(ROOT) != SHARD
+    async with Gate() as gate, owning(made.bank), owning(made.swarm), AsyncExitStack() as stack:
+        banks = {one.shard: Bank(one, made.roster, made.clock) for one in (made.bank, made.swarm)}
+        treasury = Treasury(bus, made.roster, banks) if enforced else None
+        metrics = SchedulerMetrics(made.registry)
+        for one in (made.bank, made.swarm):
+            rolling_up = RollingUp(one, treasury, 200, metrics, made.clock)
+            answers = handlers(one, banks[one.shard], made.roster, rolling_up)
+            await stack.enter_async_context(served(bus, one.shard, answers, gate, gate, NoTelemetry()))
+        yield made
 
 
 async def ask(bus: Bus, what: RollUpRequest) -> bool:
@@ -93,5 +147,63 @@ def test_of_very_many_swarms_the_roll_ups_made_last_are_known() -> None:
     one = Ledger(SHARD)
     for number in range(1, ROLL_UPS_KNOWN + 3):
         one.fold(number, shard_record(number=number, rolled_up=[(f"s{number}", f"r{number}")]))
-    assert len(one.rolled_up) == ROLL_UPS_KNOWN
-    assert "s2" not in one.rolled_up and one.rolled_up[f"s{ROLL_UPS_KNOWN + 2}"] == f"r{ROLL_UPS_KNOWN + 2}"
+    assert len(one.roll_ups) == ROLL_UPS_KNOWN
+    assert one.roll_ups.last("s2") is None
+    assert one.roll_ups.last(f"s{ROLL_UPS_KNOWN + 2}") == f"r{ROLL_UPS_KNOWN + 2}"
+
+
+@pytest.mark.fact("A16", "A18")
+async def test_a_summary_is_paid_for_by_the_root_and_settled_at_what_it_really_cost(bus: Bus) -> None:
+    """As long as 300 characters, an answer of 200 tokens and what stands around them: 500 tokens."""
+    async with paying(bus) as tree:
+        terms = (await tree.may("r1")).terms
+        assert terms is not None and terms.account == ROOT
+        assert tree.committed == Credits(500, FIRST_CPU_MS)
+        assert (await tree.may("r1")).terms == terms
+        assert tree.committed == Credits(500, FIRST_CPU_MS), "asked again, it is set aside once"
+        cost = structs.replace(request("r1"), spent=Spent(1, 120, 80), terms=terms)
+        assert [await ask(bus, cost), await ask(bus, cost)] == [False, True]
+        assert tree.committed == Credits(120, 80)
+        assert (await tree.may("r2")).terms is not None
+        assert tree.committed == Credits(120 + 144, 80 + 96), "the next one is expected to cost a fifth more"
+
+
+@pytest.mark.fact("A16", "A18")
+async def test_where_the_root_is_out_of_credits_no_model_may_sum_up(bus: Bus) -> None:
+    async with paying(bus) as tree:
+        treasury = Treasury(bus, tree.roster, {tree.bank.shard: Bank(tree.bank, tree.roster, tree.clock)})
+        (admission,) = await treasury.admit([Want(ROOT, 1, Credits(1800, 10))])
+        assert admission.granted
+        answer = await tree.may("r1")
+        assert answer == RollUpAnswer(
+            refused="no credits: a summary is expected to cost 500 tokens, and root has committed 1800 of "
+            "the 2000 of this minute"
+        )
+        assert tree.committed == Credits(1800, 10)
+        tree.clock.minute += 1
+        assert (await tree.may("r1")).terms is not None, "the next minute has credits anew"
+        assert await ask(bus, request("r1")) is False
+        assert tree.committed == Credits(500, FIRST_CPU_MS), "of what nobody tells the cost it stays"
+
+
+@pytest.mark.fact("A16", "A18")
+async def test_what_roll_ups_cost_is_spent_once_and_remembered_by_the_next_owner(bus: Bus) -> None:
+    checkpointed = structs.replace(request("r4"), spent=Spent(1, 1, 1))
+    async with paying(bus, enforced=False) as tree:
+        assert await tree.may("r1") == RollUpAnswer(), "credits are not enforced"
+        for number, tokens in ((1, 120), (1, 120), (2, 30)):
+            await ask(bus, structs.replace(request(f"r{number}"), spent=Spent(1, tokens, 80)))
+        await ask(bus, request("r3"))
+        spent = tree.spent()
+        assert spent.personas == [SpentByPersona("(roll-up) s", Spent(2, 150, 160))]
+        hour = int(tree.clock()) // 3600
+        assert spent.hours == [SpentInHour(hour, "s", "(roll-up)", Spent(2, 150, 160))]
+        assert tree.counted() == 150
+        held = len(await shard_records(bus, SHARD))
+        tree.swarm.tidy(held)
+        await eventually(lambda: tree.swarm.is_tidy(held), what="a checkpoint")
+        await ask(bus, checkpointed)
+    async with paying(bus, enforced=False) as tree:
+        assert tree.spent().personas == [SpentByPersona("(roll-up) s", Spent(3, 151, 161))]
+        assert [one.spent for one in tree.spent().hours] == [Spent(3, 151, 161)]
+        assert await ask(bus, checkpointed), "it was there"

@@ -21,8 +21,17 @@ from libs.cognition.compose import Answer, compose
 from libs.cognition.rollup import roll_up_event
 from libs.contracts import subjects
 from libs.contracts.journal import JournalEvent, ShardRecord, ThoughtEntry
+from libs.contracts.lives import Spent
 from libs.contracts.refusals import Conflict
-from libs.contracts.rollups import RollUpReply, RollUpRequest, SharedSnapshot, SummaryRequest
+from libs.contracts.rollups import (
+    RollUpAnswer,
+    RollUpAsk,
+    RollUpReply,
+    RollUpRequest,
+    RollUpTerms,
+    SharedSnapshot,
+    SummaryRequest,
+)
 from libs.contracts.thoughts import MemorySnapshot, SnapshotScope
 from libs.contracts.tokens import shard_of
 from libs.runtime.metrics import ProcessMetrics
@@ -78,6 +87,13 @@ class Owner:
         self.before: Callable[[], Awaitable[None]] | None = None
         self._journal = journal
         self._known: set[str] = set()
+        self.asked: list[RollUpAsk] = []
+        self.answer = RollUpAnswer()
+        """What is said to whoever asks whether a model may sum up."""
+
+    async def admit(self, message: RollUpAsk, _: Request) -> bytes:
+        self.asked.append(message)
+        return msgspec.json.encode(self.answer)
 
     async def roll_up(self, message: RollUpRequest, _: Request) -> bytes:
         if message.id in self._known:
@@ -94,9 +110,12 @@ class Owner:
 @asynccontextmanager
 async def owning(bus: Bus, owner: Owner, *swarm_ids: str) -> AsyncIterator[None]:
     loop = MessageLoop("roll-up", msgspec.json.Decoder(RollUpRequest).decode, owner.roll_up, NoTelemetry())
+    admitting = MessageLoop("admit", msgspec.json.Decoder(RollUpAsk).decode, owner.admit, NoTelemetry())
     async with Gate() as gate, AsyncExitStack() as stack:
         for shard in {shard_of(swarm_id) for swarm_id in swarm_ids}:
             await stack.enter_async_context(listening(bus, subjects.roll_up(shard), loop, gate))
+            asked = listening(bus, subjects.roll_up_credits(shard), admitting, gate)
+            await stack.enter_async_context(asked)
         yield
 
 
@@ -152,6 +171,7 @@ async def asking(server: Endpoint) -> AsyncIterator[OpenAICompat]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is waited for long."""
+    monkeypatch.setattr(rules, "ADMITTED_WITHIN_S", 1.5)
     monkeypatch.setattr(rules, "SUMMARY_WITHIN_S", 1.5)
     monkeypatch.setattr(rules, "STORED_WITHIN_S", 1.5)
     monkeypatch.setattr(rules, "_OWNER_ANSWERS_WITHIN_S", 0.3)
@@ -204,7 +224,57 @@ async def test_where_the_model_fails_the_roll_up_has_the_deterministic_form(bus:
     assert snapshot.summary == "name of a: a is calm.\nname of b: b is calm."
     assert snapshot.metadata["source"] == "fallback"
     said = {"fails": "HTTP 400", "slow": "no summary within"}[failing]
-    assert said in (owner.requests[0].error or "")
+    (request,) = owner.requests
+    assert said in (request.error or "")
+    assert (request.spent.thoughts, request.spent.tokens) == (1, 0), (
+        "it was asked, and says nothing of tokens"
+    )
+    assert request.spent.cpu_ms >= (900 if failing == "slow" else 0)
+
+
+@pytest.mark.fact("A16", "A18")
+async def test_a_model_that_sums_up_is_paid_for_under_the_terms_that_were_told(bus: Bus) -> None:
+    journal = Journal(bus)
+    owner = Owner(journal)
+    owner.answer = RollUpAnswer(terms=RollUpTerms(account="root", number=7, window=5))
+    with endpoint(lambda _: "Calm.") as server:
+        async with (
+            asking(server) as backend,
+            summing_up(bus, backend),
+            owning(bus, owner, "s"),
+            compressing(bus),
+        ):
+            await journal.snapshots("a", "b")
+            await eventually(lambda: owner.requests, what="a roll-up")
+    (asked,), (request,) = owner.asked, owner.requests
+    assert (asked.id, asked.swarm_id, asked.persona_id) == (request.id, "s", "b"), (
+        "the newest one's tree pays"
+    )
+    assert asked.chars > len("a is calm.b is calm.")
+    assert request.terms == owner.answer.terms
+    assert (request.spent.thoughts, request.spent.tokens) == (1, 120)
+    assert request.usage is not None and request.usage.total_tokens == 120
+
+
+@pytest.mark.fact("A16", "A18")
+async def test_without_credits_a_roll_up_has_the_deterministic_form_and_no_model_is_asked(bus: Bus) -> None:
+    journal = Journal(bus)
+    owner = Owner(journal)
+    owner.answer = RollUpAnswer(refused="no credits: root has none left")
+    with endpoint(lambda _: "Calm.") as server:
+        async with (
+            asking(server) as backend,
+            summing_up(bus, backend),
+            owning(bus, owner, "s"),
+            compressing(bus),
+        ):
+            await journal.snapshots("a", "b")
+            await eventually(lambda: owner.requests, what="a roll-up")
+        assert server.requests == []
+    (request,) = owner.requests
+    assert (request.source, request.error) == ("fallback", "no credits: root has none left")
+    assert request.summary == "name of a: a is calm.\nname of b: b is calm."
+    assert (request.spent, request.terms) == (Spent(), None)
 
 
 @pytest.mark.fact("A18")

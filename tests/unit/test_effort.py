@@ -53,11 +53,15 @@ def test_of_a_persona_that_shares_a_snapshot_says_so_even_where_nothing_thinks()
         failed("no answer within 5 ms", 5),
         failed(WITHDRAWN, 5),
         Answer(text=" ", latency_ms=5),
-        Answer(error="left alone", asked=False, latency_ms=5),
     ],
 )
 def test_a_failure_has_an_effort_without_novelty(answer: Answer) -> None:
     assert effort(answer) == Effort("observer", 0, 5, False, True)
+
+
+def test_where_no_model_was_asked_the_effort_says_so() -> None:
+    found = effort(Answer(error="left alone", asked=False))
+    assert found == Effort("observer", 0, 0, False, True, asked=False)
 
 
 @pytest.mark.parametrize(

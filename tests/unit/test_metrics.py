@@ -88,6 +88,14 @@ def test_an_error_and_a_blank_answer_are_failures(answer: Answer) -> None:
     assert registry.get_sample_value("perpetua_inference_seconds_count") == 0
 
 
+def test_who_is_not_asked_does_not_fail() -> None:
+    metrics, registry = thinker()
+    metrics.answered(Answer(error="left alone", asked=False), 0.0)
+    metrics.declared(2)
+    assert registry.get_sample_value("perpetua_thought_failures_total") == 0
+    assert registry.get_sample_value("perpetua_thoughts_total", {"source": "fallback"}) == 3
+
+
 def test_a_compressor_counts_what_it_publishes() -> None:
     metrics = process()
     compressor = CompressorMetrics(metrics)

@@ -5,23 +5,19 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry
 
-from libs.contracts.journal import Effort
+from libs.contracts.lives import Spent
 from services.scheduler.spent import NONE, OTHERS, PAIRS_MOST, SpentMetrics
-
-
-def effort(role: str, tokens: int) -> Effort:
-    return Effort(role, tokens, 500, by_model=True, failed=False)
 
 
 @pytest.mark.fact("A16")
 def test_tokens_and_time_are_counted_by_swarm_and_role_and_series_are_bounded() -> None:
     registry = CollectorRegistry()
     spent = SpentMetrics(registry)
-    spent.add("s", effort("scout", 100))
-    spent.add("s", effort("scout", 20))
-    spent.add(None, effort("scout", 3))
+    spent.add("s", "scout", Spent(1, 100, 500))
+    spent.add("s", "scout", Spent(1, 20, 500))
+    spent.add(None, "scout", Spent(1, 3, 500))
     for number in range(PAIRS_MOST):
-        spent.add(f"s{number}", effort("scout", 1))
+        spent.add(f"s{number}", "scout", Spent(1, 1, 500))
 
     def tokens(swarm: str, role: str) -> float | None:
         return registry.get_sample_value("perpetua_spent_tokens_total", {"swarm": swarm, "role": role})

@@ -16,6 +16,7 @@ from libs.runtime.metrics import SECONDS, WeightedHistogram
 from libs.supervisor.stats import lines, stats
 from services.scheduler.dispatches import Age, Dispatches
 from services.scheduler.metrics import SchedulerMetrics
+from services.thinker.backends.fallback import Fallback
 from tests.unit.make import NOW, chunk, entry, item, thought
 
 
@@ -42,12 +43,15 @@ def test_only_completed_thoughts_count_towards_the_total() -> None:
 def test_skipped_failed_and_fallback_are_counted_apart() -> None:
     registry = CollectorRegistry()
     metrics = SchedulerMetrics(registry)
-    said = [Answer(text="So.", model="m"), failed("HTTP 500"), Answer(asked=False), failed("HTTP 429")]
-    for answer in said:
+    none = Fallback("nothing", "no model: none was given").always
+    assert none is not None
+    left_alone = Answer(error="left alone", asked=False, outage=True)
+    said = [Answer(text="So.", model="m"), failed("HTTP 500"), Answer(asked=False), failed("HTTP 429"), none]
+    for answer in [*said, left_alone]:
         metrics.thought_settled(settled("p", answer).effort)
     metrics.tick_skipped(3)
-    assert metrics.outcomes() == {"completed": 1, "failed": 2, "fallback": 1, "skipped": 3}
-    for outcome, count in (("completed", 1), ("failed", 2), ("fallback", 1)):
+    assert metrics.outcomes() == {"completed": 1, "failed": 2, "fallback": 3, "skipped": 3}
+    for outcome, count in (("completed", 1), ("failed", 2), ("fallback", 3)):
         name = "perpetua_thoughts_settled_total"
         assert registry.get_sample_value(name, {"outcome": outcome}) == count
     assert registry.get_sample_value("perpetua_ticks_skipped_total") == 3

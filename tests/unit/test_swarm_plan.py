@@ -33,7 +33,7 @@ def state(persona_id: str, parent_id: str | None = None, **more: Any) -> Persona
 def planned(text: str, *there: PersonaRuntimeState, sent: bool = False) -> Plan:
     found = file(text)
     keys = frozenset(seed.key for one in found.personas for seed in one.seeds) if sent else frozenset()
-    return plan(found, There({one.identity.id: one for one in there}, keys), POLICY)
+    return plan(found, There({one.identity.id: one for one in there}, POLICY, keys))
 
 
 def steps(made: Plan) -> tuple[list[str], list[tuple[str, list[str]]], list[str]]:

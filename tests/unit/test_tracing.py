@@ -77,7 +77,10 @@ def _settings(**env: str) -> TracingSettings:
 def test_nothing_is_collected_unless_a_collector_is_named() -> None:
     assert _settings() == TracingSettings(endpoint=None, ratio=DEFAULT_RATIO, follows_parent=True)
     assert _settings(EXPORTER_OTLP_ENDPOINT=" ").endpoint is None
-    for wrong in ("collector:4318", "ftp://collector", "http://", "http://[::1", "x"):
+    for right in ("http://collector", "https://u:p@collector:4318/otlp/", "http://[::1]:65535", "HTTP://c"):
+        assert _settings(EXPORTER_OTLP_ENDPOINT=right).endpoint == right
+    bad_ports = "http://collector:0", "http://collector:65536", "http://collector:x"
+    for wrong in ("collector:4318", "ftp://collector", "http://", "http://[::1", "x", *bad_ports):
         with pytest.raises(SettingError, match="OTEL_EXPORTER_OTLP_ENDPOINT"):
             _settings(EXPORTER_OTLP_ENDPOINT=wrong)
 

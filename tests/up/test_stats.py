@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from typing import Any
 
@@ -53,3 +54,15 @@ def test_the_stages_of_a_run_are_shown_and_failed_thoughts_are_counted_apart() -
             assert running.stop(signal.SIGINT) == 0
             assert any(line.startswith(f"thoughts  {completed} completed") for line in running.output)
             assert any("total  min " in line for line in running.output), running.output[-12:]
+
+
+@pytest.mark.fact("H16")
+def test_without_a_model_the_last_lines_count_declared_fallbacks_as_such() -> None:
+    with swarm("--quiet", settings={"LOOP_INTERVAL_MS": "100"}) as running:
+        eventually_sync(lambda: run_of(running)["outcomes"].get("fallback", 0) > 3, 20, "thoughts")
+        assert running.stop(signal.SIGINT) == 0
+        last = eventually_sync(
+            lambda: next((line for line in running.output if line.startswith("thoughts  ")), None)
+        )
+        assert last is not None
+        assert re.match(r"thoughts  0 completed, 0 failed, [1-9]\d* fallback\b", last), last

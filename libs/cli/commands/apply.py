@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +48,7 @@ def apply(file: Path, yes: bool, dry_run: bool, api: Api, as_json: bool) -> None
     described, bad = read(text_of(file))
     made = None
     if described is not None:
-        made = plan(described, look(api, described), _default_policy())
+        made = plan(described, look(api, described))
         bad = made.bad
     if bad or described is None or made is None:
         sys.exit(_wrong(file, bad, as_json))
@@ -65,13 +64,6 @@ def apply(file: Path, yes: bool, dry_run: bool, api: Api, as_json: bool) -> None
     elif applied is not None:
         _show_applied(applied, made)
     sys.exit(_status(made, applied))
-
-
-def _default_policy() -> Any:
-    """The policy of a root whose file says none, as far as this command's environment knows."""
-    from libs.settings.cognition import cognition_reader, read_cognition
-
-    return read_cognition(cognition_reader(os.environ)).policy
 
 
 def _wrong(file: Path, bad: list[BadRow], as_json: bool) -> int:

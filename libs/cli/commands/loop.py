@@ -38,7 +38,20 @@ def stop(reason: str | None, api: Api, as_json: bool) -> None:
 def _show(answer: dict[str, Any], as_json: bool) -> None:
     if as_json:
         return output.print_json(answer)
-    return output.print_table(("", "now"), list(answer.items()), "")
+    circuits, policy = answer.pop("circuits", ()), answer.pop("default_policy", None)
+    rows = list(answer.items())
+    if policy is not None:
+        rows.append(("default_policy", "\n".join(f"{name}: {value}" for name, value in policy.items())))
+    rows += [(f"endpoint of {one['thinker']}", _told(one)) for one in circuits]
+    return output.print_table(("", "now"), rows, "")
+
+
+def _told(circuit: dict[str, Any]) -> str:
+    """Return in words whether a thinker asks its endpoint."""
+    words = f"circuit {circuit['state'].replace('_', ' ')}, {circuit['endpoint']}"
+    if circuit["until"] is not None:
+        words += f", left alone until {circuit['until']}"
+    return words if circuit["because"] is None else f"{words}: {circuit['because']}"
 
 
 COMMANDS = (status, start, stop)

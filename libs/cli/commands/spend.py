@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+from http import HTTPStatus
 from typing import Any
 
 import click
 
 from libs.cli import options, output
-from libs.cli.api import Api
+from libs.cli.api import Api, Refused
+from libs.cli.errors import CliError
 from libs.contracts.spending import SpendBy
 
 _NO_KEY = {SpendBy.SWARM: "(none)"}
+_SPEND = "/v1/swarm/spend"
+_SWARMS_MOST = 1000
 
 
 @click.command()
@@ -28,7 +33,7 @@ _NO_KEY = {SpendBy.SWARM: "(none)"}
 @options.gateway
 def spend(by: str, swarm: str | None, limit: int, api: Api, as_json: bool) -> None:
     """Show tokens and time that thinking has cost, the most first; hours newest first."""
-    page = api.get("/v1/swarm/spend", by=by, swarm_id=swarm, limit=limit)
+    page = _page(api, by, swarm, limit)
     if as_json:
         return output.print_json(page)
     total = page["total"]
@@ -42,6 +47,27 @@ def spend(by: str, swarm: str | None, limit: int, api: Api, as_json: bool) -> No
             f"{total['tokens']} tokens, {thinking} of thinking, {total['thoughts']} thoughts{since}{more}"
         )
     return None
+
+
+def _page(api: Api, by: str, swarm: str | None, limit: int) -> Any:
+    """Return what was spent. Raises `CliError`, for a swarm that is none with those whose name is near."""
+    try:
+        return api.get(_SPEND, by=by, swarm_id=swarm, limit=limit)
+    except Refused as error:
+        if swarm is None or error.status != HTTPStatus.NOT_FOUND:
+            raise
+        raise CliError(f"no swarm {swarm!r} is known{_near(api, swarm)}") from None
+
+
+def _near(api: Api, swarm: str) -> str:
+    rows = api.get(_SPEND, by=SpendBy.SWARM.value, limit=_SWARMS_MOST)["rows"]
+    personas = api.get("/v1/swarm/personas", limit=_SWARMS_MOST)["personas"]
+    known = {row["key"] for row in rows} | {one["identity"]["swarm_id"] for one in personas}
+    close = get_close_matches(swarm, sorted(name for name in known if name is not None), 3)
+    meant = f"; is {' or '.join(f'`{name}`' for name in close)} meant?" if close else ""
+    return (
+        f"{meant or '.'} `perpetua spend --by swarm` lists who has spent, `perpetua personas list` everybody"
+    )
 
 
 def _row(row: dict[str, Any], total: dict[str, Any], by: str) -> tuple[object, ...]:

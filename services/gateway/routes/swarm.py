@@ -134,7 +134,7 @@ class SwarmRoutes(Controller):
         """
         return await swarm.set_dependencies(decode_segment(persona_id), data)
 
-    @get("/spend", responses=problems(400, 503), operation_id="spend")
+    @get("/spend", responses=problems(400, 404, 503), operation_id="spend")
     async def spend(
         self,
         swarm: NamedDependency[Swarm],
@@ -142,7 +142,10 @@ class SwarmRoutes(Controller):
         swarm_id: SwarmId = "",
         limit: Limit = 100,
     ) -> SpendPage:
-        """Sum up what thinking has cost: by persona over whole lives, else over the newest 48 hours."""
+        """Sum up what thinking has cost: by persona over whole lives, else over the newest 48 hours.
+
+        A swarm of which nobody is or was, and in which nothing was spent, is not found.
+        """
         return await swarm.spend(by, swarm_id or None, limit)
 
     @get("/processes", responses=problems(503), operation_id="processes")

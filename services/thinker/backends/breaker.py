@@ -98,6 +98,11 @@ class Breaker:
         """Whether the pause is over and nobody has begun the probe."""
         return self.state is State.OPEN and self._clock() >= self._until
 
+    @property
+    def pause_left(self) -> float:
+        """Seconds until the next probe may begin; 0 where it is not open."""
+        return max(self._until - self._clock(), 0.0) if self.state is State.OPEN else 0.0
+
     def admit(self) -> Permit | None:
         """Return leave to make a request; None while the endpoint is left alone."""
         if self.state is State.CLOSED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from urllib.parse import urlsplit
 
@@ -10,6 +11,7 @@ import structlog
 from msgspec.structs import replace
 
 from libs.cognition.compose import Answer
+from libs.contracts.presence import Circuit
 from libs.runtime.process import ConfigurationError
 from libs.settings.cognition import PREFIX, ThinkerSettings
 from services.thinker.backends import completions, faults
@@ -72,6 +74,17 @@ class OpenAICompat:
         if because is None:
             return None
         return f"the endpoint {self.endpoint} is left alone: {because}; {because.cure}"
+
+    def circuit(self) -> Circuit:
+        """Return whether the endpoint is asked now, and if not why, and until when."""
+        breaker = self._breaker
+        because, is_open = breaker.because, breaker.state is State.OPEN
+        return Circuit(
+            endpoint=self.endpoint,
+            state=breaker.state.value,
+            because=f"{because}; {because.cure}" if because is not None else None,
+            until=datetime.now(UTC) + timedelta(seconds=breaker.pause_left) if is_open else None,
+        )
 
     def count(self, text: str) -> int:
         """Return an estimate: only the server knows its model's tokens."""

@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
+from libs.contracts.presence import Circuit
 from services.thinker.backends.breaker import Transition
 from services.thinker.backends.faults import Outcome
 
@@ -44,3 +45,6 @@ class Watched(Protocol):
 
     def trouble(self) -> str | None:
         """Return why its thoughts are fallbacks for now, and the cure; None while all is well."""
+
+    def circuit(self) -> Circuit:
+        """Return whether it asks now."""

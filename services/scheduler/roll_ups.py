@@ -1,0 +1,77 @@
+"""The roll-ups of a shard's swarms: which was the last, what all have cost. Pure; a fold of the journal."""
+
+from __future__ import annotations
+
+from libs.contracts.accounts import Credits
+from libs.contracts.journal import RollUpCost
+from libs.contracts.lives import Spent
+from services.scheduler.account import NOTHING
+from services.scheduler.accounts import window_of
+
+ROLL_UPS_KNOWN = 1024
+"""Swarms of a shard whose last roll-up is known again when it is repeated, and whose cost is."""
+
+
+class _Swarm:
+    __slots__ = ("cost", "id", "minute", "spent")
+
+    def __init__(self, roll_up_id: str, spent: Spent) -> None:
+        self.id = roll_up_id
+        self.spent = spent
+        self.cost = NOTHING
+        """What the last summary by a model has cost, in `minute`; nothing where that is not known."""
+
+        self.minute = 0
+
+
+class RollUps:
+    """Of the swarms that were rolled up last."""
+
+    def __init__(self) -> None:
+        self._swarms: dict[str, _Swarm] = {}
+        """Those rolled up last stand last."""
+
+    def __len__(self) -> int:
+        return len(self._swarms)
+
+    def last(self, swarm_id: str) -> str | None:
+        """Return the id of a swarm's last roll-up."""
+        swarm = self._swarms.get(swarm_id)
+        return swarm.id if swarm is not None else None
+
+    def cost(self, swarm_id: str) -> tuple[Credits, int]:
+        """Return what a swarm's last summary by a model has cost, and in which minute."""
+        swarm = self._swarms.get(swarm_id)
+        return (swarm.cost, swarm.minute) if swarm is not None else (NOTHING, 0)
+
+    def add(self, swarm_id: str, roll_up_id: str) -> None:
+        """Fold a roll-up."""
+        swarm = self._swarms.pop(swarm_id, None) or _Swarm(roll_up_id, Spent())
+        self._swarms[swarm_id] = swarm
+        swarm.id = roll_up_id
+        if len(self._swarms) > ROLL_UPS_KNOWN:
+            del self._swarms[next(iter(self._swarms))]
+
+    def spend(self, one: RollUpCost, *, fresh: bool) -> None:
+        """Fold what a roll-up has cost; the sum of a checkpoint holds it already where it is not fresh."""
+        swarm = self._swarms.get(one.swarm_id)
+        if swarm is None:
+            return
+        swarm.cost = Credits(one.spent.tokens, one.spent.cpu_ms)
+        swarm.minute = window_of(one.at.timestamp())
+        if fresh:
+            swarm.spent = swarm.spent.plus(one.spent)
+
+    def dump_ids(self) -> dict[str, str]:
+        """Return the last roll-up of each swarm, for a checkpoint."""
+        return {swarm_id: swarm.id for swarm_id, swarm in self._swarms.items()}
+
+    def dump_spent(self) -> dict[str, Spent]:
+        """Return what those swarms have spent that have spent anything."""
+        return {swarm_id: one.spent for swarm_id, one in self._swarms.items() if one.spent.thoughts}
+
+    def restore(self, ids: dict[str, str], spent: dict[str, Spent]) -> None:
+        """Take what was dumped."""
+        self._swarms = {
+            swarm_id: _Swarm(roll_up_id, spent.get(swarm_id, Spent())) for swarm_id, roll_up_id in ids.items()
+        }
