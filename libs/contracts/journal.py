@@ -62,6 +62,9 @@ class Effort(Struct, frozen=True, array_like=True):
     shares: bool = False
     """The persona shares its memory: a snapshot of this thought may go into a roll-up [A18]."""
 
+    repeats: bool = False
+    """Its novelty was below the threshold where it was made: it is no progress, and wakes nobody [A19]."""
+
 
 class Pause(Struct, frozen=True, array_like=True):
     """A persona waits for credits [A16]."""

@@ -253,7 +253,10 @@ FACTS: dict[str, Fact] = {
         "Shared memory, rolled up",
         ("services/compressor/rollups.py", "services/thinker/summaries.py", "services/scheduler/memory.py"),
     ),
-    "A19": Fact("Novelty of a thought", ("libs/cognition/novelty.py", "libs/cognition/compose.py")),
+    "A19": Fact(
+        "Novelty of a thought, and from where it repeats",
+        ("libs/cognition/novelty.py", "libs/cognition/compose.py"),
+    ),
     "H1": Fact(
         "Load, warm up, bind, then ready; each in one place",
         ("services/thinker/service.py", "services/thinker/backends/ct2.py"),

@@ -43,7 +43,7 @@ LIVES: list[msgspec.Struct] = [
     BY_PERSONA,
     SETTLED,
     PAUSED_FOR,
-    journal.Effort("scout", 420, 900, True, False, b"\x00\x01", 0.75, [SETTLED], True, True),
+    journal.Effort("scout", 420, 900, True, False, b"\x00\x01", 0.75, [SETTLED], True, True, True),
     journal.StoredLife([0.5, 1.0, 1767323045.5], SPENT, 1, 1767323045.5, PAUSE),
     work.TakenItem(
         17, "i-1", "game", "room 1", "Is it calm, @Ada?", AT, "post-1", 1, False, ["It is."], 0.75
