@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from libs.contracts.accounts import AccountsCheckpoint, Credit, CreditChange
-from libs.contracts.inbox import Outcome
+from libs.contracts.inbox import Outcome, PostDecision
 from libs.contracts.lives import Spent, SpentInHour
 from libs.contracts.registry import PersonaRecord
 
@@ -34,6 +34,8 @@ class ItemSettled(Struct, frozen=True, array_like=True):
     """The item's place in the INBOX stream."""
 
     outcome: Outcome
+    post_id: str | None = None
+    """The swarm-wide post that it is a copy of, where its persona had a place to answer that [A5]."""
 
 
 class Effort(Struct, frozen=True, array_like=True):
@@ -258,6 +260,9 @@ class CheckpointHead(Struct, frozen=True, kw_only=True, omit_defaults=True):
     hours: list[SpentInHour] = []
     rolled_up: dict[str, str] = {}
     """Per swarm, the id of its last roll-up."""
+
+    decisions: list[PostDecision] = []
+    """On swarm-wide posts that do not say them for certain."""
 
 
 class Position(Struct, frozen=True, kw_only=True):

@@ -101,6 +101,7 @@ class Checkpoints:
                 accounts=accounts if accounts.number else None,
                 hours=ledger.spending.dump(),
                 rolled_up=ledger.rolled_up,
+                decisions=list(ledger.decisions.values()),
             )
             await self._write(subjects.checkpoint_head(self._shard), _encode(head))
         except BusError:

@@ -220,8 +220,14 @@ FACTS: dict[str, Fact] = {
     "A3": Fact("Priority of an item by what concerns its persona", ("services/scheduler/priority.py",)),
     "A4": Fact("Waiting raises an item's priority; nothing starves", ("services/scheduler/inbox.py",)),
     "A5": Fact(
-        "A thought takes up ten items; failing ones are retried, then set aside",
-        ("services/scheduler/inbox.py", "services/gateway/sending.py", "libs/cognition/handling.py"),
+        "A thought takes up ten items; failing ones are retried, then set aside; so many answer a post",
+        (
+            "services/scheduler/inbox.py",
+            "services/gateway/sending.py",
+            "libs/cognition/handling.py",
+            "services/scheduler/places.py",
+            "services/scheduler/offers.py",
+        ),
     ),
     "A6": Fact("Energy, attention, responses, compute budget", ("services/scheduler/inner_state.py",)),
     "A7": Fact("Work costs energy, rest gives it back once", ("services/scheduler/inner_state.py",)),
