@@ -114,6 +114,7 @@ class PostAnswer(Struct, frozen=True, kw_only=True):
     persona_id: str
     name: str
     response: str
+    """Its first 500 characters."""
 
 
 class Asked(Struct, frozen=True, kw_only=True):

@@ -124,6 +124,8 @@ class Offers:
         known = desk.copies.get(persona_id)
         if not self._holds(held) or (known is not None and known.held is held):
             return self._look_at(post_id)
+        if known is not None:  # the post was sent again: its persona has one place, not two
+            known.held.may_answer = False
         copy = desk.copies[persona_id] = Copy(held, _now())
         held.may_answer = False
         _waits(held)

@@ -16,9 +16,16 @@ from typing import Generic, TypeVar
 import msgspec
 from msgspec import Struct, structs
 
+from libs.cognition.text import trim
 from libs.contracts.inbox import Asked, Outcome, Post, PostAnswer, PostDecision
 from libs.contracts.journal import ItemSettled, ThoughtEntry
 from libs.contracts.thoughts import OwnEventType
+
+ANSWER_CHARS = 500
+"""Characters of an answer that a post's key keeps, for others to see."""
+
+TOLD = 8
+"""The newest answers of a post that a prompt tells."""
 
 P = TypeVar("P")
 
@@ -54,6 +61,7 @@ def decision_of(thought: ThoughtEntry, item: ItemSettled) -> PostDecision | None
     answer = None
     if response is not None:
         name = _decode_thought(thought.events[0][1]).payload.persona.name
+        response = trim(response, ANSWER_CHARS)
         answer = PostAnswer(persona_id=thought.persona_id, name=name, response=response)
     return PostDecision(
         post_id=item.post_id, persona_id=thought.persona_id, sequence=item.sequence, answer=answer
@@ -73,6 +81,11 @@ def has_room(post: Post) -> bool:
 def is_complete(post: Post) -> bool:
     """Whether as many have answered as may."""
     return len(post.answers) >= post.answers_most
+
+
+def told(post: Post) -> list[str]:
+    """Return the newest answers as a prompt tells them, oldest first, each with who gave it."""
+    return [f"{one.name}: {one.response}" for one in post.answers[-TOLD:]]
 
 
 def undecided(post: Post) -> list[str]:

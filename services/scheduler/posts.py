@@ -17,6 +17,7 @@ from libs.bus.read import last_of, stream_state
 from libs.bus.telemetry import Telemetry
 from libs.contracts import streams, subjects
 from libs.contracts.inbox import Post
+from services.scheduler.places import told
 
 log = structlog.get_logger("posts")
 
@@ -46,9 +47,9 @@ class Posts:
         return self._known.get(post_id)
 
     def answers(self, post_id: str) -> list[str]:
-        """Return what is known of the answers to a post, the oldest first, each with who gave it."""
+        """Return what is known of the newest answers to a post, the oldest first, each with who gave it."""
         post = self._known.get(post_id)
-        return [f"{one.name}: {one.response}" for one in post.answers] if post is not None else []
+        return told(post) if post is not None else []
 
     async def change(self, post_id: str, change: Callable[[Post], Post]) -> Post | None:
         """Change a post and return it as it is then; None where it is forgotten. Raises `BusError`.

@@ -12,12 +12,15 @@ from libs.cognition.compose import compose
 from libs.contracts.inbox import Post, PostAnswer, PostDecision
 from libs.contracts.limits import ITEM_ATTEMPTS
 from services.scheduler.places import (
+    ANSWER_CHARS,
+    TOLD,
     asked,
     decided,
     decision_of,
     given_back,
     has_room,
     is_complete,
+    told,
     undecided,
     unused,
 )
@@ -149,3 +152,13 @@ def test_a_thought_tells_the_journal_what_its_persona_has_decided_on_posts() -> 
     assert decisions(failed("away"), ITEM_ATTEMPTS - 1) == [declined, None], "set aside, it frees the place"
     assert decisions(failed("away")) == [None, None], "it is tried again"
     assert decisions(Answer(text=decision()), may_answer=False) == [None, None], "it had no place"
+
+
+@pytest.mark.fact("A5")
+def test_what_others_see_of_answers_leaves_room_for_the_post_itself() -> None:
+    (long, _) = decisions(Answer(text=decision(True, "x" * 4000)))
+    assert long is not None and long.answer is not None
+    assert long.answer.response == "x" * ANSWER_CHARS + "..."
+    answers = [PostAnswer(persona_id=f"p{n}", name=f"P{n}", response="So.") for n in range(TOLD + 2)]
+    post = Post(id="post", answers_most=20, answers=answers)
+    assert told(post) == [f"P{n}: So." for n in range(2, TOLD + 2)]
