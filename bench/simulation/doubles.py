@@ -82,17 +82,19 @@ class MemoryOwner(ShardOwner):
 class MemoryPosts(Posts):
     """Swarm-wide posts in a dictionary; a change is known to everybody at once."""
 
-    def __init__(self, bus: Bus, answered: Callable[[str], None]) -> None:
-        super().__init__(bus, NoTelemetry(), answered)
+    def __init__(self, bus: Bus, changed: Callable[[Post | None, Post], None]) -> None:
+        super().__init__(bus, NoTelemetry(), changed)
         self._bucket: dict[str, Post] = {}
+        self._revision = 0
 
     def put(self, post: Post) -> None:
         """Keep a new post."""
         self._bucket[post.id] = post
 
-    async def _change(self, post_id: str, change: Callable[[Post], Post]) -> Post | None:
+    async def change(self, post_id: str, change: Callable[[Post], Post]) -> Post | None:
         changed = self._bucket[post_id] = change(self._bucket[post_id])
-        self._note(changed)
+        self._revision += 1
+        self._note(changed, self._revision)
         return changed
 
 
@@ -118,12 +120,14 @@ class MemoryInboxes(Inboxes):
             owner,
             self._roster,
             self._news,
-            lambda held: self._ask(held, tasks),
+            self._offers.copied,
             self._metrics,
             wall,
         )
         mailbox.came = came
         self._open[str(owner.shard)] = mailbox
+        self._offers.enter(owner)
+        self._offers.loaded(owner)
         tasks.create_task(mailbox.run(), name=f"mailbox-{owner.shard}")
 
     def offer(self, shard: int, message: Arrival) -> None:

@@ -42,8 +42,8 @@ from services.scheduler.inner_state import Mood
 from services.scheduler.mailbox import Arrival
 from services.scheduler.memory import Memory
 from services.scheduler.metrics import SchedulerMetrics
+from services.scheduler.offers import Offers
 from services.scheduler.owner import ShardOwner
-from services.scheduler.posts import answer_of
 from services.scheduler.shards import Shards
 from services.scheduler.taking import Takes
 from services.scheduler.treasury import Treasury
@@ -131,7 +131,8 @@ class World:
         self.owners = {shard: make(shard) for shard in range(SHARDS)}
         owners = cast("dict[int, ShardOwner]", self.owners)
         banks = {shard: Bank(owner, self.roster, wall) for shard, owner in self.owners.items()}
-        self.posts = MemoryPosts(bus, lambda post_id: self.inboxes.answered(post_id))
+        self.posts = MemoryPosts(bus, lambda before, post: self.offers.changed(before, post))
+        self.offers = Offers(self.posts, lambda name, urgent: self.ticker.news(name, urgent), "simulation")
         self.memory = Memory(bus, self.roster, lambda name: self.ticker.remembered(name))
         takes = Takes(adaptive=True, answers=self.posts.answers, clock=self.clock, wall=wall)
         dispatching = ToThinkers(bus, self.roster, Recent, takes, self.memory, tasks)
@@ -144,13 +145,13 @@ class World:
             dispatching, self.roster, owners, True, metrics, takes, self.admitting, idle, waits, tasks, wall
         )
         self.inboxes = MemoryInboxes(
-            bus, self.roster, owners, self.ticker.news, self.posts, metrics, NoTelemetry()
+            bus, self.roster, owners, self.ticker.news, self.offers, metrics, NoTelemetry()
         )
         self.thinkers = Thinkers(options, lambda: self.ticker.run_now)
         self.thinkers.owners, self.thinkers.granted = self.owners, self.ticker.granted
         dispatching.queue = self.thinkers.queue
         shards = cast("Shards", _Shards(self.owners))
-        changes = Changes(self.roster, shards, self.ticker, self.memory, _no_halt, tasks)
+        changes = Changes(self.roster, shards, self.ticker, self.memory, self.offers, _no_halt, tasks)
         self.registry.fold = changes.fold
 
     def _make_owner(self, shard: int) -> MemoryOwner:
@@ -165,6 +166,7 @@ class World:
 
     async def begin(self) -> None:
         """Make everybody, and start the loop."""
+        self._tasks.create_task(self.offers.run(), name="offers")
         for shard, owner in self.owners.items():
             self.inboxes.open(owner, self._tasks, self.record.came)
             self.ticker.enter(shard)
@@ -239,8 +241,8 @@ class World:
             if (effort := thought.effort) is None:
                 continue
             owner = self.owners[shard_of(thought.persona_id)]
-            for post_id, answer in owner.ledger.take_answered():
-                self._tasks.create_task(self.posts.settle(post_id, *answer_of(answer)), name="post-answered")
+            if owner.ledger.decisions:
+                self.offers.decided(cast("ShardOwner", owner))
             self._tasks.create_task(self.admitting.settle(thought), name="settle-credits")
             kind, event = thought.events[0]
             if effort.shares and kind == EventType.SNAPSHOT_COMPRESSED:

@@ -24,6 +24,7 @@ from libs.cognition.text import (
 )
 from libs.cognition.told import NOTHING, Told
 from libs.contracts.journal import Effort, ItemSettled, ThoughtEntry
+from libs.contracts.limits import NOVELTY_THRESHOLD
 from libs.contracts.thoughts import (
     CheckResultPayload,
     EventType,
@@ -41,14 +42,20 @@ _NO_ITEMS: list[ItemSettled] = []
 
 
 def compose(
-    item: WorkItem, run: int, answer: Answer, now: datetime, told: Told | None = None
+    item: WorkItem,
+    run: int,
+    answer: Answer,
+    now: datetime,
+    told: Told | None = None,
+    novelty_threshold: float = NOVELTY_THRESHOLD,
 ) -> ThoughtEntry:
     """Return the thought with all its events. A missing or blank text gives the declared fallback [3.11].
 
     `told` is what the model's prompt was made of; without it all items of the thought's inbox were in it.
+    A thought by a model repeats where it is of less novelty than `novelty_threshold`.
     """
     handling = handle(item, answer, told) if item.inbox else None
-    payload = _payload(item, answer, told, handling)
+    payload = _payload(item, answer, told, handling, novelty_threshold)
     events = [_event(item, event_of(payload.phase), now, payload)]
     if payload.phase is Phase.TEST:
         events.append(_event(item, EventType.CHECK_RESULT, now, _check_result(payload)))
@@ -76,7 +83,9 @@ def _fallback_text(item: WorkItem, phase: Phase) -> str:
     )
 
 
-def _payload(item: WorkItem, answer: Answer, told: Told | None, handling: Handling | None) -> ThoughtPayload:
+def _payload(
+    item: WorkItem, answer: Answer, told: Told | None, handling: Handling | None, threshold: float
+) -> ThoughtPayload:
     phase, by_model = phase_of(item.thought_count), answer.by_model
     text, error, finish_reason = answer.text, answer.failure, answer.finish_reason
     if text is None or not by_model:
@@ -99,21 +108,23 @@ def _payload(item: WorkItem, answer: Answer, told: Told | None, handling: Handli
     )
     if told is None and handling is None and not by_model:
         return payload
-    return _completed(payload, item, told or NOTHING, handling)
+    return _completed(payload, item, told or NOTHING, handling, threshold)
 
 
 def _completed(
-    payload: ThoughtPayload, item: WorkItem, told: Told, handling: Handling | None
+    payload: ThoughtPayload, item: WorkItem, told: Told, handling: Handling | None, threshold: float
 ) -> ThoughtPayload:
     """Return a payload with what only thoughts have that a model, or somebody's message, had a part in."""
     has_text = payload.source is Source.MODEL and not (handling is not None and handling.is_silent)
+    score = round(novelty(payload.thinking, item.recent, told.prompt), 2) if has_text else UNSET
     return structs.replace(
         payload,
         context_dropped=told.context_dropped or UNSET,
         charter_trimmed=told.charter_trimmed or UNSET,
         context_allocation=told.allocation or UNSET,
         inbox_item_ids=handling.ids if handling is not None else UNSET,
-        novelty=round(novelty(payload.thinking, item.recent, told.prompt), 2) if has_text else UNSET,
+        novelty=score,
+        repeats=(score is not UNSET and score < threshold) or UNSET,
     )
 
 
@@ -137,6 +148,7 @@ def _effort(
         responded=handling is not None and handling.response is not None,
         shares=item.shares,
         asked=answer.asked,
+        repeats=payload.repeats is True,
     )
 
 

@@ -133,7 +133,9 @@ def _failing(one: TakenItem) -> Outcome:
 
 def _entries(handling: Handling, outcomes: list[Outcome]) -> list[ItemSettled]:
     pairs = zip(handling.taken, outcomes, strict=True)
-    return [ItemSettled(one.sequence, outcome) for one, outcome in pairs]
+    return [
+        ItemSettled(one.sequence, outcome, one.post_id if one.may_answer else None) for one, outcome in pairs
+    ]
 
 
 def _handled(

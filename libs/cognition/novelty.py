@@ -23,9 +23,6 @@ SHINGLE = 3
 HASHES = 32
 """Hashes of a signature, of four bytes each."""
 
-REPEATS_BELOW = 0.3
-"""A thought of less novelty repeats: one of 100 words in which no more than five were changed does."""
-
 _WORD = re.compile(r"\w+")
 _SPREAD = 0x9E3779B1
 """Knuth's multiplicative hash: an odd number near 2**32 over the golden ratio. It undoes CRC's linearity."""

@@ -114,6 +114,17 @@ class PostAnswer(Struct, frozen=True, kw_only=True):
     persona_id: str
     name: str
     response: str
+    """Its first 500 characters."""
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """For which copy of a post a place was asked, and by whom."""
+
+    boot: str
+    """Boot id of the scheduler: while a persona has a place unused, this one alone gives it back."""
+
+    sequence: int
+    """The copy's place in the INBOX stream."""
 
 
 class Post(Struct, frozen=True, kw_only=True):
@@ -125,6 +136,23 @@ class Post(Struct, frozen=True, kw_only=True):
     """Personas that may answer, those that have among them; who skips gives the place back."""
 
     answers: list[PostAnswer] = []
+    asked: dict[str, Asked] = {}
+    """By persona, of those that have a place."""
+
+    wanted: bool = False
+    """Somebody has asked and found no place free: places are not to be left unused."""
+
+
+class PostDecision(Struct, frozen=True, kw_only=True):
+    """What a persona with a place has decided on a post, from its thought until the post says it."""
+
+    post_id: str
+    persona_id: str
+    sequence: int
+    """Its copy's place in the INBOX stream."""
+
+    answer: PostAnswer | None
+    """None: the place is free again."""
 
 
 class HeldItem(Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from libs.contracts.accounts import AccountsCheckpoint, Credit, CreditChange
-from libs.contracts.inbox import Outcome
+from libs.contracts.inbox import Outcome, PostDecision
 from libs.contracts.lives import Spent, SpentInHour
 from libs.contracts.registry import PersonaRecord
 
@@ -34,6 +34,8 @@ class ItemSettled(Struct, frozen=True, array_like=True):
     """The item's place in the INBOX stream."""
 
     outcome: Outcome
+    post_id: str | None = None
+    """The swarm-wide post that it is a copy of, where its persona had a place to answer that [A5]."""
 
 
 class Effort(Struct, frozen=True, array_like=True):
@@ -64,6 +66,9 @@ class Effort(Struct, frozen=True, array_like=True):
 
     asked: bool = True
     """False: no model was asked, since it is known and said that none can answer now."""
+
+    repeats: bool = False
+    """Its novelty was below the threshold where it was made: it is no progress, and wakes nobody [A19]."""
 
 
 class RollUpCost(Struct, frozen=True, array_like=True):
@@ -272,6 +277,8 @@ class CheckpointHead(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     roll_ups_spent: dict[str, Spent] = {}
     """Per swarm, what all its roll-ups have cost; of those that have cost anything."""
+    decisions: list[PostDecision] = []
+    """On swarm-wide posts that do not say them for certain."""
 
 
 class Position(Struct, frozen=True, kw_only=True):

@@ -79,6 +79,9 @@ ITEM_ATTEMPTS = 3
 MENTIONS = 32
 """Names that one inbox item may mention apart from its content."""
 
+NOVELTY_THRESHOLD = 0.3
+"""Less novelty than this repeats, unless a setting says otherwise: of 100 words no more than five changed."""
+
 ANSWERS_MOST = 2
 """How many personas answer a swarm-wide post, unless its sender says otherwise [A5]."""
 

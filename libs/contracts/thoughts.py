@@ -103,6 +103,9 @@ class ThoughtPayload(Struct, frozen=True, kw_only=True):
     novelty: float | UnsetType = UNSET
     """0 to 1: how little it repeats of recent thoughts and of its prompt; of thoughts by a model [A19]."""
 
+    repeats: bool | UnsetType = UNSET
+    """True: its novelty is below the threshold, so it is no progress and wakes nobody [A19]."""
+
     echo: bool | UnsetType = UNSET
     """True: its cycle is about nothing but what others share, so what it shares wakes nobody [A11]."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from libs.contracts.limits import INTERVAL_CEILING_MS
+from libs.contracts.limits import INTERVAL_CEILING_MS, NOVELTY_THRESHOLD
 from libs.contracts.permissions import ADMIN, SERVICES
 from libs.settings.broker import BrokerSettings, read_broker
 from libs.settings.gateway import GatewaySettings, read_gateway
@@ -57,6 +57,9 @@ class ProcessSettings(Struct, frozen=True, kw_only=True):
     roll_up_interval_ms: int
     """Milliseconds between two roll-ups of one swarm's memory."""
 
+    novelty_threshold: float
+    """A thinker marks a thought of less novelty as one that repeats."""
+
     gateway: GatewaySettings
 
 
@@ -101,6 +104,13 @@ def read_process(read: Reader, service: str) -> ProcessSettings:
             "milliseconds between two roll-ups of a swarm's memory",
             least=100,
             most=INTERVAL_CEILING_MS,
+        ),
+        novelty_threshold=read.number(
+            "NOVELTY_THRESHOLD",
+            NOVELTY_THRESHOLD,
+            "thoughts of less novelty repeat: no progress, and they wake nobody; thinkers read it",
+            least=0,
+            most=1,
         ),
         gateway=read_gateway(read, listens=service in ("gateway", "up")),
     )

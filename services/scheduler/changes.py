@@ -22,6 +22,7 @@ from libs.roster.state import Roster
 from services.scheduler.memory import Memory
 from services.scheduler.notes import Note
 from services.scheduler.notices import dropped
+from services.scheduler.offers import Offers
 from services.scheduler.owner import ShardOwner
 from services.scheduler.shards import Shards
 from services.scheduler.ticking import Ticking
@@ -36,6 +37,7 @@ class Changes:
         shards: Shards,
         ticker: Ticking,
         memory: Memory,
+        offers: Offers,
         halt: Callable[[ShardOwner, int], Coroutine[Any, Any, None]],
         tasks: asyncio.TaskGroup,
     ) -> None:
@@ -43,6 +45,7 @@ class Changes:
         self._shards = shards
         self._ticker = ticker
         self._memory = memory
+        self._offers = offers
         self._halt = halt
         self._tasks = tasks
 
@@ -84,11 +87,14 @@ class Changes:
 
     def _empty_inbox(self, owner: ShardOwner, persona_id: str) -> None:
         """Let go of what a reaped persona has not handled; it stays readable in the event stream."""
-        inbox, swarm_id = owner.ledger.persona(persona_id).inbox, self._roster.swarm_of(persona_id)
-        for held in list(inbox or ()):
+        entry, swarm_id = owner.ledger.persona(persona_id), self._roster.swarm_of(persona_id)
+        gone = list(entry.inbox or ())
+        entry.inbox = None
+        for held in gone:
             event = dropped(swarm_id, held.item, DropReason.PERSONA_REAPED, held.attempts)
             owner.say(Note(events=[event], dropped=[held.sequence]))
-        owner.ledger.persona(persona_id).inbox = None
+            if held.item.post_id is not None:
+                self._offers.copied(held)
 
     def _remember(self, place: tuple[int, int], event: JournalEvent) -> None:
         if event.persona_id is None:

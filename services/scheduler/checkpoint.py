@@ -102,6 +102,7 @@ class Checkpoints:
                 hours=ledger.spending.dump(),
                 rolled_up=ledger.roll_ups.dump_ids(),
                 roll_ups_spent=ledger.roll_ups.dump_spent(),
+                decisions=list(ledger.decisions.values()),
             )
             await self._write(subjects.checkpoint_head(self._shard), _encode(head))
         except BusError:

@@ -19,20 +19,15 @@ from libs.bus.telemetry import Telemetry
 from libs.concurrency.tasks import Background
 from libs.contracts import streams
 from libs.roster.state import Roster
-from services.scheduler.inbox import Held
 from services.scheduler.mailbox import Arrival, Mailbox, News
 from services.scheduler.metrics import SchedulerMetrics
+from services.scheduler.offers import Offers
 from services.scheduler.owner import ShardOwner
-from services.scheduler.posts import Posts
-from services.scheduler.priority import URGENT
 
 log = structlog.get_logger("inboxes")
 
 _LOOK_S = 0.25
 _AT_ONCE = 32
-_ASKED_WITHIN_S = 5.0
-_ANSWERED_WITHIN_S = 30.0
-"""For so long, in seconds, who leaves a post to others waits to see what they say."""
 
 
 class Inboxes:
@@ -44,7 +39,7 @@ class Inboxes:
         roster: Roster,
         owners: Mapping[int, ShardOwner],
         news: News,
-        posts: Posts,
+        offers: Offers,
         metrics: SchedulerMetrics,
         telemetry: Telemetry,
     ) -> None:
@@ -52,10 +47,7 @@ class Inboxes:
         self._roster = roster
         self._owners = owners
         self._news = news
-        self._posts = posts
-        self._left_to_others: dict[str, list[Held]] = {}
-        """Copies of posts that others answer, until they have."""
-
+        self._offers = offers
         self._metrics = metrics
         self._telemetry = telemetry
         self._open: dict[str, Mailbox] = {}
@@ -83,45 +75,19 @@ class Inboxes:
     async def opened(self, owner: ShardOwner) -> AsyncIterator[None]:
         """Keep a shard's inboxes while the context is open; it begins once what was held is in them."""
         async with Background() as tasks:
-            mailbox = Mailbox(
-                self._bus,
-                owner,
-                self._roster,
-                self._news,
-                lambda held: self._ask(held, tasks),
-                self._metrics,
-            )
+            mailbox = Mailbox(self._bus, owner, self._roster, self._news, self._offers.copied, self._metrics)
             self._open[str(owner.shard)] = mailbox
+            self._offers.enter(owner)
             try:
                 await self._begun.wait()
                 await mailbox.load()
+                self._offers.loaded(owner)
                 self.settled.set()  # a checkpoint may have brought what its last owner had not deleted
                 tasks.create_task(mailbox.run(), name=f"mailbox-{owner.shard}")
                 yield
             finally:
                 del self._open[str(owner.shard)]
-
-    def answered(self, post_id: str) -> None:
-        """Let those read a post to whom it was left: somebody has answered it."""
-        for held in self._left_to_others.pop(post_id, ()):
-            held.not_before = 0.0
-            self._news(held.item.persona_id, False)
-
-    def _ask(self, held: Held, tasks: Background) -> None:
-        """Have a copy of a post wait until it is known whether its persona may answer."""
-        held.not_before = asyncio.get_running_loop().time() + _ASKED_WITHIN_S
-        tasks.create_task(self._may_answer(held), name="ask-to-answer")
-
-    async def _may_answer(self, held: Held) -> None:
-        item, clock = held.item, asyncio.get_running_loop().time
-        assert item.post_id is not None
-        held.may_answer = await self._posts.ask(item.post_id, item.persona_id, held.base)
-        if held.may_answer or self._posts.answers(item.post_id):
-            held.not_before = 0.0
-            self._news(item.persona_id, held.base > URGENT)
-        else:
-            held.not_before = clock() + _ANSWERED_WITHIN_S
-            self._left_to_others.setdefault(item.post_id, []).append(held)
+                self._offers.leave(owner)
 
     async def sweep(self) -> None:
         """Delete from the stream, again and again, what its journal says is handled or dropped."""

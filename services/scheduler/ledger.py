@@ -10,7 +10,7 @@ import msgspec
 
 from libs.cognition.context import OF_REFERENCE, Recent, Remembered, context_line, merge, restored
 from libs.contracts import subjects
-from libs.contracts.inbox import Outcome
+from libs.contracts.inbox import Outcome, PostDecision
 from libs.contracts.journal import CheckpointHead, Effort, ShardRecord, StoredLife, ThoughtEntry
 from libs.contracts.place import Place
 from libs.contracts.work import ContextLine, Counters
@@ -18,6 +18,7 @@ from libs.journal.tail import JournalHole
 from services.scheduler.accounts import Accounts
 from services.scheduler.inbox import Inbox
 from services.scheduler.life import Life
+from services.scheduler.places import decision_of
 from services.scheduler.roll_ups import RollUps
 from services.scheduler.spending import Spending
 
@@ -68,6 +69,9 @@ class Ledger:
 
         self.settled: set[int] = set()
         """Messages of the INBOX stream that are handled or dropped, and not deleted for certain."""
+
+        self.decisions: dict[tuple[str, str], PostDecision] = {}
+        """By post and persona, what was decided on swarm-wide posts that do not say it for certain [A5]."""
         self.number = 0
         """Number of the last record of an owner."""
 
@@ -83,7 +87,6 @@ class Ledger:
         """Where the event stream ended when this shard was loaded: events up to here came from the stream."""
 
         self._clock = clock
-        self._answered: list[tuple[str, ThoughtEntry]] = []
         self._restored = 0
         self._personas: dict[str, PersonaLedger] = {}
         self._changed: set[str] = set()
@@ -113,6 +116,7 @@ class Ledger:
         self.received, self.settled = head.received, set(head.settled)
         self.spending.restore(head.hours)
         self.roll_ups.restore(head.rolled_up, head.roll_ups_spent)
+        self.decisions = {(one.post_id, one.persona_id): one for one in head.decisions}
         self._restored = head.sequence
         if head.accounts is not None:
             self.accounts.restore(head.accounts)
@@ -149,6 +153,7 @@ class Ledger:
                 self._live(thought, thought.effort, fresh)
                 if sequence > self._restored:
                     self.spending.add(thought)
+                    self._decide(thought, thought.effort)
         self._note(record, fresh=sequence > self._restored)
 
     def _note(self, record: ShardRecord, *, fresh: bool) -> None:
@@ -179,13 +184,17 @@ class Ledger:
         for item in effort.items:
             if item.outcome in (Outcome.HANDLED, Outcome.ASIDE):
                 self.settled.add(item.sequence)
-                held = entry.inbox.remove(item.sequence) if entry.inbox is not None else None
-                if held is not None and held.item.post_id is not None and held.may_answer:
-                    self._answered.append((held.item.post_id, thought))
+                if entry.inbox is not None:
+                    entry.inbox.remove(item.sequence)
             elif item.outcome is Outcome.FAILED and fresh and entry.inbox is not None:
                 entry.inbox.fail(item.sequence, self._clock())
             elif item.outcome is Outcome.RETURNED and fresh and entry.inbox is not None:
                 entry.inbox.returned(item.sequence, self._clock())
+
+    def _decide(self, thought: ThoughtEntry, effort: Effort) -> None:
+        for item in effort.items:
+            if (decision := decision_of(thought, item)) is not None:
+                self.decisions[decision.post_id, decision.persona_id] = decision
 
     def admits(self, thought: ThoughtEntry) -> bool:
         """Whether a thought may be appended now: the next of a living persona, in a run that is not over."""
@@ -212,11 +221,6 @@ class Ledger:
     def entries(self) -> Iterable[tuple[str, PersonaLedger]]:
         """Return every persona of which the journal has said something."""
         return self._personas.items()
-
-    def take_answered(self) -> list[tuple[str, ThoughtEntry]]:
-        """Return swarm-wide posts on which thoughts have decided since the last call, with the thoughts."""
-        answered, self._answered = self._answered, []
-        return answered
 
     def take_changed(self) -> set[str]:
         """Return the personas whose counters changed since the last call."""

@@ -21,9 +21,6 @@ RECENT_THOUGHTS = 8
 RECENT_SOURCES = 8
 """Sources of inbox items that count as recent [A3]."""
 
-PROGRESS_FROM = 0.3
-"""Novelty from which a thought is progress [A19]."""
-
 _RESPONSES_KEPT = 16
 _ITEMS_KEPT = 64
 
@@ -90,7 +87,7 @@ class Life:
         self.settlement = Settlement(number, self.minute, cost)
         if effort.signature:
             self.recent = (*self.recent[1 - RECENT_THOUGHTS :], effort.signature)
-        if effort.by_model and (effort.novelty is None or effort.novelty >= PROGRESS_FROM):
+        if effort.by_model and not effort.repeats:
             self.progress_at = max(self.progress_at, at)
 
     def spent_in(self, minute: int) -> Credits:

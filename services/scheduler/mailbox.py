@@ -173,6 +173,8 @@ class Mailbox:
             self._roster.swarm_of(loser.item.persona_id), loser.item, DropReason.FULL, loser.attempts
         )
         self._owner.say(Note(events=[event], dropped=[loser.sequence]))
+        if loser.item.post_id is not None:
+            self._copied(loser)
 
     def _refused(self, item: InboxItem) -> JournalEvent:
         known = item.persona_id in self._roster.personas

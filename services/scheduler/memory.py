@@ -20,7 +20,6 @@ from nats.aio.msg import Msg
 
 from libs.bus.connection import Bus
 from libs.bus.errors import UNREADABLE
-from libs.cognition.novelty import REPEATS_BELOW
 from libs.cognition.text import trim
 from libs.contracts import subjects
 from libs.contracts.personas import PersonaStatus
@@ -44,13 +43,13 @@ class _Named(Struct):
 class _Payload(Struct):
     thinking: str = ""
     persona: _Named | None = None
-    novelty: float | None = None
+    repeats: bool = False
     echo: bool = False
 
     @property
     def wakes(self) -> bool:
         """Whether those who hear of it have something new: it comes from outside, and is no repetition."""
-        return not self.echo and (self.novelty is None or self.novelty >= REPEATS_BELOW)
+        return not self.echo and not self.repeats
 
 
 class _Snapshot(Struct):

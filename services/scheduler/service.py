@@ -43,8 +43,9 @@ from services.scheduler.inboxes import Inboxes
 from services.scheduler.lost_work import Exhausted, LostWork
 from services.scheduler.memory import Memory
 from services.scheduler.metrics import SchedulerMetrics
+from services.scheduler.offers import Offers
 from services.scheduler.owner import Fenced, ShardOwner
-from services.scheduler.posts import Posts, answer_of
+from services.scheduler.posts import Posts
 from services.scheduler.rolling_up import RollingUp
 from services.scheduler.serving import served
 from services.scheduler.shards import Shards
@@ -85,7 +86,8 @@ class Scheduler:
             self.metrics,
         )
         adaptive = process.cognition.adaptive
-        self.posts = Posts(self.bus, process.metrics, lambda post_id: self.inboxes.answered(post_id))
+        self.posts = Posts(self.bus, process.metrics, lambda before, post: self.offers.changed(before, post))
+        self.offers = Offers(self.posts, lambda name, urgent: self.ticker.news(name, urgent), process.boot)
         self.memory = Memory(self.bus, self.roster, lambda name: self.ticker.remembered(name))
         takes = Takes(adaptive=adaptive, answers=self.posts.answers)
         self.dispatching = Dispatching(
@@ -120,12 +122,14 @@ class Scheduler:
             self.roster,
             self.shards.live,
             self.ticker.news,
-            self.posts,
+            self.offers,
             self.metrics,
             process.metrics,
         )
         self.lost_work = LostWork(self.bus, self.shards.live, self.dispatching.publish, self.metrics)
-        self.changes = Changes(self.roster, self.shards, self.ticker, self.memory, self._halt, tasks)
+        self.changes = Changes(
+            self.roster, self.shards, self.ticker, self.memory, self.offers, self._halt, tasks
+        )
         self.registry = Tail(self.bus, subjects.JOURNAL_REGISTRY, self.changes.fold)
         census = Census(
             self.roster, self.shards.live, lambda: self.shards.wanted, lambda: self.ticker.ticking
@@ -199,8 +203,8 @@ class Scheduler:
         for item in effort.items:
             self.metrics.inbox_handled.labels(item.outcome).inc()
         owner = self.shards.live.get(shard_of(thought.persona_id))
-        for post_id, answer in owner.ledger.take_answered() if owner is not None else ():
-            self.tasks.create_task(self.posts.settle(post_id, *answer_of(answer)), name="post-answered")
+        if owner is not None and owner.ledger.decisions:
+            self.offers.decided(owner)
         if self.process.cognition.adaptive:
             self.tasks.create_task(self.admitting.settle(thought), name="settle-credits")
 
@@ -274,6 +278,7 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
             "inboxes": scheduler.inboxes.run(),
             "sweep": scheduler.inboxes.sweep(),
             "posts": scheduler.posts.run(),
+            "offers": scheduler.offers.run(),
             "lost-work": scheduler.lost_work.run(),
             "tidy": scheduler.shards.keep_tidy(),
             "readiness": _say_ready(process, scheduler.shards),

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from libs.cognition.compose import Answer
-from libs.cognition.novelty import REPEATS_BELOW
 from libs.cognition.told import Told
 from libs.contracts.inbox import Outcome
 from libs.contracts.journal import ThoughtEntry
@@ -172,7 +171,7 @@ class ThinkerMetrics:
         effort = thought.effort
         if effort is None:
             return
-        if effort.novelty is not None and effort.novelty < REPEATS_BELOW:
+        if effort.repeats:
             self._repeating.inc()
         for settled in effort.items:
             self._taken_up[settled.outcome].inc()

@@ -94,7 +94,7 @@ def message_text(number: int, one: TakenItem) -> str:
     if one.post_id is None:
         return told
     answers = f" Answers so far: {', '.join(map(_quoted, one.answers))}." if one.answers else ""
-    may = "It may still be answered." if one.may_answer else "As many as may answer have done so."
+    may = "It may still be answered." if one.may_answer else "It is left to others to answer."
     return f"{told} It went to the whole swarm.{answers} {may}"
 
 

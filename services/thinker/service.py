@@ -65,6 +65,7 @@ class Thinker:
             process.did,
             self.captures,
             process.bus.tracer,
+            process.settings.novelty_threshold,
         )
         self._held: dict[int, Work] = {}
         self._summaries = Summaries(lambda: self.backend, self.metrics)

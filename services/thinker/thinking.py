@@ -17,6 +17,7 @@ from libs.cognition.decision import NoDecision, parse_decision
 from libs.cognition.told import Told
 from libs.concurrency.tasks import Tasks
 from libs.contracts.journal import ThoughtEntry
+from libs.contracts.limits import NOVELTY_THRESHOLD
 from libs.contracts.work import Chunk, WorkItem
 from libs.tracing.spans import Tracer, inside
 from services.thinker.backends.base import Backend
@@ -57,6 +58,7 @@ class Thinking:
         did: Callable[[str], None],
         captures: Captures,
         tracer: Tracer | None = None,
+        novelty_threshold: float = NOVELTY_THRESHOLD,
     ) -> None:
         self.in_hand = 0
         """Items that are being thought or wait for it."""
@@ -70,6 +72,7 @@ class Thinking:
         self._did = did
         self._captures = captures
         self._tracer = tracer
+        self._novelty_threshold = novelty_threshold
         self._failures = FailureLog()
 
     async def handle(self, chunk: Chunk, work: Work) -> None:
@@ -112,7 +115,8 @@ class Thinking:
         self._metrics.answered(asked.answer, perf_counter() - began)
         self._failures.note(item, asked.answer, asked.wrong)
         self._tell_of_window(item, asked.told, backend)
-        thought = compose(item, run, asked.answer, datetime.now(UTC), asked.told)
+        now = datetime.now(UTC)
+        thought = compose(item, run, asked.answer, now, asked.told, self._novelty_threshold)
         self._metrics.composed(thought)
         return thought
 

@@ -220,8 +220,14 @@ FACTS: dict[str, Fact] = {
     "A3": Fact("Priority of an item by what concerns its persona", ("services/scheduler/priority.py",)),
     "A4": Fact("Waiting raises an item's priority; nothing starves", ("services/scheduler/inbox.py",)),
     "A5": Fact(
-        "A thought takes up ten items; failing ones are retried, then set aside",
-        ("services/scheduler/inbox.py", "services/gateway/sending.py", "libs/cognition/handling.py"),
+        "A thought takes up ten items; failing ones are retried, then set aside; so many answer a post",
+        (
+            "services/scheduler/inbox.py",
+            "services/gateway/sending.py",
+            "libs/cognition/handling.py",
+            "services/scheduler/places.py",
+            "services/scheduler/offers.py",
+        ),
     ),
     "A6": Fact("Energy, attention, responses, compute budget", ("services/scheduler/inner_state.py",)),
     "A7": Fact("Work costs energy, rest gives it back once", ("services/scheduler/inner_state.py",)),
@@ -258,7 +264,10 @@ FACTS: dict[str, Fact] = {
         "Shared memory, rolled up",
         ("services/compressor/rollups.py", "services/thinker/summaries.py", "services/scheduler/memory.py"),
     ),
-    "A19": Fact("Novelty of a thought", ("libs/cognition/novelty.py", "libs/cognition/compose.py")),
+    "A19": Fact(
+        "Novelty of a thought, and from where it repeats",
+        ("libs/cognition/novelty.py", "libs/cognition/compose.py"),
+    ),
     "H1": Fact(
         "Load, warm up, bind, then ready; each in one place",
         ("services/thinker/service.py", "services/thinker/backends/ct2.py"),

@@ -35,7 +35,7 @@ def model() -> Iterator[Endpoint]:
 
 @pytest.fixture(scope="module")
 def up(model: Endpoint) -> Iterator[Swarm]:
-    own = {"CAPTURE": "all", "ROLL_UP_INTERVAL_MS": "300"}
+    own = {"CAPTURE": "all", "ROLL_UP_INTERVAL_MS": "300", "NOVELTY_THRESHOLD": "0.95"}
     with swarm(settings=SETTINGS | {"THINKER_BASE_URL": model.base_url}, own=own) as running:
         yield running
 
@@ -114,3 +114,15 @@ def test_a_thought_about_a_message_is_replayed_with_it(up: Swarm) -> None:
         "will_respond": True,
         "response": "It is calm.",
     }
+
+
+@pytest.mark.fact("A19")
+def test_a_thought_repeats_below_the_threshold_that_is_set(up: Swarm) -> None:
+    def found() -> list[dict[str, Any]]:
+        payloads = [event["payload"] for event in up.events()]
+        return [payload for payload in payloads if 0.3 <= payload.get("novelty", 0.0) < 0.95]
+
+    some = eventually_sync(found, 30, "thoughts that are new by the default, and repeat by this threshold")
+    assert all(payload["repeats"] for payload in some or [])
+    others = [event["payload"] for event in up.events() if event["payload"].get("novelty", 0.0) >= 0.95]
+    assert others and not any("repeats" in payload for payload in others)

@@ -19,7 +19,7 @@ PAUSE = journal.Pause("p-1", "root-thinker", accounts.Credit.TOKENS, AT, AT)
 SPENT = lives.Spent(8, 420, 900)
 IN_HOUR = lives.SpentInHour(490923, "swarm-core", "scout", SPENT)
 BY_PERSONA = lives.SpentByPersona("p-1", SPENT)
-SETTLED = journal.ItemSettled(17, inbox.Outcome.HANDLED)
+SETTLED = journal.ItemSettled(17, inbox.Outcome.HANDLED, "post-1")
 HELD = inbox.HeldItem(
     id="i-1",
     domain="game",
@@ -43,7 +43,7 @@ LIVES: list[msgspec.Struct] = [
     BY_PERSONA,
     SETTLED,
     PAUSED_FOR,
-    journal.Effort("scout", 420, 900, True, False, b"\x00\x01", 0.75, [SETTLED], True, True, False),
+    journal.Effort("scout", 420, 900, True, False, b"\x00\x01", 0.75, [SETTLED], True, True, False, True),
     journal.StoredLife([0.5, 1.0, 1767323045.5], SPENT, 1, 1767323045.5, PAUSE),
     work.TakenItem(
         17, "i-1", "game", "room 1", "Is it calm, @Ada?", AT, "post-1", 1, False, ["It is."], 0.75
@@ -80,6 +80,8 @@ LIVES: list[msgspec.Struct] = [
 ]
 
 ANSWER = inbox.PostAnswer(persona_id="p-1", name="Ada", response="It is.")
+ASKED = inbox.Asked(boot="b-1", sequence=17)
+DECISION = inbox.PostDecision(post_id="post-1", persona_id="p-1", sequence=17, answer=ANSWER)
 
 SETTLEMENT = accounts.Settlement(7, 29455384, COST)
 ASK = accounts.AccountAsk("root-thinker", "p-1", 8, accounts.Credits(500, 800), SETTLEMENT)
@@ -95,7 +97,16 @@ AUTONOMY: list[msgspec.Struct] = [
     inbox.SwarmSendRequest(content="Is it calm?", answers_most=3),
     inbox.Accepted(item_id="i-1", persona_id="p-1"),
     inbox.SwarmAccepted(post_id="post-1", swarm_id="swarm-core", personas=2),
-    inbox.Post(id="post-1", answers_most=2, granted=["p-1"], answers=[ANSWER]),
+    ASKED,
+    DECISION,
+    inbox.Post(
+        id="post-1",
+        answers_most=2,
+        granted=["p-1"],
+        answers=[ANSWER],
+        asked={"p-1": ASKED},
+        wanted=True,
+    ),
     inbox.SendRequest(
         content="Is it calm, @Ada?",
         domain="game",

@@ -31,8 +31,8 @@ TASKS = {
         "announce", "broker-metrics", "buckets", "commit", "finish-stops", "follow-journal", "peers",
     },
     "scheduler": {
-        "commit", "follow-registry", "inboxes", "lost-work", "mailbox", "peers", "posts", "readiness",
-        "shard", "shards", "sweep", "tick", "tidy",
+        "commit", "follow-registry", "inboxes", "lost-work", "mailbox", "offers", "peers", "posts",
+        "readiness", "shard", "shards", "sweep", "tick", "tidy",
     },
     "thinker": {"captures", "keep", "look-again", "pull", "summaries"},
     "compressor": {"follow-journal", "peers", "publish", "roll-up", "say-position"},

@@ -26,6 +26,7 @@ from libs.roster.state import Roster
 from services.scheduler.inboxes import Inboxes
 from services.scheduler.mailbox import Arrival, Mailbox
 from services.scheduler.metrics import SchedulerMetrics
+from services.scheduler.offers import Offers
 from services.scheduler.owner import ShardOwner
 from services.scheduler.posts import Posts
 from services.scheduler.taking import Takes
@@ -46,12 +47,14 @@ class Box:
         self.roster = roster
         self.owner: ShardOwner = owner(bus, SHARD, boot)
         self.woken: list[tuple[str, bool]] = []
+        self.posts = Posts(bus, NoTelemetry(), lambda before, post: self.offers.changed(before, post))
+        self.offers = Offers(self.posts, lambda name, urgent: self.woken.append((name, urgent)), boot)
         self.inboxes = Inboxes(
             bus,
             roster,
             {SHARD: self.owner},
             lambda name, urgent: self.woken.append((name, urgent)),
-            Posts(bus, NoTelemetry(), lambda post_id: self.inboxes.answered(post_id)),
+            self.offers,
             SchedulerMetrics(CollectorRegistry()),
             NoTelemetry(),
         )

@@ -75,7 +75,7 @@ def test_a_thought_by_a_model_has_every_key() -> None:
 def test_no_key_of_the_payload_is_ever_missing(count: int, text: str | None, error: str | None) -> None:
     entry = compose(item("p", count), 1, Answer(text=text, error=error), NOW)
     payload = events(entry)[0]["payload"]
-    assert set(payload) - {"novelty"} == PAYLOAD_KEYS
+    assert set(payload) - {"novelty", "repeats"} == PAYLOAD_KEYS
     assert ("novelty" in payload) == (payload["source"] == "model")
     assert payload["thinking"]
     assert isinstance(payload["latency_ms"], int)

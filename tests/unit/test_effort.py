@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from libs.cognition.answer import WITHDRAWN, Answer, failed, together, tokens_of
 from libs.cognition.compose import compose
-from libs.cognition.novelty import REPEATS_BELOW, signature
+from libs.cognition.novelty import signature
 from libs.cognition.told import Told
 from libs.contracts.journal import Effort
+from libs.contracts.limits import NOVELTY_THRESHOLD
 from libs.contracts.thoughts import TOKENS_MOST, ThoughtPayload, Usage
 from tests.unit.make import NOW, item
 from tests.unit.messages import decision, events, reading, taken
@@ -121,16 +122,19 @@ def test_a_thought_that_repeats_a_recent_one_is_marked() -> None:
     other = signature("Something else that was thought a while ago, of no concern to anybody.")
     entry = compose(msgspec.structs.replace(item(), recent=[other, signature(TEXT)]), 1, answer, NOW)
     assert events(entry)[0]["payload"]["novelty"] == 0.0
+    assert events(entry)[0]["payload"]["repeats"] is True
     assert entry.effort is not None and entry.effort.novelty == 0.0
+    assert entry.effort.repeats
     fresh = compose(msgspec.structs.replace(item(), recent=[other]), 1, answer, NOW)
     assert events(fresh)[0]["payload"]["novelty"] == 1.0
+    assert "repeats" not in events(fresh)[0]["payload"]
 
 
 @pytest.mark.fact("A19")
 def test_a_thought_that_parrots_its_prompt_is_marked() -> None:
     parroted = effort(Answer(text=TEXT), Told(prompt=f"charter: {TEXT}\nphase: observe"))
     assert parroted is not None and parroted.novelty is not None
-    assert parroted.novelty < REPEATS_BELOW
+    assert parroted.novelty < NOVELTY_THRESHOLD
 
 
 @pytest.mark.fact("A19")

@@ -50,7 +50,7 @@ def test_a_thought_that_repeats_or_is_a_fallback_is_no_progress() -> None:
     life.thought(1, AT + 10, effort(novelty=0.9))
     reached = life.progress_at
     assert reached >= AT + 10
-    life.thought(2, AT + 20, effort(novelty=0.1))
+    life.thought(2, AT + 20, effort(novelty=0.1, repeats=True))
     life.thought(3, AT + 30, effort(by_model=False, failed=True))
     assert life.progress_at == reached
 

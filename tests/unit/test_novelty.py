@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.cognition.novelty import HASHES, REPEATS_BELOW, containment, novelty, signature, similarity
+from libs.cognition.novelty import HASHES, containment, novelty, signature, similarity
+from libs.contracts.limits import NOVELTY_THRESHOLD
 
 TEXTS = st.text(max_size=300)
 WORDS = st.lists(st.sampled_from("abcdefgh"), max_size=60).map(" ".join)
@@ -87,7 +88,7 @@ def test_a_thought_that_says_the_same_with_a_few_words_changed_repeats() -> None
         words = prose(100, seed)
         recent = [signature(" ".join(prose(100, 1000 + seed))), signature(" ".join(words))]
         again = " ".join(changed(words, 3, seed)).upper().replace(" ", "\n ")
-        assert novelty(again, recent, PROMPT) < REPEATS_BELOW
+        assert novelty(again, recent, PROMPT) < NOVELTY_THRESHOLD
 
 
 @pytest.mark.fact("A19")

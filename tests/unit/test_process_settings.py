@@ -20,7 +20,7 @@ def test_the_defaults_are_for_one_machine() -> None:
     assert (settings.gateway.host, settings.gateway.port) == ("127.0.0.1", 4096)
     assert (settings.metrics_host, settings.metrics_port) == ("127.0.0.1", 0)
     assert (settings.replicas, settings.max_proposals) == (1, 10_000)
-    assert (settings.capture, settings.max_captures) == ("sample", 2000)
+    assert (settings.capture, settings.max_captures, settings.novelty_threshold) == ("sample", 2000, 0.3)
     assert (settings.log_format, settings.log_level) == ("auto", "info")
     assert (settings.drain_ms, settings.restarts, settings.gateway.trusted_network) == (8000, 0, False)
 
@@ -65,6 +65,9 @@ def test_the_data_folder_is_the_user_s_unless_it_is_given(monkeypatch: pytest.Mo
         ("REPLICAS", "6"),
         ("MAX_PROPOSALS", "0"),
         ("CAPTURE", "some"),
+        ("NOVELTY_THRESHOLD", "1.1"),
+        ("NOVELTY_THRESHOLD", "-0.1"),
+        ("NOVELTY_THRESHOLD", "nan"),
         ("MAX_CAPTURES", "0"),
         ("LOG_FORMAT", "xml"),
         ("LOG_LEVEL", "loud"),

@@ -122,7 +122,7 @@ def test_of_a_post_to_the_swarm_the_others_answers_are_told_and_whether_it_may_b
     )
     closed = taken(post_id="post-1", answers=["It is.", 'Not "quite".'], may_answer=False)
     assert message_text(1, closed).endswith(
-        'swarm. Answers so far: "It is.", "Not \\"quite\\".". As many as may answer have done so.'
+        'swarm. Answers so far: "It is.", "Not \\"quite\\".". It is left to others to answer.'
     )
     assert "post-1" not in message_text(1, closed)
 
