@@ -29,7 +29,7 @@ from libs.journal.tail import JournalFull, JournalHole, Overtaken, Tail
 from services.scheduler.checkpoint import CheckpointFenced, Checkpoints
 from services.scheduler.dispatches import Age, Dispatches
 from services.scheduler.ledger import Ledger
-from services.scheduler.notes import Note, first, in_record
+from services.scheduler.notes import Note, first, in_record, resolve
 from services.scheduler.weights import TOO_LARGE, fits, weigh
 
 log = structlog.get_logger("owner")
@@ -73,10 +73,14 @@ class ShardOwner:
         is_reaped: Callable[[str], bool],
         on_stored: Callable[[list[ThoughtEntry], list[Age]], None],
         on_settled: Callable[[], None] = lambda: None,
+        running: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """`on_settled` is told that messages of the INBOX stream wait to be deleted."""
+        """`on_settled` is told that messages of the INBOX stream wait to be deleted.
+
+        `running` is `RunningTime.seconds`.
+        """
         self.shard = shard
-        self.ledger = Ledger(shard)
+        self.ledger = Ledger(shard, running=running)
         self.dispatches = Dispatches()
         self._bus = bus
         self._boot = boot
@@ -183,7 +187,8 @@ class ShardOwner:
     def is_tidy(self, held: int) -> bool:
         """Whether `tidy` would find nothing to do."""
         settled = min(self._checkpoints.sequence, self._position.sequence)
-        return held == self._tail.held and not (self._since_checkpoint or self._tail.removable(settled))
+        due = self._since_checkpoint or self._checkpoints.is_behind(self.ledger)
+        return held == self._tail.held and not (due or self._tail.removable(settled))
 
     def tidy(self, held: int) -> None:
         """Store a checkpoint and trim the journal soon, if there is anything to.
@@ -268,7 +273,7 @@ class ShardOwner:
                     continue
                 stored.update((thought.persona_id, thought.thought_count) for thought in admitted)
                 del notes[: len(said)]
-                _resolve(said)
+                resolve(said)
         except BaseException:
             for submission in batch:
                 self._refuse(submission.settled)
@@ -376,7 +381,7 @@ class ShardOwner:
             self._behind = False
             await self._tail.sync()
             self._raise_if_fenced()
-        if self._since_checkpoint:
+        if self._since_checkpoint or self._checkpoints.is_behind(self.ledger, 0.0 if self._closing else None):
             await self._checkpoint()
         await self._tail.trim(min(self._checkpoints.sequence, self._position.sequence))
 
@@ -390,9 +395,3 @@ class ShardOwner:
             raise Fenced(self.shard, self.ledger.claimed_by) from error
         else:
             self._since_checkpoint = 0
-
-
-def _resolve(notes: list[Note]) -> None:
-    for note in notes:
-        if note.stored is not None and not note.stored.done():
-            note.stored.set_result(None)

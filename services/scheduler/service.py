@@ -44,6 +44,7 @@ from services.scheduler.memory import Memory
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import Fenced, ShardOwner
 from services.scheduler.posts import Posts, answer_of
+from services.scheduler.running import RunningTime
 from services.scheduler.serving import served
 from services.scheduler.shards import Shards
 from services.scheduler.showing import Showing
@@ -71,6 +72,7 @@ class Scheduler:
         self.peers = Peers(self.bus, "scheduler")
         self.position = position
         self.tasks = tasks
+        self.running = RunningTime(lambda: self.ticker.run_now is not None)
         self.gate = Gate()
         self.results_gate = Gate(_RESULTS_AT_ONCE)
         self.shards = Shards(
@@ -122,7 +124,9 @@ class Scheduler:
             process.metrics,
         )
         self.lost_work = LostWork(self.bus, self.shards.live, self.dispatching.publish, self.metrics)
-        self.changes = Changes(self.roster, self.shards, self.ticker, self.memory, self._halt, tasks)
+        self.changes = Changes(
+            self.roster, self.shards, self.ticker, self.memory, self._halt, tasks, self.running.turn
+        )
         self.registry = Tail(self.bus, subjects.JOURNAL_REGISTRY, self.changes.fold)
         census = Census(
             self.roster, self.shards.live, lambda: self.shards.wanted, lambda: self.ticker.ticking
@@ -174,6 +178,7 @@ class Scheduler:
             self.roster.is_reaped,
             self._stored,
             self.inboxes.settled.set,
+            self.running.seconds,
         )
 
     def _stored(self, thoughts: list[ThoughtEntry], ages: list[Age]) -> None:
@@ -263,7 +268,7 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
             "sweep": scheduler.inboxes.sweep(),
             "posts": scheduler.posts.run(),
             "lost-work": scheduler.lost_work.run(),
-            "tidy": scheduler.shards.keep_tidy(),
+            "tidy": scheduler.shards.keep_tidy(scheduler.running.turn),
             "readiness": _say_ready(process, scheduler.shards),
         }.items():
             tasks.create_task(work, name=name)

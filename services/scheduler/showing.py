@@ -69,7 +69,7 @@ class Showing:
             response_count=life.state.response_count(now),
             last_activity_at=datetime.fromtimestamp(last, UTC) if last else None,
             next_look_at=self._next_look(persona_id),
-            idle_secs=max(int(now - life.progress_at), 0) if life.progress_at else 0,
+            idle_secs=int(life.idle_s),
             tokens=life.tokens,
             cpu_ms=life.cpu_ms,
             paused=PausedFor(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -284,3 +284,61 @@ async def test_what_comes_while_the_stream_is_read_is_taken_once(
         assert not box.owner.ledger.settled
         await box.think(*((sequence, Outcome.HANDLED) for sequence in sent))
         await eventually(lambda: box.ids() == ["i3"])
+
+
+@pytest.mark.fact("A3")
+@pytest.mark.fact("A5")
+@pytest.mark.parametrize("trimmed", [False, True])
+async def test_a_takeover_leaves_an_inbox_as_it_was(bus: Bus, trimmed: bool) -> None:
+    """Base priorities, their order and attempts, recent sources and known ids, by journal or checkpoint."""
+
+    def seen(box: Box) -> list[tuple[str, float, int]]:
+        inbox = box.owner.ledger.persona(ANN).inbox
+        now = asyncio.get_running_loop().time()
+        shown = inbox.shown(now) if inbox is not None else []
+        return [(one.id, one.base_priority, one.attempts) for one in shown]
+
+    hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    async with open_box(bus) as first:
+        await post(bus, item(0, source_id="room"))
+        await eventually(lambda: len(first.ids()) == 1)
+        sent = await post(bus, item(1, source_id="room"), item(2), item(3, timestamp=hour_ago), item(4))
+        await eventually(lambda: len(first.ids()) == 5)
+        await first.think((sent[1], Outcome.FAILED))
+        await post(bus, *(item(n, source_id=f"hall {n}", priority=0.1) for n in range(10, 18)))
+        await eventually(lambda: len(first.ids()) == 13)
+        before = seen(first)
+        by_id = {name: (base, attempts) for name, base, attempts in before}
+        assert by_id["i1"] == (0.8, 0), "20 for its source, 10 for its age"
+        assert (by_id["i2"], by_id["i3"], by_id["i4"]) == ((0.6, 1), (0.5, 0), (0.6, 0))
+        if trimmed:
+            first.owner.close()
+            await eventually(lambda: first.owner._ended)
+    if trimmed:
+        await bus.api(f"STREAM.PURGE.{streams.JOURNAL}", {"filter": subjects.journal(SHARD), "keep": 1})
+    async with open_box(bus, "two") as second:
+        assert seen(second) == before, "the room is no recent source any more, and nothing is young"
+        taken = Takes(adaptive=False).of(second.owner.ledger.persona(ANN))
+        assert "i2" not in [one.id for one in taken], "its next attempt waits"
+        await second.think((sent[1], Outcome.FAILED))
+        assert ("i2", 0.6, 2) in seen(second)
+        await post(bus, item(4), item(20, source_id="hall 17"))
+        await eventually(lambda: "i20" in second.ids())
+        assert [one[:2] for one in seen(second) if one[0] in ("i4", "i20")] == [("i20", 0.8), ("i4", 0.6)]
+        assert len(second.ids()) == 14, "what was sent again came once"
+
+
+@pytest.mark.fact("A5")
+async def test_what_was_handled_is_not_handled_again_after_a_takeover_when_its_publish_is_repeated(
+    bus: Bus,
+) -> None:
+    async with open_box(bus) as first:
+        (one,) = await post(bus, item(1))
+        await eventually(lambda: first.ids() == ["i1"])
+        await first.think((one, Outcome.HANDLED))
+    async with open_box(bus, "two") as second:
+        (again,) = await post(bus, item(1))
+        await eventually(lambda: second.owner.ledger.received == again)
+        assert second.ids() == []
+        assert again in second.owner.ledger.settled
+        assert len(await events(bus, "inbox_received")) == 1
