@@ -314,6 +314,11 @@ class Ledger:
         entries = (self._personas.get(persona_id) for persona_id in persona_ids)
         return [Counters(e.count, e.last_tick_at) if e is not None else Counters(0, None) for e in entries]
 
+    def is_bare(self, persona_id: str) -> bool:
+        """Whether a persona has nothing but its counters."""
+        entry = self._personas.get(persona_id)
+        return entry is None or (entry.life is None and entry.mail is None)
+
     def stored_lives(self, persona_ids: Iterable[str]) -> dict[str, StoredLife]:
         """Return the lives of those that have one, for a checkpoint."""
         found = ((name, self._personas.get(name)) for name in persona_ids)

@@ -43,11 +43,14 @@ class Pages:
     def touched(self, persona_ids: Iterable[str], ledger: Ledger) -> list[int]:
         """Return the pages on which these personas stand now, or did so far."""
         found: set[int] = set()
-        for persona_id in sorted(persona_ids):
-            before = self._page_of.get(persona_id)
-            found.add(self._place(persona_id, weigh(persona_id, ledger)))
-            if before is not None:
-                found.add(before)
+        others: list[str] = []
+        for persona_id in persona_ids:
+            page = self._page_of.get(persona_id)
+            if page is not None:
+                found.add(page)
+            if page is None or not ledger.is_bare(persona_id):
+                others.append(persona_id)
+        found.update(self._place(persona_id, weigh(persona_id, ledger)) for persona_id in sorted(others))
         return sorted(found)
 
     def page(self, number: int, ledger: Ledger, sequence: int) -> CheckpointPage:
