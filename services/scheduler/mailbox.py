@@ -22,7 +22,7 @@ from libs.contracts.inbox import DropReason, InboxItem
 from libs.contracts.journal import ItemArrived, JournalEvent
 from libs.roster.state import Roster
 from services.scheduler.inbox import Held, Inbox
-from services.scheduler.mail import digest
+from services.scheduler.mail import IDS_KEPT, digest
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.notes import Note
 from services.scheduler.notices import dropped, received
@@ -158,8 +158,11 @@ class Mailbox:
         note.arrived.append(ItemArrived(item.persona_id, message.sequence, base, source, item_id))
 
     def _knows(self, item: InboxItem) -> bool:
-        mail = self._owner.ledger.persona(item.persona_id).mail
-        return mail is not None and mail.knows(item.id)
+        entry = self._owner.ledger.persona(item.persona_id)
+        if entry.mail is not None and entry.mail.knows(item.id):
+            return True
+        more = entry.inbox if entry.inbox is not None and len(entry.inbox) > IDS_KEPT else ()
+        return any(held.item.id == item.id for held in more)
 
     def _put(self, message: Arrival, item: InboxItem) -> Held:
         entry = self._owner.ledger.persona(item.persona_id)

@@ -24,6 +24,7 @@ from libs.contracts.tokens import shard_of
 from libs.contracts.work import Settled
 from libs.roster.state import Roster
 from services.scheduler.inboxes import Inboxes
+from services.scheduler.mail import IDS_KEPT
 from services.scheduler.mailbox import Arrival, Mailbox
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
@@ -326,6 +327,20 @@ async def test_a_takeover_leaves_an_inbox_as_it_was(bus: Bus, trimmed: bool) -> 
         await eventually(lambda: "i20" in second.ids())
         assert [one[:2] for one in seen(second) if one[0] in ("i4", "i20")] == [("i20", 0.8), ("i4", 0.6)]
         assert len(second.ids()) == 14, "what was sent again came once"
+
+
+@pytest.mark.fact("A2")
+async def test_what_waits_is_there_once_however_much_has_come_since_and_whoever_took_over(bus: Bus) -> None:
+    async with open_box(bus) as first:
+        await post(bus, *(item(n) for n in range(IDS_KEPT + 10)))
+        await eventually(lambda: len(first.ids()) == IDS_KEPT + 10)
+        (again,) = await post(bus, item(0))
+        await eventually(lambda: first.owner.ledger.received == again)
+        assert len(first.ids()) == IDS_KEPT + 10
+    async with open_box(bus, "two") as second:
+        (again,) = await post(bus, item(1))
+        await eventually(lambda: second.owner.ledger.received == again)
+        assert len(second.ids()) == IDS_KEPT + 10
 
 
 @pytest.mark.fact("A5")
