@@ -73,6 +73,10 @@ class Mailbox:
         self._news = news
         self._metrics = metrics
         self._seen = 0
+        self._arrived = float("-inf")
+        """When the last item arrived. None arrived before one that the stream has in front of it: two clocks
+        are read to tell, and time passes in between."""
+
         self._waiting: deque[Arrival] = deque()
         self._wake = asyncio.Event()
 
@@ -169,11 +173,11 @@ class Mailbox:
         if entry.inbox is None:
             entry.inbox = Inbox()
         now = asyncio.get_running_loop().time()
-        arrived = now - max(self._wall() - message.at, 0.0)
+        self._arrived = max(self._arrived, now - max(self._wall() - message.at, 0.0))
         standing = self._owner.ledger.standing(
             item.persona_id, message.sequence, lambda: self._base(message, item)
         )
-        held = Held(message.sequence, standing, arrived, item)
+        held = Held(message.sequence, standing, self._arrived, item)
         held.pause(now)
         loser = entry.inbox.add(held, now)
         if item.post_id is not None and loser is not held:

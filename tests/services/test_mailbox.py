@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from time import time
 from typing import Any
 
 import msgspec
@@ -341,6 +342,20 @@ async def test_what_waits_is_there_once_however_much_has_come_since_and_whoever_
         (again,) = await post(bus, item(1))
         await eventually(lambda: second.owner.ledger.received == again)
         assert len(second.ids()) == IDS_KEPT + 10
+
+
+@pytest.mark.fact("A2")
+async def test_of_equals_the_one_that_the_stream_has_first_is_first_whatever_the_clocks_say(bus: Bus) -> None:
+    """A scheduler that is interrupted between reading two clocks takes an item for a later one."""
+    box, late = Box(bus, "one", people()), iter([0.0, -0.5, 0.0, 3600.0, -3600.0])
+    wall = lambda: time() + next(late)  # noqa: E731
+    metrics = SchedulerMetrics(CollectorRegistry())
+    mailbox = Mailbox(bus, box.owner, box.roster, lambda *_: None, lambda _: None, metrics, wall)
+    began = time() - 10
+    for n in range(1, 6):
+        message = Arrival(subjects.inbox(SHARD, ANN), n, b"", began + n / 1000)
+        mailbox._put(message, item(n, priority=0.5))
+    assert box.ids() == ["i1", "i2", "i3", "i4", "i5"]
 
 
 @pytest.mark.fact("A5")
