@@ -114,7 +114,7 @@ class Checkpoints:
         except BusError:
             ledger.put_back_changed(changed)
             raise
-        self.sequence, self._ran, ledger.clocks_run = sequence, ran, False
+        self.sequence, self._ran = sequence, ran
 
     def is_behind(self, ledger: Ledger, by_s: float | None = None) -> bool:
         """Whether idle clocks that may end somebody have run for so long since it was stored."""

@@ -101,7 +101,7 @@ class Ledger:
         """Per swarm, the id of its last roll-up; those rolled up last stand last."""
 
         self.clocks_run = False
-        """Since the last checkpoint, idle clocks have run that may end somebody."""
+        """Some idle clock has run that may end somebody."""
 
         self._clock = clock
         self._running = running

@@ -315,27 +315,26 @@ async def test_while_everybody_rests_idle_clocks_are_stored_now_and_then_and_whe
         await one.submit([thought("p", 1)])
         one.tidy(1)
         await eventually(lambda: one.is_tidy(1), what="trimmed")
-        ran[0] += CLOCKS_BEHIND_S - 1
-        one.ledger.clocks_run = True
-        assert one.is_tidy(1)
         before, page_before = await stored_at(), await page(bus)
-        ran[0] += 1
-        assert not one.is_tidy(1)
-        one.tidy(1)
-        await eventually(lambda: one.is_tidy(1), what="stored")
-        assert await stored_at() == before + CLOCKS_BEHIND_S
         ran[0] += 5 * CLOCKS_BEHIND_S
         assert one.is_tidy(1), "no clock has run that may end somebody"
         one.ledger.clocks_run = True
+        for _ in range(2):
+            one.tidy(1)
+            await eventually(lambda: one.is_tidy(1), what="stored")
+            ran[0] += CLOCKS_BEHIND_S - 1
+            assert one.is_tidy(1)
+            ran[0] += 1
+            assert not one.is_tidy(1)
         one.tidy(1)
         await eventually(lambda: one.is_tidy(1), what="stored")
-        one.ledger.clocks_run = True
+        assert await stored_at() == before + 7 * CLOCKS_BEHIND_S
         ran[0] += 3.5
-    assert await stored_at() == before + 6 * CLOCKS_BEHIND_S + 3.5
+    assert await stored_at() == before + 7 * CLOCKS_BEHIND_S + 3.5
     assert await page(bus) == page_before, "only heads were stored"
     ran[0] += 1e6
     next_one = ShardOwner(
         bus, SHARD, "two", published(), lambda _: False, lambda _, __: None, running=lambda: ran[0]
     )
     await next_one.take_over()
-    assert next_one.ledger.ran() == before + 6 * CLOCKS_BEHIND_S + 3.5
+    assert next_one.ledger.ran() == before + 7 * CLOCKS_BEHIND_S + 3.5
