@@ -53,7 +53,7 @@ class MemoryOwner(ShardOwner):
         journal: Journal,
     ) -> None:
         super().__init__(bus, shard, "simulation", PublicPosition(), is_reaped, on_stored)
-        self.ledger = Ledger(shard, clock)
+        self.ledger = Ledger(shard, clock, clock)
         self._owned = True
         self._journal = journal
         self._stored = 0
@@ -104,10 +104,9 @@ class SeenMailbox(Mailbox):
     came: Callable[[int, int, float], None]
     """Is told a message's sequence, its base priority in hundredths, and its wall time in seconds."""
 
-    def _put(self, message: Arrival, item: InboxItem, base: int | None = None) -> None:
-        assert base is not None
-        self.came(message.sequence, base, message.at)
-        super()._put(message, item, base)
+    def _announce(self, message: Arrival, item: InboxItem, note: Note) -> None:
+        super()._announce(message, item, note)
+        self.came(message.sequence, note.arrived[-1].base, message.at)
 
 
 class MemoryInboxes(Inboxes):

@@ -139,7 +139,7 @@ class World:
         treasury = Treasury(bus, self.roster, banks)
         max_tokens = 256
         self.admitting = Admitting(treasury, self.roster, owners, banks, max_tokens, metrics, wall)
-        idle = IdleClocks(bus, self.roster, tasks, wall)
+        idle = IdleClocks(bus, self.roster, tasks)
         waits = Waits(bus, self.roster, lambda name: self.ticker.news(name, False), tasks)
         self.ticker = Ticker(
             dispatching, self.roster, owners, True, metrics, takes, self.admitting, idle, waits, tasks, wall

@@ -38,6 +38,23 @@ class ItemSettled(Struct, frozen=True, array_like=True):
     """The swarm-wide post that it is a copy of, where its persona had a place to answer that [A5]."""
 
 
+class ItemArrived(Struct, frozen=True, array_like=True):
+    """An item that came into an inbox, as it was received."""
+
+    persona_id: str
+    sequence: int
+    """The item's place in the INBOX stream."""
+
+    base: int
+    """Its priority when it arrived, in hundredths [A3]."""
+
+    source: bytes
+    """A digest of where it came from, empty where that is not known."""
+
+    id: bytes
+    """A digest of its id."""
+
+
 class Effort(Struct, frozen=True, array_like=True):
     """What a thought cost, and what came of it beside its events.
 
@@ -128,6 +145,7 @@ class ShardRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     received: int = 0
     """Messages of the shard in the INBOX stream up to this one are in inboxes, or dropped."""
 
+    arrived: list[ItemArrived] = []
     dropped: list[int] = []
     """Messages of the INBOX stream that are to be deleted: no inbox takes them."""
 
@@ -238,9 +256,32 @@ class StoredLife(Struct, frozen=True, array_like=True):
     spent: Spent
     failures: int = 0
     progress_at: float = 0.0
-    """Wall time in seconds of its last thought that was progress [A17]."""
+    """Not written any more: the idle clock was a wall time once."""
 
     pause: Pause | None = None
+    idle_s: float = 0.0
+    """Seconds without progress [A17]."""
+
+    idle_as_of: float = 0.0
+    """What `CheckpointHead.ran_s` was then; the clock has run since unless the persona waits for credits, or
+    its last thought was by no model."""
+
+    by_model: bool = True
+    signatures: list[bytes] = []
+    """Of its newest thoughts by a model, the oldest first [A19]."""
+
+
+class StoredMail(Struct, frozen=True, array_like=True):
+    """What a checkpoint keeps of what was sent to a persona."""
+
+    held: list[tuple[int, int, int]]
+    """Items in its inbox: their place in the INBOX stream, base priority in hundredths, and attempts."""
+
+    sources: bytes = b""
+    """Digests of where its newest items came from, the oldest first, one behind the other."""
+
+    ids: bytes = b""
+    """Digests of the ids of its newest items, likewise."""
 
 
 class CheckpointPage(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -254,6 +295,9 @@ class CheckpointPage(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     lives: dict[str, StoredLife] = {}
     """Of those that have done more than declare fallbacks."""
+
+    mail: dict[str, StoredMail] = {}
+    """Of those to whom something was sent."""
 
 
 class CheckpointHead(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -277,8 +321,12 @@ class CheckpointHead(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     roll_ups_spent: dict[str, Spent] = {}
     """Per swarm, what all its roll-ups have cost; of those that have cost anything."""
+
     decisions: list[PostDecision] = []
     """On swarm-wide posts that do not say them for certain."""
+
+    ran_s: float = 0.0
+    """Seconds for which the loop has run while the shard had an owner: what idle clocks go by [A17]."""
 
 
 class Position(Struct, frozen=True, kw_only=True):

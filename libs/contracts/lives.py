@@ -48,7 +48,7 @@ class PersonaLife(Struct, frozen=True, kw_only=True):
     """When it looks next whether it has reason to think; null under `fixed`, and while it thinks."""
 
     idle_secs: Count
-    """Seconds without progress; the clock of `idle_ttl_secs` [A17]."""
+    """Seconds without progress; the clock of `idle_ttl_secs`, as far as that has run [A17]."""
 
     tokens: Count
     """Of all its thoughts; so is `cpu_ms`."""

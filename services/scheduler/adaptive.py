@@ -52,13 +52,10 @@ _LOADED = 2.0
 class Pulse:
     """When a persona was last due, and what makes it look again."""
 
-    __slots__ = ("at", "echo", "idle_cycles", "news", "seen_at")
+    __slots__ = ("at", "echo", "idle_cycles", "news")
 
     def __init__(self) -> None:
         self.at = 0.0
-        self.seen_at = 0.0
-        """Wall time of its last look; 0 where there was none in this run."""
-
         self.idle_cycles = 0
         self.news = False
         """Something in its shared memory, or a persona that it waits for, is new."""
@@ -237,9 +234,7 @@ class AdaptiveTicker(Ticking):
         pulse.at = at
         entry = owner.ledger.persona(persona_id)
         self._metrics.looks.inc()
-        if entry.life is not None:
-            self._idle.look(persona_id, entry.life, pulse.seen_at)
-        pulse.seen_at = self._wall()
+        self._idle.look(persona_id, owner.ledger)
         if (until := self._admitting.pause_of(entry)) is not None:
             return self._set(persona_id, self._now() + max(until - self._wall(), _LOOK_AFTER_S))
         self._waits.look(owner, persona_id, self._interval())

@@ -90,9 +90,9 @@ class Admitting:
         return Want(persona_id, entry.count + 1, cost, settled)
 
     def _pause(self, persona_id: str, entry: PersonaLedger, short: AccountShort) -> None:
-        life = entry.lives(self._wall())
-        if life.pause is not None:
-            return self._wait_on(persona_id, life.pause)
+        pause = entry.life.pause if entry.life is not None else None
+        if pause is not None:
+            return self._wait_on(persona_id, pause)
         now = datetime.fromtimestamp(self._wall(), UTC)
         ends = datetime.fromtimestamp((window_of(self._wall()) + 1) * WINDOW_S, UTC)
         for_good = short.cost > short.limit

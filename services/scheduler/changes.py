@@ -40,7 +40,9 @@ class Changes:
         offers: Offers,
         halt: Callable[[ShardOwner, int], Coroutine[Any, Any, None]],
         tasks: asyncio.TaskGroup,
+        turn: Callable[[], None] = lambda: None,
     ) -> None:
+        """`turn` is told that the loop is started or stopped, see `RunningTime`."""
         self._roster = roster
         self._shards = shards
         self._ticker = ticker
@@ -48,6 +50,7 @@ class Changes:
         self._offers = offers
         self._halt = halt
         self._tasks = tasks
+        self._turn = turn
 
     def fold(self, sequence: int, data: bytes) -> None:
         """Apply a record. Events come first: a persona is ticked once its spawn is in its context [3.5]."""
@@ -65,11 +68,15 @@ class Changes:
                 case Reaping(persona_ids):
                     self._reaped(persona_ids)
                 case Stopping(run):
-                    self._ticker.loop_changed()
+                    self._loop_changed()
                     for owner in list(self._shards.live.values()):
                         self.halt_if_stopping(owner, run)
                 case Started() | IntervalSet() | Stopped():
-                    self._ticker.loop_changed()
+                    self._loop_changed()
+
+    def _loop_changed(self) -> None:
+        self._turn()
+        self._ticker.loop_changed()
 
     def halt_if_stopping(self, owner: ShardOwner, run: int) -> None:
         """Begin to end a run on a shard, unless it is over there."""

@@ -2,7 +2,9 @@
 
 Pages that changed are stored first, then the head. Only a stored head makes a checkpoint, so a crash between
 the two leaves pages that are merely ahead of it, which folding does not mind: it skips thoughts at or below a
-page's count. Each write expects the revision that this owner wrote or found; a newer owner's is a fence.
+page's count, and what came for a persona up to its page's sequence. A persona that moves to a later page is
+stored there first, and where two have it the later one counts. Each write expects the revision that this
+owner wrote or found; a newer owner's is a fence.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from libs.bus.publisher import expecting
 from libs.bus.read import last_of
 from libs.contracts import streams, subjects
 from libs.contracts.journal import CheckpointHead, CheckpointPage
-from libs.contracts.limits import RECORD_BYTES
+from libs.contracts.limits import PAGE_BYTES
 from services.scheduler.accounts import window_of
 from services.scheduler.ledger import Ledger
 from services.scheduler.pages import Pages
@@ -30,6 +32,9 @@ T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 _decode_head = msgspec.json.Decoder(CheckpointHead).decode
 _decode_page = msgspec.json.Decoder(CheckpointPage).decode
+
+CLOCKS_BEHIND_S = 240.0
+"""A crash sets idle clocks back by so many seconds, and those few between two looks, at most [A17]."""
 
 _ATTEMPTS = 5
 _RETRY_S = 0.5
@@ -61,7 +66,8 @@ class Checkpoints:
 
         self._bus = bus
         self._shard = shard
-        self._pages = Pages(RECORD_BYTES)
+        self._ran = 0.0
+        self._pages = Pages(PAGE_BYTES)
         self._revisions: dict[str, int] = {}
 
     async def load(self, ledger: Ledger) -> None:
@@ -72,6 +78,7 @@ class Checkpoints:
             stored = _decoded(_decode_head, head, subjects.checkpoint_head(self._shard))
             pages = stored.pages
             self.sequence = stored.sequence
+            self._ran = stored.ran_s
             ledger.restore_head(stored)
         # Also pages begun after this head by an owner that died before storing the next one.
         number = 0
@@ -84,9 +91,9 @@ class Checkpoints:
         Raises `CheckpointFenced`, or `NoAnswer` when the broker does not answer; both leave the last
         stored checkpoint good.
         """
-        changed = ledger.take_changed()
+        changed, ran = ledger.take_changed(), ledger.ran()
         try:
-            for number in self._pages.touched(changed):
+            for number in self._in_order(self._pages.touched(changed, ledger)):
                 page = self._pages.page(number, ledger, sequence)
                 await self._write(subjects.checkpoint_page(self._shard, number), _encode(page))
             accounts = ledger.accounts.dump(window_of(time()))
@@ -103,12 +110,28 @@ class Checkpoints:
                 rolled_up=ledger.roll_ups.dump_ids(),
                 roll_ups_spent=ledger.roll_ups.dump_spent(),
                 decisions=list(ledger.decisions.values()),
+                ran_s=ran,
             )
             await self._write(subjects.checkpoint_head(self._shard), _encode(head))
         except BusError:
             ledger.put_back_changed(changed)
             raise
-        self.sequence = sequence
+        self.sequence, self._ran = sequence, ran
+
+    def is_behind(self, ledger: Ledger, by_s: float | None = None) -> bool:
+        """Whether idle clocks that may end somebody have run for so long since it was stored."""
+        limit = CLOCKS_BEHIND_S if by_s is None else by_s
+        return ledger.clocks_run and ledger.ran() - self._ran >= limit
+
+    def _in_order(self, numbers: list[int]) -> list[int]:
+        """Return pages in the order in which they are stored, so that a crash leaves no gap.
+
+        First new ones, as loading goes on as long as there is a next page; then the others from the last to
+        the first, so that a persona that has moved is on some page at any time.
+        """
+        known = self._revisions
+        new = [n for n in numbers if not known.get(subjects.checkpoint_page(self._shard, n))]
+        return new + [n for n in reversed(numbers) if n not in new]
 
     async def _load_page(self, number: int, ledger: Ledger) -> bool:
         """Restore a page; whether there was one."""
@@ -116,9 +139,10 @@ class Checkpoints:
         if data is None:
             return False
         page = _decoded(_decode_page, data, subjects.checkpoint_page(self._shard, number))
-        self._pages.restore(number, page.counters)
         for persona_id, (count, last_tick_at) in page.counters.items():
-            ledger.restore(persona_id, count, last_tick_at, page.lives.get(persona_id))
+            life, mail = page.lives.get(persona_id), page.mail.get(persona_id)
+            ledger.restore(persona_id, count, last_tick_at, life, mail, page.sequence)
+        self._pages.restore(number, page.counters, ledger)
         return True
 
     async def _read(self, subject: str) -> bytes | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from time import time
 
 import structlog
 
@@ -14,7 +12,7 @@ from libs.contracts.personas import ReapPersonaRequest, ReapPersonaResponse
 from libs.contracts.refusals import Refusal
 from libs.contracts.registry import ReapCommand
 from libs.roster.state import Roster
-from services.scheduler.life import Life
+from services.scheduler.ledger import Ledger
 
 log = structlog.get_logger("idling")
 
@@ -26,33 +24,22 @@ class IdleClocks:
     """Looks at the clocks of personas as they look whether they have reason to think.
 
     A clock stands while its persona is paused, thinks by fallback, or nobody looks: the loop is stopped, or
-    its shard has no owner. What has stood is added to the time of its last progress.
+    its shard has no owner. See `Life.idle_s` and `RunningTime`.
     """
 
-    def __init__(
-        self, bus: Bus, roster: Roster, tasks: asyncio.TaskGroup, wall: Callable[[], float] = time
-    ) -> None:
+    def __init__(self, bus: Bus, roster: Roster, tasks: asyncio.TaskGroup) -> None:
         self._bus = bus
         self._roster = roster
         self._tasks = tasks
-        self._wall = wall
         self._asked: set[str] = set()
 
-    def look(self, persona_id: str, life: Life, seen_at: float) -> None:
-        """Look at a persona's clock, last seen at a wall time in seconds; 0 where it was not seen yet.
-
-        It is reaped once its time is over.
-        """
-        now = self._wall()
-        if not seen_at:
-            life.progress_at = max(life.progress_at, now)
-        elif life.pause is not None or life.failures:
-            life.progress_at += max(now - seen_at, 0.0)
-        record = self._roster.personas.get(persona_id)
-        if record is None or persona_id in self._asked:
+    def look(self, persona_id: str, ledger: Ledger) -> None:
+        """Look at the clock of a persona of a shard: it is reaped once its time is over."""
+        life, record = ledger.persona(persona_id).life, self._roster.personas.get(persona_id)
+        if record is None or life is None or not life.may_idle or not record.policy.idle_ttl_secs:
             return
-        ttl = record.policy.idle_ttl_secs
-        if ttl and now - life.progress_at >= ttl:
+        ledger.clocks_run = True
+        if life.idle_s >= record.policy.idle_ttl_secs and persona_id not in self._asked:
             self._asked.add(persona_id)
             self._tasks.create_task(self._reap(persona_id), name="reap-idle")
 

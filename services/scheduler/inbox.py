@@ -12,7 +12,8 @@ from itertools import islice, takewhile
 from msgspec import Struct
 
 from libs.contracts.inbox import HeldItem, InboxItem
-from libs.contracts.limits import INBOX_ITEMS, ITEM_ATTEMPTS, ITEMS_A_THOUGHT
+from libs.contracts.limits import INBOX_ITEMS, ITEMS_A_THOUGHT
+from services.scheduler.mail import Standing
 
 AGED_S = 30.0
 """Seconds of waiting after which an item is as urgent as waiting makes it [A4]."""
@@ -30,16 +31,13 @@ class Held(Struct, gc=False, eq=False):
     sequence: int
     """Its place in the INBOX stream."""
 
-    base: int
-    """Its priority when it arrived, in hundredths [A3]."""
+    standing: Standing
+    """What the journal says of it."""
 
     arrived: float
     """Monotonic time in seconds."""
 
     item: InboxItem
-    attempts: int = 0
-    """Thoughts that took it up and came to nothing."""
-
     not_before: float = 0.0
     """Monotonic time of its next attempt."""
 
@@ -52,9 +50,24 @@ class Held(Struct, gc=False, eq=False):
     may_answer: bool = True
     """False: others answer the swarm-wide post that this is a copy of [A5]."""
 
+    @property
+    def base(self) -> int:
+        """Its priority when it arrived, in hundredths [A3]."""
+        return self.standing.base
+
+    @property
+    def attempts(self) -> int:
+        """Thoughts that took it up and came to nothing."""
+        return self.standing.attempts
+
+    def pause(self, now: float) -> None:
+        """Have it wait before its next attempt: 2 s, then 4 s, and so on; not where none has failed."""
+        if self.attempts:
+            self.not_before = now + RETRY_S * 2 ** (self.attempts - 1)
+
     def effective(self, now: float) -> float:
         """Return its priority in hundredths with what waiting has added: 0 to 150 [A4]."""
-        return self.base + AGING * min(max(now - self.arrived, 0.0) / AGED_S, 1.0)
+        return self.standing.base + AGING * min(max(now - self.arrived, 0.0) / AGED_S, 1.0)
 
 
 class Inbox:
@@ -160,18 +173,11 @@ class Inbox:
         for held in self._held.values():
             held.taken_up = False
 
-    def fail(self, sequence: int, now: float) -> bool:
-        """Count an attempt that came to nothing; true where it was the last, and the item is to be removed.
-
-        Otherwise it is taken up again after a pause: 2 s, then 4 s, and so on.
-        """
-        held = self._held.get(sequence)
-        if held is None:
-            return False
-        held.taken_up = False
-        held.attempts += 1
-        held.not_before = now + RETRY_S * 2 ** (held.attempts - 1)
-        return held.attempts >= ITEM_ATTEMPTS
+    def failed(self, sequence: int, now: float) -> None:
+        """Have an item taken up again, later: an attempt, counted by now, came to nothing."""
+        if (held := self._held.get(sequence)) is not None:
+            held.taken_up = False
+            held.pause(now)
 
     def shown(self, now: float) -> list[HeldItem]:
         """Return everything it holds for showing, best first."""

@@ -11,13 +11,22 @@ import msgspec
 from libs.cognition.context import OF_REFERENCE, Recent, Remembered, context_line, merge, restored
 from libs.contracts import subjects
 from libs.contracts.inbox import Outcome, PostDecision
-from libs.contracts.journal import CheckpointHead, Effort, ShardRecord, StoredLife, ThoughtEntry
+from libs.contracts.journal import (
+    CheckpointHead,
+    Effort,
+    ItemSettled,
+    ShardRecord,
+    StoredLife,
+    StoredMail,
+    ThoughtEntry,
+)
 from libs.contracts.place import Place
 from libs.contracts.work import ContextLine, Counters
 from libs.journal.tail import JournalHole
 from services.scheduler.accounts import Accounts
 from services.scheduler.inbox import Inbox
 from services.scheduler.life import Life
+from services.scheduler.mail import Mail, Standing
 from services.scheduler.places import decision_of
 from services.scheduler.roll_ups import RollUps
 from services.scheduler.spending import Spending
@@ -28,7 +37,7 @@ _decode = msgspec.json.Decoder(ShardRecord).decode
 class PersonaLedger:
     """What the journal says of one persona."""
 
-    __slots__ = ("count", "inbox", "last_tick_at", "life", "recent")
+    __slots__ = ("as_of", "count", "inbox", "last_tick_at", "life", "mail", "recent")
 
     def __init__(self) -> None:
         self.count = 0
@@ -39,14 +48,14 @@ class PersonaLedger:
         self.life: Life | None = None
         """None while it has done nothing but declare fallbacks."""
 
-        self.inbox: Inbox | None = None
-        """None while nothing was ever sent to it. What it holds comes from the INBOX stream."""
+        self.mail: Mail | None = None
+        """None while nothing was ever sent to it."""
 
-    def lives(self, at: float) -> Life:
-        """Return its life, which begins now where there was none."""
-        if self.life is None:
-            self.life = Life(at)
-        return self.life
+        self.inbox: Inbox | None = None
+        """What the INBOX stream holds of it; None before that is read."""
+
+        self.as_of = 0
+        """Journal sequence up to which a checkpoint has it."""
 
     def remember(self, place: Place, line: ContextLine) -> None:
         """Add an event to the context, unless it, or a later one, stands there already."""
@@ -56,10 +65,15 @@ class PersonaLedger:
 class Ledger:
     """The state of a shard. Only records of its journal subject change its counts.
 
-    `clock` is a monotonic one, in seconds.
+    `clock` is a monotonic one, in seconds; `running` is `RunningTime.seconds`.
     """
 
-    def __init__(self, shard: int, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self,
+        shard: int,
+        clock: Callable[[], float] = monotonic,
+        running: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self.shard = shard
         self.accounts = Accounts()
         self.spending = Spending()
@@ -86,7 +100,16 @@ class Ledger:
         self.public: Place = (0, 0)
         """Where the event stream ended when this shard was loaded: events up to here came from the stream."""
 
+        self.clocks_run = False
+        """Some idle clock has run that may end somebody."""
+
         self._clock = clock
+        self._running = running
+        self._ran, self._ran_from = 0.0, running()
+        self._idle_clock = self.ran
+        self._whose: dict[int, str] = {}
+        """Items in inboxes, by their place in the INBOX stream: whose they are."""
+
         self._restored = 0
         self._personas: dict[str, PersonaLedger] = {}
         self._changed: set[str] = set()
@@ -102,18 +125,39 @@ class Ledger:
         """Return a persona's entry, None where the journal has said nothing of it. Any thread may ask."""
         return self._personas.get(persona_id)
 
-    def restore(
-        self, persona_id: str, count: int, last_tick_at: datetime | None, life: StoredLife | None = None
-    ) -> None:
-        """Take a persona's counters and its life from a checkpoint page."""
+    def ran(self) -> float:
+        """Return for how many seconds the loop has run while the shard had an owner."""
+        return self._ran + self._running() - self._ran_from
+
+    def life(self, persona_id: str) -> Life:
+        """Return a persona's life, which begins now where there was none."""
         entry = self.persona(persona_id)
-        entry.count, entry.last_tick_at = count, last_tick_at
-        entry.life = Life.load(life) if life is not None else None
+        if entry.life is None:
+            entry.life = Life(self._idle_clock)
+        return entry.life
+
+    def restore(
+        self,
+        persona_id: str,
+        count: int,
+        last_tick_at: datetime | None,
+        life: StoredLife | None = None,
+        mail: StoredMail | None = None,
+        as_of: int = 0,
+    ) -> None:
+        """Take a persona from a checkpoint page, instead of what an earlier page had of it."""
+        entry = self.persona(persona_id)
+        self._forget_mail(entry)
+        entry.count, entry.last_tick_at, entry.as_of = count, last_tick_at, as_of
+        entry.life = Life.load(life, self._idle_clock) if life is not None else None
+        entry.mail = Mail.load(mail) if mail is not None else None
+        self._whose.update((sequence, persona_id) for sequence, *_ in (mail.held if mail is not None else ()))
 
     def restore_head(self, head: CheckpointHead) -> None:
         """Take what a checkpoint holds of the shard as a whole."""
         self.number, self.halted, self.last_tick_at = head.number, head.halted, head.last_tick_at
         self.received, self.settled = head.received, set(head.settled)
+        self._ran, self._ran_from = head.ran_s, self._running()
         self.spending.restore(head.hours)
         self.roll_ups.restore(head.rolled_up, head.roll_ups_spent)
         self.decisions = {(one.post_id, one.persona_id): one for one in head.decisions}
@@ -144,7 +188,7 @@ class Ledger:
             self.claimed_by = record.owner
         if record.halt is not None:
             self.halted = max(self.halted, record.halt)
-        self.reaped.update(record.reap)
+        self._reap(sequence, record.reap)
         index = 0
         for thought in record.thoughts:
             fresh = self._count(thought)
@@ -154,13 +198,41 @@ class Ledger:
                 if sequence > self._restored:
                     self.spending.add(thought)
                     self._decide(thought, thought.effort)
-        self._note(record, fresh=sequence > self._restored)
+            elif fresh and (life := self.persona(thought.persona_id).life) is not None:
+                life.fell_back()
+        self._note(sequence, record)
 
-    def _note(self, record: ShardRecord, *, fresh: bool) -> None:
+    def _reap(self, sequence: int, persona_ids: list[str]) -> None:
+        """Note who is reaped: nothing comes for them any more, and nothing that they think is compared."""
+        self.reaped.update(persona_ids)
+        for persona_id in persona_ids:
+            entry = self._personas.get(persona_id)
+            if entry is not None and sequence > entry.as_of:
+                self._forget_mail(entry)
+                if entry.life is not None:
+                    entry.life.recent = ()
+                self._changed.add(persona_id)
+
+    def _forget_mail(self, entry: PersonaLedger) -> None:
+        for sequence in entry.mail.held if entry.mail is not None else ():
+            self._whose.pop(sequence, None)
+        entry.mail = None
+
+    def _note(self, sequence: int, record: ShardRecord) -> None:
         self.received = max(self.received, record.received)
-        self.settled.update(record.dropped)
+        for item in record.arrived:
+            entry = self.persona(item.persona_id)
+            if sequence > entry.as_of:
+                if entry.mail is None:
+                    entry.mail = Mail()
+                entry.mail.arrived(item)
+                self.life(item.persona_id)
+                self._whose[item.sequence] = item.persona_id
+                self._changed.add(item.persona_id)
+        for dropped in record.dropped:
+            self._settle(dropped)
         for pause in record.pauses:
-            self.persona(pause.persona_id).lives(pause.since.timestamp()).pause = pause
+            self.life(pause.persona_id).pause = pause
         for persona_id in record.resumed:
             if (life := self.persona(persona_id).life) is not None:
                 life.pause = None
@@ -170,6 +242,7 @@ class Ledger:
             self.accounts.apply(change)
         for swarm_id, roll_up_id in record.rolled_up:
             self.roll_ups.add(swarm_id, roll_up_id)
+        fresh = sequence > self._restored
         for cost in record.roll_up_costs:
             self.roll_ups.spend(cost, fresh=fresh)
             if fresh:
@@ -180,16 +253,51 @@ class Ledger:
         entry = self.persona(thought.persona_id)
         at = thought.tick_at.timestamp() + effort.cpu_ms / 1000
         if fresh:
-            entry.lives(at).thought(thought.thought_count, at, effort)
+            self.life(thought.persona_id).thought(thought.thought_count, at, effort)
         for item in effort.items:
             if item.outcome in (Outcome.HANDLED, Outcome.ASIDE):
-                self.settled.add(item.sequence)
-                if entry.inbox is not None:
-                    entry.inbox.remove(item.sequence)
-            elif item.outcome is Outcome.FAILED and fresh and entry.inbox is not None:
-                entry.inbox.fail(item.sequence, self._clock())
-            elif item.outcome is Outcome.RETURNED and fresh and entry.inbox is not None:
-                entry.inbox.returned(item.sequence, self._clock())
+                self._settle(item.sequence)
+            elif fresh:
+                self._keep(entry, item)
+
+    def _keep(self, entry: PersonaLedger, item: ItemSettled) -> None:
+        """Have an item taken up again, later; where a thought of it came to nothing, that is counted."""
+        standing = entry.mail.held.get(item.sequence) if entry.mail is not None else None
+        if item.outcome is Outcome.FAILED and standing is not None:
+            standing.attempts += 1
+        if entry.inbox is None:
+            return
+        if item.outcome is Outcome.FAILED:
+            entry.inbox.failed(item.sequence, self._clock())
+        else:
+            entry.inbox.returned(item.sequence, self._clock())
+
+    def _settle(self, sequence: int) -> None:
+        """Note that a message may be deleted: no inbox has it any more."""
+        self.settled.add(sequence)
+        persona_id = self._whose.pop(sequence, None)
+        if persona_id is None:
+            return
+        entry = self.persona(persona_id)
+        self._changed.add(persona_id)
+        if entry.mail is not None:
+            entry.mail.held.pop(sequence, None)
+        if entry.inbox is not None:
+            entry.inbox.remove(sequence)
+
+    def standing(self, persona_id: str, sequence: int, base: Callable[[], int]) -> Standing:
+        """Return how an item stands that the stream holds.
+
+        Of one that came when the journal did not say so, `base` works the priority out anew.
+        """
+        entry = self.persona(persona_id)
+        if entry.mail is None:
+            entry.mail = Mail()
+        if sequence not in entry.mail.held:
+            entry.mail.held[sequence] = Standing(base())
+            self._whose[sequence] = persona_id
+            self.life(persona_id)
+        return entry.mail.held[sequence]
 
     def _decide(self, thought: ThoughtEntry, effort: Effort) -> None:
         for item in effort.items:
@@ -213,10 +321,20 @@ class Ledger:
         entries = (self._personas.get(persona_id) for persona_id in persona_ids)
         return [Counters(e.count, e.last_tick_at) if e is not None else Counters(0, None) for e in entries]
 
+    def is_bare(self, persona_id: str) -> bool:
+        """Whether a persona has nothing but its counters."""
+        entry = self._personas.get(persona_id)
+        return entry is None or (entry.life is None and entry.mail is None)
+
     def stored_lives(self, persona_ids: Iterable[str]) -> dict[str, StoredLife]:
         """Return the lives of those that have one, for a checkpoint."""
         found = ((name, self._personas.get(name)) for name in persona_ids)
         return {name: e.life.dump() for name, e in found if e is not None and e.life is not None}
+
+    def stored_mail(self, persona_ids: Iterable[str]) -> dict[str, StoredMail]:
+        """Return what came for those to whom something was sent, for a checkpoint."""
+        found = ((name, self._personas.get(name)) for name in persona_ids)
+        return {name: e.mail.dump() for name, e in found if e is not None and e.mail is not None}
 
     def entries(self) -> Iterable[tuple[str, PersonaLedger]]:
         """Return every persona of which the journal has said something."""

@@ -5,10 +5,9 @@ A fold of its thoughts. Times are wall times in seconds.
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Callable
 
 from libs.contracts.accounts import Credits, Settlement
-from libs.contracts.inbox import InboxItem
 from libs.contracts.journal import Effort, Pause, StoredLife
 from libs.contracts.lives import Spent
 from services.scheduler.account import NOTHING
@@ -18,34 +17,36 @@ from services.scheduler.inner_state import InnerState
 RECENT_THOUGHTS = 8
 """Thoughts whose signatures are kept to tell those that repeat them [A19]."""
 
-RECENT_SOURCES = 8
-"""Sources of inbox items that count as recent [A3]."""
 
 _RESPONSES_KEPT = 16
-_ITEMS_KEPT = 64
 
 
 class Life:
-    """The life of one persona; made when it first does more than declare fallbacks."""
+    """The life of one persona; made when it first does more than declare fallbacks.
+
+    Its idle clock [A17] goes by `clock`, see `Ledger.ran`, and stands while the persona waits for credits or
+    thinks by fallback.
+    """
 
     __slots__ = (
+        "_clock",
+        "_idle_as_of",
+        "_idle_s",
+        "_pause",
+        "by_model",
         "cost",
         "cpu_ms",
         "failures",
-        "items",
         "minute",
         "minute_spent",
-        "pause",
-        "progress_at",
         "recent",
         "settlement",
-        "sources",
         "state",
         "thoughts",
         "tokens",
     )
 
-    def __init__(self, at: float) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self.state = InnerState()
         self.thoughts = 0
         """Thoughts that cost something; so are `tokens` and `cpu_ms` of its whole life."""
@@ -65,20 +66,39 @@ class Life:
         self.failures = 0
         """Thoughts that failed, one after the other, up to now."""
 
-        self.progress_at = at
-        """When it last made progress, moved on by the time in which nothing let it [A17]."""
+        self.by_model = True
+        """False where its last thought was by none."""
 
         self.recent: tuple[bytes, ...] = ()
         """Signatures of its newest thoughts by a model."""
 
-        self.sources: deque[str] = deque(maxlen=RECENT_SOURCES)
-        self.items: deque[str] = deque(maxlen=_ITEMS_KEPT)
-        """Ids of the newest items that came, to know those whose publish was repeated."""
+        self._clock = clock
+        self._idle_s, self._idle_as_of = 0.0, clock()
+        self._pause: Pause | None = None
 
-        self.pause: Pause | None = None
+    @property
+    def pause(self) -> Pause | None:
+        """What it waits for, where it has no credits [A16]."""
+        return self._pause
+
+    @pause.setter
+    def pause(self, pause: Pause | None) -> None:
+        self._turn()
+        self._pause = pause
+
+    @property
+    def may_idle(self) -> bool:
+        """Whether its idle clock runs, while there is somebody to look at it."""
+        return self.by_model and self._pause is None
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds without progress, by its idle clock."""
+        return self._idle_s + max(self._clock() - self._idle_as_of, 0.0) if self.may_idle else self._idle_s
 
     def thought(self, number: int, at: float, effort: Effort) -> None:
         """Fold the n-th thought, which ended at `at`."""
+        self._turn()
         items = len(effort.items)
         self.state.thought(at, effort.cpu_ms, items, effort.responded)
         self.failures = self.failures + 1 if effort.failed else 0
@@ -87,43 +107,50 @@ class Life:
         self.settlement = Settlement(number, self.minute, cost)
         if effort.signature:
             self.recent = (*self.recent[1 - RECENT_THOUGHTS :], effort.signature)
+        self.by_model = effort.by_model
         if effort.by_model and not effort.repeats:
-            self.progress_at = max(self.progress_at, at)
+            self._idle_s = 0.0
+
+    def fell_back(self) -> None:
+        """Fold a thought that was a plain declared fallback."""
+        self._turn()
+        self.by_model = False
 
     def spent_in(self, minute: int) -> Credits:
         """Return what its own thoughts have cost in a minute; of older ones than the newest, nothing."""
         return self.minute_spent if minute == self.minute else NOTHING
 
-    def sent(self, item: InboxItem) -> None:
-        """Note an item that came."""
-        if item.source_id:
-            self.sources.append(item.source_id)
-        if item.id not in self.items:
-            self.items.append(item.id)
-
-    def is_news(self, item_id: str) -> bool:
-        """Whether an item of this id has not come lately; what is news is none from then on."""
-        if item_id in self.items:
-            return False
-        self.items.append(item_id)
-        return True
-
     def dump(self) -> StoredLife:
-        """Return it for a checkpoint; recent sources and signatures come back with what follows."""
+        """Return it for a checkpoint."""
         energy, attention, last_activity, *responses = self.state.dump()
         state = [energy, attention, last_activity, *responses[-_RESPONSES_KEPT:]]
         spent = Spent(self.thoughts, self.tokens, self.cpu_ms)
-        return StoredLife(state, spent, self.failures, self.progress_at, self.pause)
+        return StoredLife(
+            state,
+            spent,
+            self.failures,
+            pause=self.pause,
+            idle_s=self.idle_s,
+            idle_as_of=self._clock(),
+            by_model=self.by_model,
+            signatures=list(self.recent),
+        )
 
     @classmethod
-    def load(cls, stored: StoredLife) -> Life:
-        """Return the life that was dumped."""
-        life = cls(stored.progress_at)
+    def load(cls, stored: StoredLife, clock: Callable[[], float]) -> Life:
+        """Return the life that was dumped. Its page may be ahead of the head that tells the clock."""
+        life = cls(clock)
+        life._idle_s, life._idle_as_of = stored.idle_s, min(stored.idle_as_of, life._idle_as_of)
+        life.by_model, life.recent = stored.by_model, tuple(stored.signatures)
         life.state = InnerState.load(tuple(stored.state))
         life.thoughts, life.tokens = stored.spent.thoughts, stored.spent.tokens
         life.cpu_ms = stored.spent.cpu_ms
-        life.failures, life.pause = stored.failures, stored.pause
+        life.failures, life._pause = stored.failures, stored.pause
         return life
+
+    def _turn(self) -> None:
+        """Bring its idle clock up to now, before something sets, stops or starts it."""
+        self._idle_s, self._idle_as_of = self.idle_s, self._clock()
 
     def _spend(self, at: float, cost: Credits) -> None:
         self.thoughts += 1

@@ -19,9 +19,10 @@ from libs.bus.queue import bury
 from libs.bus.read import next_of
 from libs.contracts import streams, subjects
 from libs.contracts.inbox import DropReason, InboxItem
-from libs.contracts.journal import JournalEvent
+from libs.contracts.journal import ItemArrived, JournalEvent
 from libs.roster.state import Roster
 from services.scheduler.inbox import Held, Inbox
+from services.scheduler.mail import IDS_KEPT, digest
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.notes import Note
 from services.scheduler.notices import dropped, received
@@ -72,6 +73,10 @@ class Mailbox:
         self._news = news
         self._metrics = metrics
         self._seen = 0
+        self._arrived = float("-inf")
+        """When the last item arrived. None arrived before one that the stream has in front of it: two clocks
+        are read to tell, and time passes in between."""
+
         self._waiting: deque[Arrival] = deque()
         self._wake = asyncio.Event()
 
@@ -126,7 +131,7 @@ class Mailbox:
     async def _receive(self, messages: list[Arrival]) -> None:
         """Announce messages, then put them into their inboxes."""
         note = Note(received=messages[-1].sequence)
-        good: list[tuple[Arrival, InboxItem, int]] = []
+        good: dict[tuple[str, str], tuple[Arrival, InboxItem]] = {}
         for message in messages:
             if message.sequence in self._owner.ledger.settled:
                 continue
@@ -137,34 +142,49 @@ class Mailbox:
             elif self._roster.is_reaped(item.persona_id):
                 note.dropped.append(message.sequence)
                 note.events.append(self._refused(item))
-            elif not self._owner.ledger.persona(item.persona_id).lives(self._wall()).is_news(item.id):
+            elif (item.persona_id, item.id) in good or self._knows(item):
                 note.dropped.append(message.sequence)  # its publish was repeated
             else:
-                base = self._base(message, item)
-                good.append((message, item, base))
-                if item.traceparent is not None:
-                    note.traces[len(note.events)] = item.traceparent
-                note.events.append(received(self._roster.swarm_of(item.persona_id), item, base))
+                good[item.persona_id, item.id] = message, item
+                self._announce(message, item, note)
         await self._owner.note(note)
         self._metrics.inbox_received.inc(len(good))
-        for message, item, base in good:
-            self._put(message, item, base)
-            self._news(item.persona_id, base > URGENT)
+        for message, item in good.values():
+            held = self._put(message, item)
+            self._news(item.persona_id, held.base > URGENT)
 
-    def _put(self, message: Arrival, item: InboxItem, base: int | None = None) -> None:
+    def _announce(self, message: Arrival, item: InboxItem, note: Note) -> None:
+        base = self._base(message, item)
+        if item.traceparent is not None:
+            note.traces[len(note.events)] = item.traceparent
+        note.events.append(received(self._roster.swarm_of(item.persona_id), item, base))
+        source, item_id = digest(item.source_id), digest(item.id)
+        note.arrived.append(ItemArrived(item.persona_id, message.sequence, base, source, item_id))
+
+    def _knows(self, item: InboxItem) -> bool:
+        entry = self._owner.ledger.persona(item.persona_id)
+        if entry.mail is not None and entry.mail.knows(item.id):
+            return True
+        more = entry.inbox if entry.inbox is not None and len(entry.inbox) > IDS_KEPT else ()
+        return any(held.item.id == item.id for held in more)
+
+    def _put(self, message: Arrival, item: InboxItem) -> Held:
         entry = self._owner.ledger.persona(item.persona_id)
         if entry.inbox is None:
             entry.inbox = Inbox()
         now = asyncio.get_running_loop().time()
-        arrived = now - max(self._wall() - message.at, 0.0)
-        base = self._base(message, item) if base is None else base
-        entry.lives(self._wall()).sent(item)
-        held = Held(message.sequence, base, arrived, item)
+        self._arrived = max(self._arrived, now - max(self._wall() - message.at, 0.0))
+        standing = self._owner.ledger.standing(
+            item.persona_id, message.sequence, lambda: self._base(message, item)
+        )
+        held = Held(message.sequence, standing, self._arrived, item)
+        held.pause(now)
         loser = entry.inbox.add(held, now)
         if item.post_id is not None and loser is not held:
             self._copied(held)
         if loser is not None:
             self._drop(loser)
+        return held
 
     def _drop(self, loser: Held) -> None:
         """Let an item go that a full inbox has no place for: it stays readable in the event stream [A2]."""
@@ -184,10 +204,10 @@ class Mailbox:
 
     def _base(self, message: Arrival, item: InboxItem) -> int:
         identity = self._roster.personas[item.persona_id].identity
-        life = self._owner.ledger.persona(item.persona_id).life
-        recent = life.sources if life is not None else ()
+        mail = self._owner.ledger.persona(item.persona_id).mail
+        is_recent = mail is not None and mail.is_recent(item.source_id)
         age = message.at - item.timestamp.timestamp()
-        return base_priority(item, listener(identity.name, identity.role, identity.charter), recent, age)
+        return base_priority(item, listener(identity.name, identity.role, identity.charter), is_recent, age)
 
     def _read(self, message: Arrival) -> InboxItem | None:
         """Return a message's item; None where it is none, or somebody else's."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from libs.contracts.accounts import CreditChange
-from libs.contracts.journal import JournalEvent, Pause, RollUpCost, ShardRecord
+from libs.contracts.journal import ItemArrived, JournalEvent, Pause, RollUpCost, ShardRecord
 
 _EVENT_BYTES = 256
 _CHANGE_BYTES = 700
 _PAUSE_BYTES = 1400
+_ARRIVED_BYTES = 360
 _NUMBER_BYTES = 20
 
 
@@ -21,6 +22,7 @@ class Note:
 
     events: list[JournalEvent] = field(default_factory=list)
     received: int = 0
+    arrived: list[ItemArrived] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
     pauses: list[Pause] = field(default_factory=list)
     resumed: list[str] = field(default_factory=list)
@@ -39,6 +41,7 @@ class Note:
             sum(_EVENT_BYTES + len(event.event) for event in self.events)
             + _CHANGE_BYTES * (len(self.credits) + len(self.rolled_up) + len(self.roll_up_costs))
             + _PAUSE_BYTES * len(self.pauses)
+            + _ARRIVED_BYTES * len(self.arrived)
             + _NUMBER_BYTES * len(self.dropped)
             + _EVENT_BYTES * (len(self.resumed) + len(self.traces))
         )
@@ -60,6 +63,7 @@ def in_record(notes: Sequence[Note]) -> ShardRecord:
     return ShardRecord(
         events=[event for note in notes for event in note.events],
         received=max((note.received for note in notes), default=0),
+        arrived=[item for note in notes for item in note.arrived],
         dropped=[sequence for note in notes for sequence in note.dropped],
         pauses=[pause for note in notes for pause in note.pauses],
         resumed=[persona_id for note in notes for persona_id in note.resumed],
@@ -70,6 +74,13 @@ def in_record(notes: Sequence[Note]) -> ShardRecord:
     )
 
 
+def resolve(notes: Sequence[Note]) -> None:
+    """Tell whoever waits for it that these are stored."""
+    for note in notes:
+        if note.stored is not None and not note.stored.done():
+            note.stored.set_result(None)
+
+
 def _traces(notes: Sequence[Note]) -> dict[int, str]:
     """Return the contexts of events by their place among those of all notes."""
     found: dict[int, str] = {}
@@ -78,10 +89,3 @@ def _traces(notes: Sequence[Note]) -> dict[int, str]:
         found.update((before + place, trace) for place, trace in note.traces.items())
         before += len(note.events)
     return found
-
-
-def resolve(notes: Iterable[Note]) -> None:
-    """Tell who waits for notes that they are stored."""
-    for note in notes:
-        if note.stored is not None and not note.stored.done():
-            note.stored.set_result(None)

@@ -60,10 +60,14 @@ class ShardOwner:
         is_reaped: Callable[[str], bool],
         on_stored: Callable[[list[ThoughtEntry], list[Age]], None],
         on_settled: Callable[[], None] = lambda: None,
+        running: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """`on_settled` is told that messages of the INBOX stream wait to be deleted."""
+        """`on_settled` is told that messages of the INBOX stream wait to be deleted.
+
+        `running` is `RunningTime.seconds`.
+        """
         self.shard = shard
-        self.ledger = Ledger(shard)
+        self.ledger = Ledger(shard, running=running)
         self.dispatches = Dispatches()
         self._bus = bus
         self._boot = boot
@@ -179,7 +183,8 @@ class ShardOwner:
     def is_tidy(self, held: int) -> bool:
         """Whether `tidy` would find nothing to do."""
         settled = min(self._checkpoints.sequence, self._position.sequence)
-        return held == self._tail.held and not (self._since_checkpoint or self._tail.removable(settled))
+        due = self._since_checkpoint or self._checkpoints.is_behind(self.ledger)
+        return held == self._tail.held and not (due or self._tail.removable(settled))
 
     def tidy(self, held: int) -> None:
         """Store a checkpoint and trim the journal soon, if there is anything to.
@@ -359,7 +364,7 @@ class ShardOwner:
             await self._look()
         if self._owned and self._tail.anchor < self._tail.sequence:
             await self._number_markers()
-        if self._since_checkpoint:
+        if self._since_checkpoint or self._checkpoints.is_behind(self.ledger, 0.0 if self._closing else None):
             await self._checkpoint()
         await self._tail.trim(min(self._checkpoints.sequence, self._position.sequence))
 

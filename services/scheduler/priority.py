@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection
 from functools import lru_cache
 
 from msgspec import Struct
@@ -58,10 +57,11 @@ def listener(name: str, role: str, charter: str) -> Listener:
     return Listener(_folded(name).lstrip("@"), content_words(f"{role} {charter}"))
 
 
-def base_priority(item: InboxItem, persona: Listener, recent_sources: Collection[str], age_s: float) -> int:
+def base_priority(item: InboxItem, persona: Listener, is_recent: bool, age_s: float) -> int:
     """Return an item's priority for a persona, 0 to 100.
 
-    The sender's word decides where there is one. `age_s` is how many seconds lay between the item's
+    The sender's word decides where there is one. `is_recent` says whether the item's source is one of the
+    persona's recent ones. `age_s` is how many seconds lay between the item's
     timestamp and its arrival; below zero, by clocks that differ, counts as young.
     """
     if item.priority is not None:
@@ -69,7 +69,7 @@ def base_priority(item: InboxItem, persona: Listener, recent_sources: Collection
     points = BASE
     if is_mentioned(persona.name, item):
         points += MENTIONED
-    if item.source_id and item.source_id in recent_sources:
+    if is_recent:
         points += RECENT_SOURCE
     if is_relevant(persona.words, item.content):
         points += RELEVANT

@@ -47,6 +47,7 @@ from services.scheduler.offers import Offers
 from services.scheduler.owner import Fenced, ShardOwner
 from services.scheduler.posts import Posts
 from services.scheduler.rolling_up import RollingUp
+from services.scheduler.running import RunningTime
 from services.scheduler.serving import served
 from services.scheduler.shards import Shards
 from services.scheduler.showing import Showing
@@ -74,6 +75,7 @@ class Scheduler:
         self.peers = Peers(self.bus, "scheduler")
         self.position = position
         self.tasks = tasks
+        self.running = RunningTime(lambda: self.ticker.run_now is not None)
         self.gate = Gate()
         self.results_gate = Gate(_RESULTS_AT_ONCE)
         self.shards = Shards(
@@ -128,7 +130,14 @@ class Scheduler:
         )
         self.lost_work = LostWork(self.bus, self.shards.live, self.dispatching.publish, self.metrics)
         self.changes = Changes(
-            self.roster, self.shards, self.ticker, self.memory, self.offers, self._halt, tasks
+            self.roster,
+            self.shards,
+            self.ticker,
+            self.memory,
+            self.offers,
+            self._halt,
+            tasks,
+            self.running.turn,
         )
         self.registry = Tail(self.bus, subjects.JOURNAL_REGISTRY, self.changes.fold)
         census = Census(
@@ -183,6 +192,7 @@ class Scheduler:
             self.roster.is_reaped,
             self._stored,
             self.inboxes.settled.set,
+            self.running.seconds,
         )
 
     def _stored(self, thoughts: list[ThoughtEntry], ages: list[Age]) -> None:
@@ -280,7 +290,7 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
             "posts": scheduler.posts.run(),
             "offers": scheduler.offers.run(),
             "lost-work": scheduler.lost_work.run(),
-            "tidy": scheduler.shards.keep_tidy(),
+            "tidy": scheduler.shards.keep_tidy(scheduler.running.turn),
             "readiness": _say_ready(process, scheduler.shards),
         }.items():
             tasks.create_task(work, name=name)

@@ -121,9 +121,10 @@ class Shards:
         self._closing = True
         self._peers.changed.set()
 
-    async def keep_tidy(self) -> None:
+    async def keep_tidy(self, answered: Callable[[], None] = lambda: None) -> None:
         """Have checkpoints stored and journals trimmed every few seconds, also where little happens.
 
+        `answered` is told each time that the broker has answered.
         One shard after the other: a checkpoint takes milliseconds to encode, and all of them would hold up
         everything else for as long as they take together.
         """
@@ -140,6 +141,7 @@ class Shards:
             except ApiRefused as error:
                 log.warning("not_tidied", error=str(error))
                 continue
+            answered()
             for owner in list(self.live.values()):
                 records = held.get(subjects.journal(owner.shard), 0)
                 if not owner.is_tidy(records):

@@ -58,7 +58,7 @@ class Showing:
         if persona_id not in self._roster.personas:
             return None
         entry, now = owner.ledger.persona(persona_id), self._wall()
-        life, load = entry.life or Life(0.0), len(entry.inbox or ())
+        life, load = entry.life or Life(lambda: 0.0), len(entry.inbox or ())
         last = life.state.last_activity
         return PersonaLife(
             energy=round(life.state.energy_at(now), 3),
@@ -69,7 +69,7 @@ class Showing:
             response_count=life.state.response_count(now),
             last_activity_at=datetime.fromtimestamp(last, UTC) if last else None,
             next_look_at=self._next_look(persona_id),
-            idle_secs=max(int(now - life.progress_at), 0) if life.progress_at else 0,
+            idle_secs=int(life.idle_s),
             tokens=life.tokens,
             cpu_ms=life.cpu_ms,
             paused=PausedFor(

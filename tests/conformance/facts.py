@@ -217,7 +217,10 @@ FACTS: dict[str, Fact] = {
     "A2": Fact(
         "At most 1000 items, the worst gives way, nothing accepted is lost", ("services/scheduler/inbox.py",)
     ),
-    "A3": Fact("Priority of an item by what concerns its persona", ("services/scheduler/priority.py",)),
+    "A3": Fact(
+        "Priority of an item by what concerns its persona",
+        ("services/scheduler/priority.py", "services/scheduler/mail.py"),
+    ),
     "A4": Fact("Waiting raises an item's priority; nothing starves", ("services/scheduler/inbox.py",)),
     "A5": Fact(
         "A thought takes up ten items; failing ones are retried, then set aside; so many answer a post",
@@ -259,7 +262,10 @@ FACTS: dict[str, Fact] = {
             "libs/contracts/accounts.py",
         ),
     ),
-    "A17": Fact("Who makes no progress for its whole idle time is reaped", ("services/scheduler/idling.py",)),
+    "A17": Fact(
+        "Who makes no progress for its whole idle time is reaped",
+        ("services/scheduler/idling.py", "services/scheduler/running.py"),
+    ),
     "A18": Fact(
         "Shared memory, rolled up",
         ("services/compressor/rollups.py", "services/thinker/summaries.py", "services/scheduler/memory.py"),

@@ -19,6 +19,8 @@ PAUSE = journal.Pause("p-1", "root-thinker", accounts.Credit.TOKENS, AT, AT)
 SPENT = lives.Spent(8, 420, 900)
 IN_HOUR = lives.SpentInHour(490923, "swarm-core", "scout", SPENT)
 BY_PERSONA = lives.SpentByPersona("p-1", SPENT)
+ARRIVED = journal.ItemArrived("p-1", 17, 75, b"\x01" * 8, b"\x02" * 8)
+STORED_MAIL = journal.StoredMail([(17, 75, 1)], b"\x01" * 8, b"\x02" * 8)
 SETTLED = journal.ItemSettled(17, inbox.Outcome.HANDLED, "post-1")
 HELD = inbox.HeldItem(
     id="i-1",
@@ -44,7 +46,11 @@ LIVES: list[msgspec.Struct] = [
     SETTLED,
     PAUSED_FOR,
     journal.Effort("scout", 420, 900, True, False, b"\x00\x01", 0.75, [SETTLED], True, True, False, True),
-    journal.StoredLife([0.5, 1.0, 1767323045.5], SPENT, 1, 1767323045.5, PAUSE),
+    journal.StoredLife(
+        [0.5, 1.0, 1767323045.5], SPENT, 1, 0.0, PAUSE, 12.5, 3600.25, False, [b"\x00\x01\x02\x03"]
+    ),
+    ARRIVED,
+    STORED_MAIL,
     work.TakenItem(
         17, "i-1", "game", "room 1", "Is it calm, @Ada?", AT, "post-1", 1, False, ["It is."], 0.75
     ),

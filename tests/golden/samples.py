@@ -27,7 +27,7 @@ from libs.contracts import (
 from libs.contracts.personas import PersonaStatus
 from libs.contracts.registry import LoopPhase
 from libs.contracts.thoughts import EventType, Phase, ProposalRisk, ProposalStatus, Source
-from tests.golden.autonomy import AUTONOMY, LIVES
+from tests.golden.autonomy import ARRIVED, AUTONOMY, LIVES, STORED_MAIL
 from tests.golden.memory import MEMORY
 
 WIRE = Path(__file__).with_name("wire")
@@ -201,7 +201,16 @@ SAMPLES: list[msgspec.Struct] = [
     THINKER_CIRCUIT,
     CIRCUIT,
     THOUGHT,
-    journal.ShardRecord(number=9, owner="boot", claim=True, thoughts=[THOUGHT], halt=2, reap=["p-2"]),
+    journal.ShardRecord(
+        number=9,
+        owner="boot",
+        claim=True,
+        thoughts=[THOUGHT],
+        halt=2,
+        reap=["p-2"],
+        received=17,
+        arrived=[ARRIVED],
+    ),
     journal.Spawned(RECORD),
     journal.Reaping(["p-1"], "done", True, AT),
     journal.Reaped(["p-1"]),
@@ -215,8 +224,10 @@ SAMPLES: list[msgspec.Struct] = [
         number=4, owner="boot", changes=[journal.Spawned(RECORD), journal.Stopped(3)], events=[REGISTRY_EVENT]
     ),
     journal.PublicRecord(number=None, thoughts=[THOUGHT], events=[REGISTRY_EVENT]),
-    journal.CheckpointPage(sequence=99, counters={"p-1": (7, AT), "p-2": (0, None)}),
-    journal.CheckpointHead(sequence=99, number=9, halted=2, pages=1, last_tick_at=AT),
+    journal.CheckpointPage(
+        sequence=99, counters={"p-1": (7, AT), "p-2": (0, None)}, mail={"p-1": STORED_MAIL}
+    ),
+    journal.CheckpointHead(sequence=99, number=9, halted=2, pages=1, last_tick_at=AT, ran_s=3600.25),
     journal.Position(sequence=99),
     journal.Halted(run=3, shards=[0, 63]),
     POLICY,

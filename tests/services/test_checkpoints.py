@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -12,10 +13,10 @@ import pytest
 from libs.bus.connection import Bus
 from libs.bus.read import last_of
 from libs.contracts import streams, subjects
-from libs.contracts.journal import CheckpointHead, CheckpointPage
+from libs.contracts.journal import CheckpointHead, CheckpointPage, ItemArrived
 from libs.contracts.limits import JOURNAL_DEPTH, RECORD_BYTES
 from libs.journal.position import PublicPosition
-from services.scheduler.checkpoint import CheckpointFenced, Checkpoints
+from services.scheduler.checkpoint import CLOCKS_BEHIND_S, CheckpointFenced, Checkpoints
 from services.scheduler.ledger import Ledger
 from services.scheduler.owner import Fenced, ShardOwner
 from tests.bus.support import held, restart
@@ -225,3 +226,115 @@ async def test_a_checkpoint_that_was_stored_as_the_broker_died_is_known(bus: Bus
         await eventually(lambda: bus.connected)
         await asyncio.wait_for(storing, 30)
         assert ((await head(bus)).sequence, (await page(bus)).counters["p"][0]) == (sequence, sequence)
+
+
+class Dying:
+    """A bus that loses its process at a write."""
+
+    def __init__(self, bus: Bus, writes: int) -> None:
+        self._bus = bus
+        self.writes = writes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bus, name)
+
+    async def publish(self, *arguments: Any) -> int:
+        if not self.writes:
+            raise asyncio.CancelledError
+        self.writes -= 1
+        return await self._bus.publish(*arguments)
+
+
+def grown(records: int) -> list[bytes]:
+    """A journal in which three personas get more and more, and others come."""
+    return [
+        shard_record(
+            thought(f"n{n}", 1),
+            number=n,
+            arrived=[
+                ItemArrived(name, 100 * n + k, 60, bytes(8), n.to_bytes(8, "big"))
+                for k, name in enumerate(["p", "q", "r"][: n % 4])
+            ],
+        )
+        for n in range(1, records + 1)
+    ]
+
+
+def everything(ledger: Ledger) -> dict[str, Any]:
+    names = ["p", "q", "r", *(f"n{n}" for n in range(1, 60))]
+    return {"counts": thought_of(ledger, *names), "mail": ledger.stored_mail(names)}
+
+
+@pytest.mark.fact("3.3")
+@pytest.mark.fact("A2")
+async def test_personas_that_move_to_other_pages_are_lost_by_no_crash(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owner dies at each write of a checkpoint in turn; the next one finds everything, and can store."""
+    monkeypatch.setattr("services.scheduler.checkpoint.PAGE_BYTES", 1500)
+    records = grown(59)
+    whole = Ledger(SHARD)
+    for sequence, record in enumerate(records, start=1):
+        whole.fold(sequence, record)
+    died = at = 0
+    while at < len(records):
+        at = min(at + 20, len(records))
+        for writes in range(100):
+            dying = Dying(bus, writes)
+            stored, ledger = Checkpoints(cast("Bus", dying), SHARD), Ledger(SHARD)
+            await stored.load(ledger)
+            for sequence, record in enumerate(records[:at], start=1):
+                if sequence > stored.sequence:  # what is older is trimmed
+                    ledger.fold(sequence, record)
+            assert everything(ledger)["mail"].keys() <= {"p", "q", "r"}
+            try:
+                await stored.store(ledger, at)
+            except asyncio.CancelledError:
+                died, at = died + 1, min(at + 1, len(records))  # and goes on
+            else:
+                break
+    loaded = Ledger(SHARD)
+    await Checkpoints(bus, SHARD).load(loaded)
+    assert everything(loaded) == everything(whole)
+    assert (await head(bus)).pages >= 5 and died >= 10
+
+
+@pytest.mark.fact("A17")
+async def test_while_everybody_rests_idle_clocks_are_stored_now_and_then_and_when_the_shard_is_given_up(
+    bus: Bus,
+) -> None:
+    ran = [1000.0]
+    resting = ShardOwner(
+        bus, SHARD, "one", published(), lambda _: False, lambda _, __: None, running=lambda: ran[0]
+    )
+
+    async def stored_at() -> float:
+        return (await head(bus)).ran_s
+
+    async with owning(resting) as one:
+        await one.submit([thought("p", 1)])
+        one.tidy(1)
+        await eventually(lambda: one.is_tidy(1), what="trimmed")
+        before, page_before = await stored_at(), await page(bus)
+        ran[0] += 5 * CLOCKS_BEHIND_S
+        assert one.is_tidy(1), "no clock has run that may end somebody"
+        one.ledger.clocks_run = True
+        for _ in range(2):
+            one.tidy(1)
+            await eventually(lambda: one.is_tidy(1), what="stored")
+            ran[0] += CLOCKS_BEHIND_S - 1
+            assert one.is_tidy(1)
+            ran[0] += 1
+            assert not one.is_tidy(1)
+        one.tidy(1)
+        await eventually(lambda: one.is_tidy(1), what="stored")
+        assert await stored_at() == before + 7 * CLOCKS_BEHIND_S
+        ran[0] += 3.5
+    assert await stored_at() == before + 7 * CLOCKS_BEHIND_S + 3.5
+    assert await page(bus) == page_before, "only heads were stored"
+    ran[0] += 1e6
+    next_one = ShardOwner(
+        bus, SHARD, "two", published(), lambda _: False, lambda _, __: None, running=lambda: ran[0]
+    )
+    await next_one.take_over()
+    assert next_one.ledger.ran() == before + 7 * CLOCKS_BEHIND_S + 3.5

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from time import time
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from libs.contracts.tokens import shard_of
 from libs.contracts.work import Settled
 from libs.roster.state import Roster
 from services.scheduler.inboxes import Inboxes
+from services.scheduler.mail import IDS_KEPT
 from services.scheduler.mailbox import Arrival, Mailbox
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.offers import Offers
@@ -287,3 +289,89 @@ async def test_what_comes_while_the_stream_is_read_is_taken_once(
         assert not box.owner.ledger.settled
         await box.think(*((sequence, Outcome.HANDLED) for sequence in sent))
         await eventually(lambda: box.ids() == ["i3"])
+
+
+@pytest.mark.fact("A3")
+@pytest.mark.fact("A5")
+@pytest.mark.parametrize("trimmed", [False, True])
+async def test_a_takeover_leaves_an_inbox_as_it_was(bus: Bus, trimmed: bool) -> None:
+    """Base priorities, their order and attempts, recent sources and known ids, by journal or checkpoint."""
+
+    def seen(box: Box) -> list[tuple[str, float, int]]:
+        inbox = box.owner.ledger.persona(ANN).inbox
+        now = asyncio.get_running_loop().time()
+        shown = inbox.shown(now) if inbox is not None else []
+        return [(one.id, one.base_priority, one.attempts) for one in shown]
+
+    hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    async with open_box(bus) as first:
+        await post(bus, item(0, source_id="room"))
+        await eventually(lambda: len(first.ids()) == 1)
+        sent = await post(bus, item(1, source_id="room"), item(2), item(3, timestamp=hour_ago), item(4))
+        await eventually(lambda: len(first.ids()) == 5)
+        await first.think((sent[1], Outcome.FAILED))
+        await post(bus, *(item(n, source_id=f"hall {n}", priority=0.1) for n in range(10, 18)))
+        await eventually(lambda: len(first.ids()) == 13)
+        before = seen(first)
+        by_id = {name: (base, attempts) for name, base, attempts in before}
+        assert by_id["i1"] == (0.8, 0), "20 for its source, 10 for its age"
+        assert (by_id["i2"], by_id["i3"], by_id["i4"]) == ((0.6, 1), (0.5, 0), (0.6, 0))
+        if trimmed:
+            first.owner.close()
+            await eventually(lambda: first.owner._ended)
+    if trimmed:
+        await bus.api(f"STREAM.PURGE.{streams.JOURNAL}", {"filter": subjects.journal(SHARD), "keep": 1})
+    async with open_box(bus, "two") as second:
+        assert seen(second) == before, "the room is no recent source any more, and nothing is young"
+        taken = Takes(adaptive=False).of(second.owner.ledger.persona(ANN))
+        assert "i2" not in [one.id for one in taken], "its next attempt waits"
+        await second.think((sent[1], Outcome.FAILED))
+        assert ("i2", 0.6, 2) in seen(second)
+        await post(bus, item(4), item(20, source_id="hall 17"))
+        await eventually(lambda: "i20" in second.ids())
+        assert [one[:2] for one in seen(second) if one[0] in ("i4", "i20")] == [("i20", 0.8), ("i4", 0.6)]
+        assert len(second.ids()) == 14, "what was sent again came once"
+
+
+@pytest.mark.fact("A2")
+async def test_what_waits_is_there_once_however_much_has_come_since_and_whoever_took_over(bus: Bus) -> None:
+    async with open_box(bus) as first:
+        await post(bus, *(item(n) for n in range(IDS_KEPT + 10)))
+        await eventually(lambda: len(first.ids()) == IDS_KEPT + 10)
+        (again,) = await post(bus, item(0))
+        await eventually(lambda: first.owner.ledger.received == again)
+        assert len(first.ids()) == IDS_KEPT + 10
+    async with open_box(bus, "two") as second:
+        (again,) = await post(bus, item(1))
+        await eventually(lambda: second.owner.ledger.received == again)
+        assert len(second.ids()) == IDS_KEPT + 10
+
+
+@pytest.mark.fact("A2")
+async def test_of_equals_the_one_that_the_stream_has_first_is_first_whatever_the_clocks_say(bus: Bus) -> None:
+    """A scheduler that is interrupted between reading two clocks takes an item for a later one."""
+    box, late = Box(bus, "one", people()), iter([0.0, -0.5, 0.0, 3600.0, -3600.0])
+    wall = lambda: time() + next(late)  # noqa: E731
+    metrics = SchedulerMetrics(CollectorRegistry())
+    mailbox = Mailbox(bus, box.owner, box.roster, lambda *_: None, lambda _: None, metrics, wall)
+    began = time() - 10
+    for n in range(1, 6):
+        message = Arrival(subjects.inbox(SHARD, ANN), n, b"", began + n / 1000)
+        mailbox._put(message, item(n, priority=0.5))
+    assert box.ids() == ["i1", "i2", "i3", "i4", "i5"]
+
+
+@pytest.mark.fact("A5")
+async def test_what_was_handled_is_not_handled_again_after_a_takeover_when_its_publish_is_repeated(
+    bus: Bus,
+) -> None:
+    async with open_box(bus) as first:
+        (one,) = await post(bus, item(1))
+        await eventually(lambda: first.ids() == ["i1"])
+        await first.think((one, Outcome.HANDLED))
+    async with open_box(bus, "two") as second:
+        (again,) = await post(bus, item(1))
+        await eventually(lambda: second.owner.ledger.received == again)
+        assert second.ids() == []
+        assert again in second.owner.ledger.settled
+        assert len(await events(bus, "inbox_received")) == 1

@@ -217,7 +217,7 @@ async def test_a_place_of_a_persona_that_is_reaped_or_fails_is_free_again(bus: B
         copy = one.copy(second)
         assert copy is not None
         await eventually(lambda: copy.may_answer)
-        copy.attempts = ITEM_ATTEMPTS - 1
+        copy.standing.attempts = ITEM_ATTEMPTS - 1
         await one.think(second, failed("no answer"))
         assert one.copy(second) is None, "set aside"
         assert await eventually(lambda: others(bus, first, second), what="a third has it")

@@ -22,6 +22,7 @@ from services.scheduler.bank import Bank
 from services.scheduler.census import Census
 from services.scheduler.inbox import Held, Inbox
 from services.scheduler.inner_state import Mood
+from services.scheduler.mail import Standing
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.notes import Note
 from services.scheduler.owner import ShardOwner
@@ -136,10 +137,10 @@ async def test_the_census_counts_the_living_of_the_shards_that_are_ours(bus: Bus
         await one.submit([thought(ROOT, 500, clock() - 8.0, ms=8000)])
         await one.note(Note(pauses=[PAUSE]))
         crowded = one.ledger.persona(mates[0])
-        crowded.lives(clock()).sent(inbox_item())
+        one.ledger.life(mates[0])
         crowded.inbox = Inbox()
         for number in range(51):
-            crowded.inbox.add(Held(number, 50, 0.0, inbox_item()), 0.0)
+            crowded.inbox.add(Held(number, Standing(50), 0.0, inbox_item()), 0.0)
         found = samples(census)
     energy, depth = "perpetua_persona_energy", "perpetua_inbox_depth"
     assert [found[f"{energy}_bucket", bound] for bound in ("0.7", "0.9", "1.0", "+Inf")] == [0, 1, 3, 3]

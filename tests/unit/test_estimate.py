@@ -8,6 +8,7 @@ from libs.contracts.accounts import Credits
 from services.scheduler.accounts import Accounts
 from services.scheduler.estimate import expected
 from services.scheduler.ledger import PersonaLedger
+from services.scheduler.life import Life
 
 LIMITS = Credits(20_000, 10_000)
 """The default policy's."""
@@ -35,7 +36,7 @@ def test_what_a_minute_has_is_expected_as_it_is_however_long_ago_the_last_was() 
 def slow(cpu_ms: int) -> PersonaLedger:
     """A persona whose last thought, in minute 7, took so long."""
     entry = PersonaLedger()
-    life = entry.lives(0.0)
+    life = entry.life = Life(lambda: 0.0)
     life.cost, life.minute = Credits(800, cpu_ms), 7
     return entry
 

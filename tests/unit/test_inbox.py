@@ -11,13 +11,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from libs.contracts.limits import INBOX_ITEMS, ITEM_ATTEMPTS
 from services.scheduler.inbox import AGED_S, Held, Inbox
+from services.scheduler.mail import Standing
 from tests.unit.make import inbox_item
 
 BASES = st.sampled_from([0, 10, 50, 60, 90, 100])
 
 
 def held(sequence: int, base: int = 50, arrived: float = 0.0) -> Held:
-    return Held(sequence, base, arrived, inbox_item(id=f"i-{sequence}"))
+    return Held(sequence, Standing(base), arrived, inbox_item(id=f"i-{sequence}"))
 
 
 def filled(*bases: int, arrived: float = 0.0, most: int = INBOX_ITEMS) -> Inbox:
@@ -94,7 +95,11 @@ class Model(RuleBasedStateMachine):
         if what == "put back":
             self.inbox.put_back([one.sequence])
             assert not one.taken_up
-        elif what == "remove" or self.inbox.fail(one.sequence, self.now):
+        elif what == "fail" and one.attempts + 1 < ITEM_ATTEMPTS:
+            one.standing.attempts += 1
+            self.inbox.failed(one.sequence, self.now)
+            assert not one.taken_up
+        else:
             assert self.inbox.remove(one.sequence) is one
             assert self.inbox.remove(one.sequence) is None
             self.held.remove(one)
@@ -233,14 +238,16 @@ def test_what_is_taken_up_is_not_taken_up_by_anybody_else_and_does_not_give_way(
 
 
 @pytest.mark.fact("A5")
-def test_a_failing_item_is_tried_again_later_and_then_set_aside() -> None:
+def test_a_failing_item_is_tried_again_after_longer_and_longer() -> None:
     inbox, now = filled(90), 0.0
     pauses = []
-    for attempt in range(1, ITEM_ATTEMPTS + 1):
+    one = inbox.get(1)
+    assert one is not None
+    for _ in range(ITEM_ATTEMPTS):
         assert best(inbox, now) == [1]
         inbox.take_up([1])
-        last = inbox.fail(1, now)
-        assert last is (attempt == ITEM_ATTEMPTS)
+        one.standing.attempts += 1
+        inbox.failed(1, now)
         assert best(inbox, now) == []
         assert inbox.highest_base(now) is None
         again = inbox.next_retry(now)
@@ -248,7 +255,7 @@ def test_a_failing_item_is_tried_again_later_and_then_set_aside() -> None:
         pauses.append(again - now)
         now = again
     assert pauses == [2.0, 4.0, 8.0]
-    assert inbox.fail(9, now) is False, "an item that has given way meanwhile"
+    inbox.failed(9, now)  # an item that has given way meanwhile
 
 
 @pytest.mark.fact("A9")

@@ -11,9 +11,14 @@ from services.scheduler.account import NOTHING
 from services.scheduler.accounts import window_of
 from services.scheduler.life import RECENT_THOUGHTS, Life
 from services.scheduler.spending import HOURS_KEPT, Spending
-from tests.unit.make import NOW, inbox_item, thought
+from tests.unit.make import NOW, thought
 
 AT = NOW.timestamp()
+
+
+def still() -> float:
+    """A clock of the loop that stands."""
+    return 0.0
 
 
 def effort(**more: object) -> Effort:
@@ -22,7 +27,7 @@ def effort(**more: object) -> Effort:
 
 @pytest.mark.fact("A16")
 def test_what_a_life_has_spent_is_counted_whole_and_by_the_minute() -> None:
-    life = Life(AT)
+    life = Life(still)
     life.thought(1, AT, effort())
     life.thought(2, AT + 1, effort(tokens=80))
     minute = window_of(AT + 1)
@@ -35,7 +40,7 @@ def test_what_a_life_has_spent_is_counted_whole_and_by_the_minute() -> None:
 
 
 def test_failures_are_those_one_after_the_other() -> None:
-    life = Life(AT)
+    life = Life(still)
     failed = effort(by_model=False, failed=True, tokens=0)
     for number in (1, 2, 3):
         life.thought(number, AT + number, failed)
@@ -46,45 +51,38 @@ def test_failures_are_those_one_after_the_other() -> None:
 
 @pytest.mark.fact("A19")
 def test_a_thought_that_repeats_or_is_a_fallback_is_no_progress() -> None:
-    life = Life(AT)
+    clock = [0.0]
+    life = Life(lambda: clock[0])
+    clock[0] = 10.0
     life.thought(1, AT + 10, effort(novelty=0.9))
-    reached = life.progress_at
-    assert reached >= AT + 10
+    assert life.idle_s == 0.0
+    clock[0] = 20.0
     life.thought(2, AT + 20, effort(novelty=0.1, repeats=True))
+    assert life.idle_s == 10.0
+    clock[0] = 30.0
     life.thought(3, AT + 30, effort(by_model=False, failed=True))
-    assert life.progress_at == reached
+    assert life.idle_s == 20.0
 
 
 @pytest.mark.fact("A19")
 def test_signatures_of_the_newest_thoughts_are_kept() -> None:
-    life = Life(AT)
+    life = Life(still)
     for number in range(1, RECENT_THOUGHTS + 4):
         life.thought(number, AT + number, effort(signature=bytes([number])))
     assert life.recent == tuple(bytes([n]) for n in range(4, RECENT_THOUGHTS + 4))
 
 
 def test_a_life_is_dumped_and_loaded_however_often_it_responded() -> None:
-    life = Life(AT)
+    life = Life(still)
     for number in range(1, 60):
         life.thought(number, AT + number / 10, effort(responded=True))
     life.pause = Pause("p", "root", Credit.TOKENS, NOW, NOW)
     stored = msgspec.json.decode(msgspec.json.encode(life.dump()), type=StoredLife)
-    loaded = Life.load(stored)
+    loaded = Life.load(stored, still)
     assert (loaded.thoughts, loaded.tokens, loaded.failures) == (life.thoughts, life.tokens, life.failures)
-    assert (loaded.pause, loaded.progress_at) == (life.pause, life.progress_at)
+    assert (loaded.pause, loaded.recent) == (life.pause, life.recent)
     assert loaded.state.energy_at(AT + 6) == life.state.energy_at(AT + 6)
     assert len(msgspec.json.encode(stored)) < 600
-
-
-@pytest.mark.fact("A3")
-def test_sources_of_the_newest_items_are_recent_and_ids_known() -> None:
-    life = Life(AT)
-    for number in range(12):
-        life.sent(inbox_item(id=f"i{number}", source_id=f"room {number}"))
-    assert list(life.sources) == [f"room {n}" for n in range(4, 12)]
-    assert not life.is_news("i11")
-    assert life.is_news("new")
-    assert not life.is_news("new")
 
 
 @pytest.mark.fact("A16")

@@ -51,9 +51,11 @@ async def test_the_threshold_decides_progress_whom_it_wakes_and_what_is_counted(
     thought = half_new(threshold)
     assert thought.effort is not None
 
-    life = Life(AT)
+    clock = [0.0]
+    life = Life(lambda: clock[0])
+    clock[0] = 10.0
     life.thought(4, AT + 10, thought.effort)
-    assert (life.progress_at == AT) is repeats, "the idle clock"
+    assert (life.idle_s == 10.0) is repeats, "the idle clock"
 
     tree = Tree()
     for name in ("ann", "bob"):

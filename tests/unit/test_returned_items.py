@@ -9,6 +9,7 @@ from libs.contracts.inbox import Outcome
 from libs.contracts.journal import Effort, ItemSettled, ShardRecord
 from services.scheduler.inbox import Held, Inbox
 from services.scheduler.ledger import Ledger
+from services.scheduler.mail import Standing
 from services.scheduler.taking import Takes
 from tests.unit.make import inbox_item, thought
 
@@ -21,7 +22,7 @@ def test_an_item_that_is_returned_is_a_reason_to_think_again() -> None:
     takes = Takes(adaptive=True, clock=lambda: now[0], wall=lambda: now[0])
     entry = ledger.persona("p")
     entry.inbox = Inbox()
-    entry.inbox.add(Held(7, 50, 100.0, inbox_item()), 100.0)
+    entry.inbox.add(Held(7, Standing(50), 100.0, inbox_item()), 100.0)
     assert len(takes.of(entry)) == 1
 
     effort = Effort("observer", 0, 0, False, True, items=[ItemSettled(7, Outcome.RETURNED)])

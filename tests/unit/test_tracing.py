@@ -22,6 +22,7 @@ from libs.tracing.otel import OtelTracer, open_tracer
 from libs.tracing.spans import current, current_traceparent, inside, served, trace_headers
 from services.scheduler.dispatches import Dispatch, Dispatches
 from services.scheduler.inbox import Held, Inbox
+from services.scheduler.mail import Standing
 from services.scheduler.notes import Note, in_record
 from services.scheduler.tracing import TRACED_MOST, take_calls, traced
 from tests.unit.make import chunk, due, inbox_item
@@ -279,8 +280,8 @@ def test_a_thought_that_is_its_owners_no_more_is_seen_to_end_in_its_trace(made: 
 
 def test_an_item_that_no_thought_can_handle_is_not_traced_for_ever() -> None:
     inbox = Inbox()
-    inbox.add(Held(7, 50, 0.0, inbox_item(traceparent=SAMPLED)), 0.0)
-    inbox.add(Held(8, 50, 0.0, inbox_item(id="other")), 0.0)
+    inbox.add(Held(7, Standing(50), 0.0, inbox_item(traceparent=SAMPLED)), 0.0)
+    inbox.add(Held(8, Standing(50), 0.0, inbox_item(id="other")), 0.0)
     taken = [TakenItem(sequence, "i", "chat", "", "x", datetime.now(UTC)) for sequence in (8, 7, 9)]
     assert [take_calls(inbox, taken) for _ in range(TRACED_MOST + 1)] == [[SAMPLED]] * TRACED_MOST + [[]]
 
