@@ -88,12 +88,12 @@ class Ticker(AdaptiveTicker):
     @property
     def load(self) -> float:
         """By how much everybody's waits are stretched."""
-        return self._load
+        return self._turns.load
 
     @property
     def ready(self) -> int:
         """How many wait for their turn."""
-        return len(self._ready)
+        return len(self._turns)
 
 
 class _Shards:

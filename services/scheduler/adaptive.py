@@ -1,7 +1,7 @@
 """The `adaptive` cadence: a persona looks at times of its own, and thinks when it has reason to [A10–A14].
 
-A look costs nothing. A persona that is due and has reason to think waits for its turn in `Ready`, then for
-its credits; then its thought goes into the queue, which is kept short. Who has nothing new rests.
+A look costs nothing. A persona that is due and has reason to think waits in `Turns`; once it may, its thought
+goes into the queue, which is kept short. Who has nothing new rests.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ from services.scheduler.ledger import PersonaLedger
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
 from services.scheduler.priority import URGENT
-from services.scheduler.ready import Ready
 from services.scheduler.rhythm import SLOTS_AN_INTERVAL, Rhythm
-from services.scheduler.taking import EVERYTHING, Takes
+from services.scheduler.taking import Takes
 from services.scheduler.ticking import Ticking
+from services.scheduler.turns import Turns
 from services.scheduler.waits import Waits
-from services.scheduler.window import Window
 
 CYCLE = 4
 """Thoughts of a cycle: who has begun one ends it."""
@@ -43,10 +42,6 @@ _SLEEP_MOST_S = 1.0
 
 _LATER_S = 1.0
 _YIELD_EVERY = 64
-_LOW = 30
-"""Items of an effective priority below this, in hundredths, wait under load."""
-
-_LOADED = 2.0
 
 
 class Pulse:
@@ -95,15 +90,9 @@ class AdaptiveTicker(Ticking):
         self._admitting = admitting
         self._idle = idle
         self._waits = waits
-        self._tasks = tasks
         self._rhythm = Rhythm(1.0)
-        self._ready = Ready()
-        self._window = Window()
+        self._turns = Turns(owners, takes, admitting, self._decided, tasks)
         self._pulses: dict[str, Pulse] = {}
-        self._asking: set[str] = set()
-        """Personas whose credits are being asked for."""
-
-        self._load = 1.0
         self._next_shard = 0
         self._looked_after_at = self._now()
 
@@ -111,7 +100,7 @@ class AdaptiveTicker(Ticking):
         """Begin, end or pace the looks as the roster now says. Everybody is due at once on a start."""
         if self.run_now is None:
             self._rhythm.clear()
-            self._ready.clear()
+            self._turns.clear()
             self._pulses.clear()
         else:
             self._rhythm.pace(self._interval())
@@ -161,8 +150,8 @@ class AdaptiveTicker(Ticking):
         pulse = self._pulses.get(persona_id)
         if pulse is None or self.run_now is None:
             return None
-        if persona_id in self._ready:
-            return self._ready.add(persona_id, self._now(), urgent)
+        if persona_id in self._turns:
+            return self._turns.add(persona_id, urgent)
         if urgent or pulse.idle_cycles:
             pulse.idle_cycles = 0
             self._look(persona_id, self._now())
@@ -183,7 +172,7 @@ class AdaptiveTicker(Ticking):
 
     def granted(self, waited: float) -> None:
         """Keep the queue as short as its wait calls for."""
-        self._window.waited(waited, self._under_way(), self._now())
+        self._turns.granted(waited)
         self._wake.set()
 
     def next_look(self, persona_id: str) -> datetime | None:
@@ -202,7 +191,7 @@ class AdaptiveTicker(Ticking):
             if self.run_now is not None:
                 self.last_tick_at = self._date()
                 await self._take_due()
-                self._dispatch()
+                self._turns.take(self.run_now, self._interval())
                 self._look_after_the_lost()
             await set_within(self._wake, self._pause())
 
@@ -213,7 +202,7 @@ class AdaptiveTicker(Ticking):
         """Return for how long nothing is to be done, in seconds."""
         if self.run_now is None:
             return _LATER_S
-        most = _LOOK_AFTER_S if self._ready or self._asking else _SLEEP_MOST_S
+        most = _SLEEP_MOST_S if self._turns.idle else _LOOK_AFTER_S
         due = self._rhythm.next_due()
         return most if due is None else min(max(due - self._now(), 0.0), most)
 
@@ -230,7 +219,7 @@ class AdaptiveTicker(Ticking):
         """Have a persona look whether it has reason to think: it waits for its turn, or rests."""
         shard, pulse = shard_of(persona_id), self._pulses.get(persona_id)
         owner = self._owners.get(shard)
-        if pulse is None or owner is None or persona_id in self._asking:
+        if pulse is None or owner is None or self._turns.asking(persona_id):
             return None
         if owner.dispatches.in_flight(persona_id):
             return None
@@ -246,7 +235,7 @@ class AdaptiveTicker(Ticking):
         if self._has_reason(persona_id, entry, pulse):
             self._rhythm.remove(persona_id)
             urgent = entry.inbox is not None and (entry.inbox.highest_base(self._now()) or 0) > URGENT
-            return self._ready.add(persona_id, self._now(), urgent)
+            return self._turns.add(persona_id, urgent)
         pulse.idle_cycles = 0 if entry.inbox else pulse.idle_cycles + 1
         rest = self._wait(persona_id, entry, pulse)
         return self._set(persona_id, at + rest, rest / SLOTS_AN_INTERVAL if pulse.idle_cycles else 0.0)
@@ -268,7 +257,7 @@ class AdaptiveTicker(Ticking):
         mood = life.state.mood(len(entry.inbox or ()), self._wall()) if life is not None else Mood.IDLE
         failures = life.failures if life is not None else 0
         share = self._admitting.share_left(persona_id)
-        return wait(mood, self._interval(), share, failures, pulse.idle_cycles, self._load)
+        return wait(mood, self._interval(), share, failures, pulse.idle_cycles, self._turns.load)
 
     def _next_look(self, persona_id: str) -> None:
         pulse, owner = self._pulses.get(persona_id), self._owners.get(shard_of(persona_id))
@@ -283,24 +272,8 @@ class AdaptiveTicker(Ticking):
         """Have a persona look again at once: its own thought is forgotten only after this."""
         self._set(persona_id, now)
 
-    def _dispatch(self) -> None:
-        """Let as many think as may: first their credits are asked for, then their thoughts are queued."""
-        self._load = self._window.load(self._ready.longest_wait(self._now()), self._interval())
-        self._takes.least = _LOW if self._load >= _LOADED else EVERYTHING
-        if not self._ready or (room := self._window.size - self._under_way()) <= 0:
-            return
-        taken = self._ready.take(room)
-        self._asking.update(taken)
-        for some in in_chunks(taken):
-            self._tasks.create_task(self._admit(list(some)), name="admit")
-
-    async def _admit(self, persona_ids: list[str]) -> None:
-        """Ask for credits and begin the thoughts of those who have them."""
-        run = self.run_now
-        try:
-            admitted, refused = await self._admitting.admit(self._entries(persona_ids))
-        finally:
-            self._asking.difference_update(persona_ids)
+    def _decided(self, run: int | None, admitted: list[str], refused: list[str]) -> None:
+        """Begin the thoughts of those who may think; the others look again."""
         if run is None or run != self.run_now:
             return
         for persona_id in refused:
@@ -333,10 +306,6 @@ class AdaptiveTicker(Ticking):
         self._waits.began(persona_id)
         return pulse.echo
 
-    def _entries(self, persona_ids: list[str]) -> dict[str, PersonaLedger]:
-        found = ((name, self._owners.get(shard_of(name))) for name in persona_ids)
-        return {name: owner.ledger.persona(name) for name, owner in found if owner is not None}
-
     def _look_after_the_lost(self) -> None:
         """Give personas that nothing holds a look: their thought was given up or withdrawn.
 
@@ -356,14 +325,11 @@ class AdaptiveTicker(Ticking):
         for persona_id in self._members.get(shard, ()):
             if (
                 persona_id not in self._rhythm
-                and persona_id not in self._ready
-                and persona_id not in self._asking
+                and persona_id not in self._turns
+                and not self._turns.asking(persona_id)
                 and not owner.dispatches.in_flight(persona_id)
             ):
                 self._set(persona_id, self._now())
-
-    def _under_way(self) -> int:
-        return len(self._asking) + sum(len(owner.dispatches) for owner in self._owners.values())
 
     def _arm(self, shard: int) -> None:
         """Have a shard's personas look for the first time: at once, but not all in one moment."""
@@ -381,5 +347,5 @@ class AdaptiveTicker(Ticking):
         for persona_id in persona_ids:
             self._pulses.pop(persona_id, None)
             self._rhythm.remove(persona_id)
-            self._ready.remove(persona_id)
+            self._turns.remove(persona_id)
             self._waits.forget(persona_id)
