@@ -96,6 +96,11 @@ bench-soak *ARGS: (_install "dev")
 bench-life *ARGS: (_install "dev")
     {{ python }} -m bench.life {{ ARGS }}
 
+# Turns across two schedulers whose personas are shared out unevenly, and throughput; --personas, --share, --slots
+[group('measure')]
+bench-fair *ARGS: (_install "dev")
+    {{ python }} -m bench.fair {{ ARGS }}
+
 # A day of a thousand personas in seconds, by the scheduler's own parts; --personas, --hours, --seed, --json, --plot FILE
 [group('measure')]
 simulate *ARGS: (_install "dev")

@@ -141,7 +141,19 @@ class World:
         idle = IdleClocks(bus, self.roster, tasks, wall)
         waits = Waits(bus, self.roster, lambda name: self.ticker.news(name, False), tasks)
         self.ticker = Ticker(
-            dispatching, self.roster, owners, True, metrics, takes, self.admitting, idle, waits, tasks, wall
+            dispatching,
+            self.roster,
+            owners,
+            True,
+            metrics,
+            takes,
+            self.admitting,
+            idle,
+            waits,
+            bus,
+            "simulation",
+            tasks,
+            wall,
         )
         self.inboxes = MemoryInboxes(
             bus, self.roster, owners, self.ticker.news, self.posts, metrics, NoTelemetry()

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from time import time
 
+from libs.bus.connection import Bus
 from libs.concurrency.waiting import set_within
 from libs.contracts.journal import ThoughtEntry
 from libs.contracts.limits import CHUNK_PERSONAS, SHARDS
 from libs.contracts.tokens import shard_of
+from libs.contracts.work import Waiting
 from libs.roster.state import Roster
 from services.scheduler.admission import Admitting
 from services.scheduler.agenda import spread
@@ -27,6 +29,7 @@ from services.scheduler.ledger import PersonaLedger
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
 from services.scheduler.priority import URGENT
+from services.scheduler.ready import NEVER
 from services.scheduler.rhythm import SLOTS_AN_INTERVAL, Rhythm
 from services.scheduler.taking import Takes
 from services.scheduler.ticking import Ticking
@@ -47,10 +50,13 @@ _YIELD_EVERY = 64
 class Pulse:
     """When a persona was last due, and what makes it look again."""
 
-    __slots__ = ("at", "echo", "idle_cycles", "news", "seen_at")
+    __slots__ = ("at", "began_at", "echo", "idle_cycles", "news", "seen_at")
 
     def __init__(self) -> None:
         self.at = 0.0
+        self.began_at = NEVER
+        """When its last thought began, by the loop's clock, as far as that was in this process."""
+
         self.seen_at = 0.0
         """Wall time of its last look; 0 where there was none in this run."""
 
@@ -79,6 +85,8 @@ class AdaptiveTicker(Ticking):
         admitting: Admitting,
         idle: IdleClocks,
         waits: Waits,
+        bus: Bus,
+        boot: str,
         tasks: asyncio.TaskGroup,
         wall: Callable[[], float] = time,
     ) -> None:
@@ -91,7 +99,7 @@ class AdaptiveTicker(Ticking):
         self._idle = idle
         self._waits = waits
         self._rhythm = Rhythm(1.0)
-        self._turns = Turns(owners, takes, admitting, self._decided, tasks)
+        self._turns = Turns(bus, boot, owners, takes, admitting, self._decided, tasks)
         self._pulses: dict[str, Pulse] = {}
         self._next_shard = 0
         self._looked_after_at = self._now()
@@ -151,7 +159,7 @@ class AdaptiveTicker(Ticking):
         if pulse is None or self.run_now is None:
             return None
         if persona_id in self._turns:
-            return self._turns.add(persona_id, urgent)
+            return self._turns.add(persona_id, urgent, pulse.began_at)
         if urgent or pulse.idle_cycles:
             pulse.idle_cycles = 0
             self._look(persona_id, self._now())
@@ -175,6 +183,11 @@ class AdaptiveTicker(Ticking):
         self._turns.granted(waited)
         self._wake.set()
 
+    def others_wait(self, said: Waiting) -> None:
+        """Note how long somebody waits for its turn in another scheduler [A14]."""
+        if self._turns.heard(said):
+            self._wake.set()
+
     def next_look(self, persona_id: str) -> datetime | None:
         """Return when a persona looks next; None while it thinks or waits for its turn."""
         due = self._rhythm.due_of(persona_id)
@@ -192,6 +205,7 @@ class AdaptiveTicker(Ticking):
                 self.last_tick_at = self._date()
                 await self._take_due()
                 self._turns.take(self.run_now, self._interval())
+                await self._turns.announce(self._interval())
                 self._look_after_the_lost()
             await set_within(self._wake, self._pause())
 
@@ -235,7 +249,7 @@ class AdaptiveTicker(Ticking):
         if self._has_reason(persona_id, entry, pulse):
             self._rhythm.remove(persona_id)
             urgent = entry.inbox is not None and (entry.inbox.highest_base(self._now()) or 0) > URGENT
-            return self._turns.add(persona_id, urgent)
+            return self._turns.add(persona_id, urgent, pulse.began_at)
         pulse.idle_cycles = 0 if entry.inbox else pulse.idle_cycles + 1
         rest = self._wait(persona_id, entry, pulse)
         return self._set(persona_id, at + rest, rest / SLOTS_AN_INTERVAL if pulse.idle_cycles else 0.0)
@@ -301,6 +315,7 @@ class AdaptiveTicker(Ticking):
             pulse.echo = False
         elif entry.count % CYCLE == 0:
             pulse.echo = True
+        pulse.began_at = self._now()
         pulse.news = False
         pulse.idle_cycles = 0
         self._waits.began(persona_id)

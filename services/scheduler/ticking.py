@@ -10,6 +10,7 @@ from libs.contracts.journal import ThoughtEntry
 from libs.contracts.personas import PersonaStatus
 from libs.contracts.registry import LoopPhase, LoopState
 from libs.contracts.tokens import shard_of
+from libs.contracts.work import Waiting
 from libs.roster.state import Roster
 from services.scheduler.owner import ShardOwner
 
@@ -95,6 +96,9 @@ class Ticking:
 
     def granted(self, waited: float) -> None:
         """Note for how many seconds a chunk has waited for its thinker."""
+
+    def others_wait(self, said: Waiting) -> None:
+        """Note how long somebody waits for its turn in another scheduler [A14]."""
 
     async def run(self) -> None:
         """Tick until cancelled."""

@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+from libs.bus.connection import Bus
 from libs.contracts.tokens import shard_of
+from libs.contracts.work import Waiting
 from services.scheduler.admission import Admitting
 from services.scheduler.dispatching import in_chunks
+from services.scheduler.elsewhere import Announcements, Elsewhere
 from services.scheduler.ledger import PersonaLedger
 from services.scheduler.owner import ShardOwner
-from services.scheduler.ready import Ready
+from services.scheduler.ready import NOBODY, Ready
 from services.scheduler.taking import EVERYTHING, Takes
 from services.scheduler.window import Window
 
@@ -35,6 +38,8 @@ class Turns:
 
     def __init__(
         self,
+        bus: Bus,
+        boot: str,
         owners: Mapping[int, ShardOwner],
         takes: Takes,
         admitting: Admitting,
@@ -50,6 +55,8 @@ class Turns:
         self._decided = decided
         self._tasks = tasks
         self._ready = Ready()
+        self._elsewhere = Elsewhere(boot)
+        self._announcements = Announcements(bus, boot)
         self._window = Window()
         self._asking: set[str] = set()
         """Personas whose credits are being asked for."""
@@ -72,9 +79,12 @@ class Turns:
         """Whether nobody waits here, neither for its turn nor for its credits."""
         return not self._ready and not self._asking
 
-    def add(self, persona_id: str, urgent: bool) -> None:
-        """Have a persona wait for its turn from now on, or keep its place; once urgent it stays so."""
-        self._ready.add(persona_id, self._now(), urgent)
+    def add(self, persona_id: str, urgent: bool, last: float) -> None:
+        """Have a persona wait for its turn from now on, or keep its place; once urgent it stays so.
+
+        `last` is when its last thought began, by the loop's clock.
+        """
+        self._ready.add(persona_id, self._now(), urgent, last)
 
     def remove(self, persona_id: str) -> None:
         """Have a persona wait for its turn no more."""
@@ -88,13 +98,25 @@ class Turns:
         """Keep the queue as short as the wait of a chunk in it calls for."""
         self._window.waited(waited, self._under_way(), self._now())
 
+    def heard(self, said: Waiting) -> bool:
+        """Note how long somebody waits in another scheduler; whether that matters to anybody here."""
+        if not self._elsewhere.heard(said, self._now()):
+            return False
+        self._ready.heard(said.in_turn, said.ahead)
+        return bool(self._ready)
+
+    async def announce(self, interval_s: float) -> None:
+        """Tell other schedulers where somebody here waits for long."""
+        others_wait = self._elsewhere.since(self._now(), interval_s) < NOBODY
+        await self._announcements.say(self._ready, interval_s, others_wait)
+
     def take(self, run: int | None, interval_s: float) -> None:
         """Ask for the credits of as many as may think at once."""
         self.load = self._window.load(self._ready.longest_wait(self._now()), interval_s)
         self._takes.least = LOW if self.load >= LOADED else EVERYTHING
         if not self._ready or (room := self._window.size - self._under_way()) <= 0:
             return
-        taken = self._ready.take(room)
+        taken = self._ready.take(room, self._elsewhere.since(self._now(), interval_s))
         self._asking.update(taken)
         for some in in_chunks(taken):
             self._tasks.create_task(self._admit(run, list(some)), name="admit")

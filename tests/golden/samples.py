@@ -332,6 +332,7 @@ SAMPLES: list[msgspec.Struct] = [
         personas=7,
         missing=["shard 5: it holds no checkpoint"],
     ),
+    work.Waiting(boot="boot", waited_s=4.5, in_turn=3, ahead=1),
     work.CountersQuery(persona_ids=["p-1"]),
     COUNTERS,
     CAPTURED_PROMPT,
