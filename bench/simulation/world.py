@@ -134,7 +134,7 @@ class World:
         self.posts = MemoryPosts(bus, lambda post_id: self.inboxes.answered(post_id))
         self.memory = Memory(bus, self.roster, lambda name: self.ticker.remembered(name))
         takes = Takes(adaptive=True, answers=self.posts.answers, clock=self.clock, wall=wall)
-        dispatching = ToThinkers(bus, self.roster, Recent, takes, self.memory, tasks)
+        self.dispatching = dispatching = ToThinkers(bus, self.roster, Recent, takes, self.memory, tasks)
         treasury = Treasury(bus, self.roster, banks)
         max_tokens = 256
         self.admitting = Admitting(treasury, self.roster, owners, banks, max_tokens, metrics, wall)

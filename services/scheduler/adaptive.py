@@ -39,7 +39,9 @@ from services.scheduler.waits import Waits
 CYCLE = 4
 """Thoughts of a cycle: who has begun one ends it."""
 
-_LOOK_AFTER_S = 0.25
+_TURN_MOST_S = 0.25
+"""While somebody waits for its turn it looks so often at least who may have one."""
+
 _SLEEP_MOST_S = 1.0
 """While the loop runs, it turns so often at least: `last_tick_at` says so."""
 
@@ -101,8 +103,6 @@ class AdaptiveTicker(Ticking):
         self._rhythm = Rhythm(1.0)
         self._turns = Turns(bus, boot, owners, takes, admitting, self._decided, tasks)
         self._pulses: dict[str, Pulse] = {}
-        self._next_shard = 0
-        self._looked_after_at = self._now()
 
     def loop_changed(self) -> None:
         """Begin, end or pace the looks as the roster now says. Everybody is due at once on a start."""
@@ -120,6 +120,7 @@ class AdaptiveTicker(Ticking):
     def enter(self, shard: int) -> None:
         """Begin to look after a shard's personas."""
         super().enter(shard)
+        self._owners[shard].dispatches.given_up = self._given_up
         for persona_id in self._members[shard]:
             self._waits.set(persona_id)
         if self.run_now is not None:
@@ -206,7 +207,6 @@ class AdaptiveTicker(Ticking):
                 await self._take_due()
                 self._turns.take(self.run_now, self._interval())
                 await self._turns.announce(self._interval())
-                self._look_after_the_lost()
             await set_within(self._wake, self._pause())
 
     def _date(self) -> datetime:
@@ -216,7 +216,7 @@ class AdaptiveTicker(Ticking):
         """Return for how long nothing is to be done, in seconds."""
         if self.run_now is None:
             return _LATER_S
-        most = _SLEEP_MOST_S if self._turns.idle else _LOOK_AFTER_S
+        most = _SLEEP_MOST_S if self._turns.idle else _TURN_MOST_S
         due = self._rhythm.next_due()
         return most if due is None else min(max(due - self._now(), 0.0), most)
 
@@ -244,7 +244,7 @@ class AdaptiveTicker(Ticking):
             self._idle.look(persona_id, entry.life, pulse.seen_at)
         pulse.seen_at = self._wall()
         if (until := self._admitting.pause_of(entry)) is not None:
-            return self._set(persona_id, self._now() + max(until - self._wall(), _LOOK_AFTER_S))
+            return self._set(persona_id, self._now() + max(until - self._wall(), _TURN_MOST_S))
         self._waits.look(owner, persona_id, self._interval())
         if self._has_reason(persona_id, entry, pulse):
             self._rhythm.remove(persona_id)
@@ -321,30 +321,12 @@ class AdaptiveTicker(Ticking):
         self._waits.began(persona_id)
         return pulse.echo
 
-    def _look_after_the_lost(self) -> None:
-        """Give personas that nothing holds a look: their thought was given up or withdrawn.
-
-        Four shards' a second, all within 16 s.
-        """
-        shards = int((self._now() - self._looked_after_at) / _LOOK_AFTER_S)
-        if shards:
-            self._looked_after_at = self._now()
-        for _ in range(min(shards, SHARDS)):
-            self._next_shard = (self._next_shard + 1) % SHARDS
-            self._look_after_the_lost_of(self._next_shard)
-
-    def _look_after_the_lost_of(self, shard: int) -> None:
-        owner = self._owners.get(shard)
-        if owner is None:
-            return
-        for persona_id in self._members.get(shard, ()):
-            if (
-                persona_id not in self._rhythm
-                and persona_id not in self._turns
-                and not self._turns.asking(persona_id)
-                and not owner.dispatches.in_flight(persona_id)
-            ):
-                self._set(persona_id, self._now())
+    def _given_up(self, persona_ids: list[str]) -> None:
+        """Have personas look again whose thought was given up or withdrawn: nothing else would."""
+        if self.run_now is not None:
+            for persona_id in persona_ids:
+                if persona_id in self._pulses:
+                    self._set(persona_id, self._now() + _LATER_S)
 
     def _arm(self, shard: int) -> None:
         """Have a shard's personas look for the first time: at once, but not all in one moment."""
