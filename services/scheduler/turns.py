@@ -112,9 +112,10 @@ class Turns:
 
     def take(self, run: int | None, interval_s: float) -> None:
         """Ask for the credits of as many as may think at once."""
-        self.load = self._window.load(self._ready.longest_wait(self._now()), interval_s)
+        under_way = self._under_way()
+        self.load = self._window.load(self._ready.longest_wait(self._now()), interval_s, under_way)
         self._takes.least = LOW if self.load >= LOADED else EVERYTHING
-        if not self._ready or (room := self._window.size - self._under_way()) <= 0:
+        if not self._ready or (room := self._window.size - under_way) <= 0:
             return
         taken = self._ready.take(room, self._elsewhere.since(self._now(), interval_s))
         self._asking.update(taken)
