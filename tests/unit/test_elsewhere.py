@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.simulation.clock import run
+from libs.bus.connection import Bus
 from libs.contracts.work import Waiting
-from services.scheduler.elsewhere import BELIEVED_S, SAID_EVERY_S, STUCK_S, Elsewhere
+from services.scheduler.elsewhere import BELIEVED_S, SAID_EVERY_S, STUCK_S, Announcements, Elsewhere
 from services.scheduler.ready import NEVER, NOBODY, Ready
 
 INTERVAL_S = 1.0
@@ -182,3 +187,57 @@ def test_whose_first_waits_no_more_holds_nobody_up_and_ones_own_word_does_not_co
     assert elsewhere.since(100.0, INTERVAL_S) == 95.0
     elsewhere.heard(said(None), 100.1)
     assert elsewhere.since(100.1, INTERVAL_S) == 96.0
+
+
+class Listener:
+    """Hears what a scheduler says, and when."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[float, Waiting]] = []
+
+    async def note(self, subject: str, message: Waiting) -> None:
+        assert subject == "perpetua.waiting"
+        self.heard.append((asyncio.get_running_loop().time(), message))
+
+
+@pytest.mark.fact("A14")
+def test_it_is_said_a_few_times_a_second_while_somebody_waits_for_long_then_once_that_nobody_does() -> None:
+    async def scenario() -> list[tuple[float, Waiting]]:
+        listener, ready, now = Listener(), Ready(), asyncio.get_running_loop().time
+        announcements = Announcements(cast("Bus", listener), "a")
+
+        async def turns(seconds: float) -> None:
+            for _ in range(round(seconds / STEP_S)):
+                await announcements.say(ready, INTERVAL_S, others_wait=False)
+                await asyncio.sleep(STEP_S)
+
+        await turns(5)
+        assert listener.heard == [], "nobody waits: nothing is said"
+        ready.add("p", now())
+        ready.add("q", now())
+        await turns(3)
+        ready.take(2)
+        await turns(5)
+        return listener.heard
+
+    heard = run(scenario())
+    assert 8 <= len(heard) <= 10
+    said_at, words = [at for at, _ in heard], [word for _, word in heard]
+    assert min(later - at for at, later in pairwise(said_at[:-1])) >= SAID_EVERY_S - 1e-6
+    assert words[0].waited_s == pytest.approx(INTERVAL_S, abs=2 * STEP_S)
+    assert words[-2].waited_s == pytest.approx(3.0, abs=SAID_EVERY_S + 2 * STEP_S)
+    assert (words[-1].waited_s, words[-1].in_turn, words[-1].ahead) == (None, 2, 0)
+
+
+@pytest.mark.fact("A14")
+def test_who_goes_ahead_says_so_to_those_elsewhere_who_wait_though_nobody_here_does() -> None:
+    async def scenario() -> list[tuple[float, Waiting]]:
+        listener, ready = Listener(), Ready()
+        announcements = Announcements(cast("Bus", listener), "a")
+        ready.add("u", 50.0, urgent=True, last=40.0)
+        assert ready.take(1, elsewhere=30.0) == ["u"]
+        for _ in range(4):
+            await announcements.say(ready, INTERVAL_S, others_wait=True)
+        return listener.heard
+
+    assert [(word.waited_s, word.ahead) for _, word in run(scenario())] == [(None, 1)]

@@ -35,6 +35,7 @@ def test_the_queue_comes_to_wait_about_as_long_as_is_aimed_at(rate: float) -> No
     assert window.size >= min(rate * TARGET_S / 2, LEAST)
 
 
+@pytest.mark.fact("A13")
 def test_a_window_that_nobody_fills_does_not_grow() -> None:
     window = Window(64)
     for n in range(100):
