@@ -223,6 +223,7 @@ class AdaptiveTicker(Ticking):
     async def _take_due(self) -> None:
         looks = 0
         for due in self._rhythm.take_due(self._now()):
+            self._metrics.lag.observe(max(self._now() - due.at, 0.0))
             for persona_id in due.persona_ids:
                 self._look(persona_id, due.at)
                 looks += 1

@@ -13,6 +13,7 @@ from bench.simulation.world import World
 from libs.concurrency.tasks import Background
 from libs.contracts.tokens import shard_of
 from services.scheduler.dispatches import Dispatch
+from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
 
 OPTIONS = Options(personas=12, hours=0.1, items_a_day=0.001, urgent_a_minute=0.0, posts_an_hour=0.0, bursts=0)
@@ -73,7 +74,12 @@ def test_a_turn_of_the_loop_touches_nobody_who_rests() -> None:
             for shard, names in members.items():
                 members[shard] = Counted(names)
             await asyncio.sleep(300)
+            seen.append(world.metrics)
             return sum(len(names) for names in members.values())
 
+    seen: list[SchedulerMetrics] = []
     assert run(scenario()) == OPTIONS.personas
     assert Counted.read == 0
+    samples = [sample for metric in seen[0].lag.collect() for sample in metric.samples]
+    late = [sample.value for sample in samples if sample.name.endswith("_sum")]
+    assert 0.0 <= late[0] < 1.0, "they look when they are due, all together a second late at most"
