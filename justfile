@@ -96,6 +96,16 @@ bench-soak *ARGS: (_install "dev")
 bench-life *ARGS: (_install "dev")
     {{ python }} -m bench.life {{ ARGS }}
 
+# 100 000 personas at rest: start-up, what looks cost, a message to one of them, restart
+[group('measure')]
+bench-resting *ARGS: (_install "dev")
+    {{ python }} -m bench.resting {{ ARGS }}
+
+# Turns across two schedulers whose personas are shared out unevenly, and throughput; --personas, --share, --slots
+[group('measure')]
+bench-fair *ARGS: (_install "dev")
+    {{ python }} -m bench.fair {{ ARGS }}
+
 # A day of a thousand personas in seconds, by the scheduler's own parts; --personas, --hours, --seed, --json, --plot FILE
 [group('measure')]
 simulate *ARGS: (_install "dev")

@@ -171,5 +171,8 @@ class Registry:
         self.record(Reaped([persona_id]))
         return ReapPersonaResponse(reaped_ids=[persona_id], count=1)
 
+    async def note(self, subject: str, message: msgspec.Struct) -> None:
+        """There is no other scheduler to be told anything."""
+
     async def subscribe(self, subject: str, receive: Any) -> None:
         """Events come to the memory without a subscription."""

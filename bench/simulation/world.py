@@ -88,12 +88,12 @@ class Ticker(AdaptiveTicker):
     @property
     def load(self) -> float:
         """By how much everybody's waits are stretched."""
-        return self._load
+        return self._turns.load
 
     @property
     def ready(self) -> int:
         """How many wait for their turn."""
-        return len(self._ready)
+        return len(self._turns)
 
 
 class _Shards:
@@ -135,14 +135,26 @@ class World:
         self.offers = Offers(self.posts, lambda name, urgent: self.ticker.news(name, urgent), "simulation")
         self.memory = Memory(bus, self.roster, lambda name: self.ticker.remembered(name))
         takes = Takes(adaptive=True, answers=self.posts.answers, clock=self.clock, wall=wall)
-        dispatching = ToThinkers(bus, self.roster, Recent, takes, self.memory, tasks)
+        self.dispatching = dispatching = ToThinkers(bus, self.roster, Recent, takes, self.memory, tasks)
         treasury = Treasury(bus, self.roster, banks)
         max_tokens = 256
         self.admitting = Admitting(treasury, self.roster, owners, banks, max_tokens, metrics, wall)
         idle = IdleClocks(bus, self.roster, tasks)
         waits = Waits(bus, self.roster, lambda name: self.ticker.news(name, False), tasks)
         self.ticker = Ticker(
-            dispatching, self.roster, owners, True, metrics, takes, self.admitting, idle, waits, tasks, wall
+            dispatching,
+            self.roster,
+            owners,
+            True,
+            metrics,
+            takes,
+            self.admitting,
+            idle,
+            waits,
+            bus,
+            "simulation",
+            tasks,
+            wall,
         )
         self.inboxes = MemoryInboxes(
             bus, self.roster, owners, self.ticker.news, self.offers, metrics, NoTelemetry()

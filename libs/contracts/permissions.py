@@ -67,7 +67,7 @@ def permissions() -> dict[str, Permissions]:
         "scheduler": _service(
             "scheduler",
             publish=[
-                subjects.JOURNAL, subjects.THINK, subjects.HALTED,
+                subjects.JOURNAL, subjects.THINK, subjects.HALTED, subjects.WAITING,
                 _key(streams.CHECKPOINTS), _key(streams.POSTS),
                 subjects.dead_letter(streams.THINK), subjects.dead_letter(streams.INBOX),
                 "perpetua.accounts.*", subjects.registry(subjects.REAP),
@@ -91,7 +91,8 @@ def permissions() -> dict[str, Permissions]:
                         "roll_up_credits",
                     )
                 ),
-                subjects.SCHEDULER_STATUS, subjects.POSITION, subjects.WORK_EXHAUSTED, subjects.EVENTS,
+                subjects.SCHEDULER_STATUS, subjects.POSITION, subjects.WAITING, subjects.WORK_EXHAUSTED,
+                subjects.EVENTS,
             ],
         ),
         "thinker": _service(

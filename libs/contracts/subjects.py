@@ -24,6 +24,9 @@ SUMMARIES = "perpetua.summaries"
 
 POSITION = "perpetua.position"
 HALTED = "perpetua.halted"
+WAITING = "perpetua.waiting"
+"""Where schedulers tell each other that somebody has waited for its turn for long."""
+
 CRASHED = "perpetua.crashed.*.*"
 SCHEDULER_STATUS = "perpetua.scheduler.status"
 

@@ -199,6 +199,22 @@ class SchedulerStatus(Struct, frozen=True, kw_only=True):
     """Milliseconds since its last tick, by a clock that does not jump; null where it has not ticked yet."""
 
 
+class Waiting(Struct, frozen=True, kw_only=True):
+    """A scheduler in which somebody has waited for its turn for long says so, a few times a second [A14]."""
+
+    boot: str
+    """Unique to this start of the process."""
+
+    waited_s: float | None
+    """For how many seconds its first has waited; null: nobody waits for long any more."""
+
+    in_turn: int
+    """Thoughts that it has begun in their turn since it last said anything."""
+
+    ahead: int
+    """Urgent ones that it has begun ahead of their turn since then."""
+
+
 class CountersQuery(Struct, frozen=True, kw_only=True):
     """Show the counters of personas of one shard."""
 

@@ -1,7 +1,7 @@
 """The `adaptive` cadence: a persona looks at times of its own, and thinks when it has reason to [A10–A14].
 
-A look costs nothing. A persona that is due and has reason to think waits for its turn in `Ready`, then for
-its credits; then its thought goes into the queue, which is kept short. Who has nothing new rests.
+A look costs nothing. A persona that is due and has reason to think waits in `Turns`; once it may, its thought
+goes into the queue, which is kept short. Who has nothing new rests.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from time import time
 
+from libs.bus.connection import Bus
 from libs.concurrency.waiting import set_within
 from libs.contracts.journal import ThoughtEntry
 from libs.contracts.limits import CHUNK_PERSONAS, SHARDS
 from libs.contracts.tokens import shard_of
+from libs.contracts.work import Waiting
 from libs.roster.state import Roster
 from services.scheduler.admission import Admitting
 from services.scheduler.agenda import spread
@@ -27,35 +29,36 @@ from services.scheduler.ledger import PersonaLedger
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
 from services.scheduler.priority import URGENT
-from services.scheduler.ready import Ready
+from services.scheduler.ready import NEVER
 from services.scheduler.rhythm import SLOTS_AN_INTERVAL, Rhythm
-from services.scheduler.taking import EVERYTHING, Takes
+from services.scheduler.taking import Takes
 from services.scheduler.ticking import Ticking
+from services.scheduler.turns import Turns
 from services.scheduler.waits import Waits
-from services.scheduler.window import Window
 
 CYCLE = 4
 """Thoughts of a cycle: who has begun one ends it."""
 
-_LOOK_AFTER_S = 0.25
+_TURN_MOST_S = 0.25
+"""While somebody waits for its turn it looks so often at least who may have one."""
+
 _SLEEP_MOST_S = 1.0
 """While the loop runs, it turns so often at least: `last_tick_at` says so."""
 
 _LATER_S = 1.0
 _YIELD_EVERY = 64
-_LOW = 30
-"""Items of an effective priority below this, in hundredths, wait under load."""
-
-_LOADED = 2.0
 
 
 class Pulse:
     """When a persona was last due, and what makes it look again."""
 
-    __slots__ = ("at", "echo", "idle_cycles", "news")
+    __slots__ = ("at", "began_at", "echo", "idle_cycles", "news")
 
     def __init__(self) -> None:
         self.at = 0.0
+        self.began_at = NEVER
+        """When its last thought began, by the loop's clock, as far as that was in this process."""
+
         self.idle_cycles = 0
         self.news = False
         """Something in its shared memory, or a persona that it waits for, is new."""
@@ -81,6 +84,8 @@ class AdaptiveTicker(Ticking):
         admitting: Admitting,
         idle: IdleClocks,
         waits: Waits,
+        bus: Bus,
+        boot: str,
         tasks: asyncio.TaskGroup,
         wall: Callable[[], float] = time,
     ) -> None:
@@ -92,23 +97,15 @@ class AdaptiveTicker(Ticking):
         self._admitting = admitting
         self._idle = idle
         self._waits = waits
-        self._tasks = tasks
         self._rhythm = Rhythm(1.0)
-        self._ready = Ready()
-        self._window = Window()
+        self._turns = Turns(bus, boot, owners, takes, admitting, self._decided, tasks)
         self._pulses: dict[str, Pulse] = {}
-        self._asking: set[str] = set()
-        """Personas whose credits are being asked for."""
-
-        self._load = 1.0
-        self._next_shard = 0
-        self._looked_after_at = self._now()
 
     def loop_changed(self) -> None:
         """Begin, end or pace the looks as the roster now says. Everybody is due at once on a start."""
         if self.run_now is None:
             self._rhythm.clear()
-            self._ready.clear()
+            self._turns.clear()
             self._pulses.clear()
         else:
             self._rhythm.pace(self._interval())
@@ -120,6 +117,7 @@ class AdaptiveTicker(Ticking):
     def enter(self, shard: int) -> None:
         """Begin to look after a shard's personas."""
         super().enter(shard)
+        self._owners[shard].dispatches.given_up = self._given_up
         for persona_id in self._members[shard]:
             self._waits.set(persona_id)
         if self.run_now is not None:
@@ -158,8 +156,8 @@ class AdaptiveTicker(Ticking):
         pulse = self._pulses.get(persona_id)
         if pulse is None or self.run_now is None:
             return None
-        if persona_id in self._ready:
-            return self._ready.add(persona_id, self._now(), urgent)
+        if persona_id in self._turns:
+            return self._turns.add(persona_id, urgent, pulse.began_at)
         if urgent or pulse.idle_cycles:
             pulse.idle_cycles = 0
             self._look(persona_id, self._now())
@@ -180,8 +178,13 @@ class AdaptiveTicker(Ticking):
 
     def granted(self, waited: float) -> None:
         """Keep the queue as short as its wait calls for."""
-        self._window.waited(waited, self._under_way(), self._now())
+        self._turns.granted(waited)
         self._wake.set()
+
+    def others_wait(self, said: Waiting) -> None:
+        """Note how long somebody waits for its turn in another scheduler [A14]."""
+        if self._turns.heard(said):
+            self._wake.set()
 
     def next_look(self, persona_id: str) -> datetime | None:
         """Return when a persona looks next; None while it thinks or waits for its turn."""
@@ -199,8 +202,8 @@ class AdaptiveTicker(Ticking):
             if self.run_now is not None:
                 self.note_tick(self._date())
                 await self._take_due()
-                self._dispatch()
-                self._look_after_the_lost()
+                self._turns.take(self.run_now, self._interval())
+                await self._turns.announce(self._interval())
             await set_within(self._wake, self._pause())
 
     def _date(self) -> datetime:
@@ -210,13 +213,14 @@ class AdaptiveTicker(Ticking):
         """Return for how long nothing is to be done, in seconds."""
         if self.run_now is None:
             return _LATER_S
-        most = _LOOK_AFTER_S if self._ready or self._asking else _SLEEP_MOST_S
+        most = _SLEEP_MOST_S if self._turns.idle else _TURN_MOST_S
         due = self._rhythm.next_due()
         return most if due is None else min(max(due - self._now(), 0.0), most)
 
     async def _take_due(self) -> None:
         looks = 0
         for due in self._rhythm.take_due(self._now()):
+            self._metrics.lag.observe(max(self._now() - due.at, 0.0))
             for persona_id in due.persona_ids:
                 self._look(persona_id, due.at)
                 looks += 1
@@ -227,7 +231,7 @@ class AdaptiveTicker(Ticking):
         """Have a persona look whether it has reason to think: it waits for its turn, or rests."""
         shard, pulse = shard_of(persona_id), self._pulses.get(persona_id)
         owner = self._owners.get(shard)
-        if pulse is None or owner is None or persona_id in self._asking:
+        if pulse is None or owner is None or self._turns.asking(persona_id):
             return None
         if owner.dispatches.in_flight(persona_id):
             return None
@@ -236,12 +240,12 @@ class AdaptiveTicker(Ticking):
         self._metrics.looks.inc()
         self._idle.look(persona_id, owner.ledger)
         if (until := self._admitting.pause_of(entry)) is not None:
-            return self._set(persona_id, self._now() + max(until - self._wall(), _LOOK_AFTER_S))
+            return self._set(persona_id, self._now() + max(until - self._wall(), _TURN_MOST_S))
         self._waits.look(owner, persona_id, self._interval())
         if self._has_reason(persona_id, entry, pulse):
             self._rhythm.remove(persona_id)
             urgent = entry.inbox is not None and (entry.inbox.highest_base(self._now()) or 0) > URGENT
-            return self._ready.add(persona_id, self._now(), urgent)
+            return self._turns.add(persona_id, urgent, pulse.began_at)
         pulse.idle_cycles = 0 if entry.inbox else pulse.idle_cycles + 1
         rest = self._wait(persona_id, entry, pulse)
         return self._set(persona_id, at + rest, rest / SLOTS_AN_INTERVAL if pulse.idle_cycles else 0.0)
@@ -263,7 +267,7 @@ class AdaptiveTicker(Ticking):
         mood = life.state.mood(len(entry.inbox or ()), self._wall()) if life is not None else Mood.IDLE
         failures = life.failures if life is not None else 0
         share = self._admitting.share_left(persona_id)
-        return wait(mood, self._interval(), share, failures, pulse.idle_cycles, self._load)
+        return wait(mood, self._interval(), share, failures, pulse.idle_cycles, self._turns.load)
 
     def _next_look(self, persona_id: str) -> None:
         pulse, owner = self._pulses.get(persona_id), self._owners.get(shard_of(persona_id))
@@ -278,24 +282,8 @@ class AdaptiveTicker(Ticking):
         """Have a persona look again at once: its own thought is forgotten only after this."""
         self._set(persona_id, now)
 
-    def _dispatch(self) -> None:
-        """Let as many think as may: first their credits are asked for, then their thoughts are queued."""
-        self._load = self._window.load(self._ready.longest_wait(self._now()), self._interval())
-        self._takes.least = _LOW if self._load >= _LOADED else EVERYTHING
-        if not self._ready or (room := self._window.size - self._under_way()) <= 0:
-            return
-        taken = self._ready.take(room)
-        self._asking.update(taken)
-        for some in in_chunks(taken):
-            self._tasks.create_task(self._admit(list(some)), name="admit")
-
-    async def _admit(self, persona_ids: list[str]) -> None:
-        """Ask for credits and begin the thoughts of those who have them."""
-        run = self.run_now
-        try:
-            admitted, refused = await self._admitting.admit(self._entries(persona_ids))
-        finally:
-            self._asking.difference_update(persona_ids)
+    def _decided(self, run: int | None, admitted: list[str], refused: list[str]) -> None:
+        """Begin the thoughts of those who may think; the others look again."""
         if run is None or run != self.run_now:
             return
         for persona_id in refused:
@@ -323,42 +311,18 @@ class AdaptiveTicker(Ticking):
             pulse.echo = False
         elif entry.count % CYCLE == 0:
             pulse.echo = True
+        pulse.began_at = self._now()
         pulse.news = False
         pulse.idle_cycles = 0
         self._waits.began(persona_id)
         return pulse.echo
 
-    def _entries(self, persona_ids: list[str]) -> dict[str, PersonaLedger]:
-        found = ((name, self._owners.get(shard_of(name))) for name in persona_ids)
-        return {name: owner.ledger.persona(name) for name, owner in found if owner is not None}
-
-    def _look_after_the_lost(self) -> None:
-        """Give personas that nothing holds a look: their thought was given up or withdrawn.
-
-        Four shards' a second, all within 16 s.
-        """
-        shards = int((self._now() - self._looked_after_at) / _LOOK_AFTER_S)
-        if shards:
-            self._looked_after_at = self._now()
-        for _ in range(min(shards, SHARDS)):
-            self._next_shard = (self._next_shard + 1) % SHARDS
-            self._look_after_the_lost_of(self._next_shard)
-
-    def _look_after_the_lost_of(self, shard: int) -> None:
-        owner = self._owners.get(shard)
-        if owner is None:
-            return
-        for persona_id in self._members.get(shard, ()):
-            if (
-                persona_id not in self._rhythm
-                and persona_id not in self._ready
-                and persona_id not in self._asking
-                and not owner.dispatches.in_flight(persona_id)
-            ):
-                self._set(persona_id, self._now())
-
-    def _under_way(self) -> int:
-        return len(self._asking) + sum(len(owner.dispatches) for owner in self._owners.values())
+    def _given_up(self, persona_ids: list[str]) -> None:
+        """Have personas look again whose thought was given up or withdrawn: nothing else would."""
+        if self.run_now is not None:
+            for persona_id in persona_ids:
+                if persona_id in self._pulses:
+                    self._set(persona_id, self._now() + _LATER_S)
 
     def _arm(self, shard: int) -> None:
         """Have a shard's personas look for the first time: at once, but not all in one moment."""
@@ -376,5 +340,5 @@ class AdaptiveTicker(Ticking):
         for persona_id in persona_ids:
             self._pulses.pop(persona_id, None)
             self._rhythm.remove(persona_id)
-            self._ready.remove(persona_id)
+            self._turns.remove(persona_id)
             self._waits.forget(persona_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from msgspec import Struct
@@ -80,6 +80,9 @@ class Dispatches:
         self._by_persona: dict[str, Dispatch] = {}
         self.traced = False
         """Whether any thought was ever traced."""
+
+        self.given_up: Callable[[list[str]], None] = lambda persona_ids: None
+        """Is told whose thoughts nobody begins anew: they are neither stored nor under way."""
 
     def __len__(self) -> int:
         return len(self._by_persona)
@@ -212,8 +215,11 @@ class Dispatches:
 
     def abandon(self, dispatch: Dispatch) -> None:
         """Forget a whole chunk and end the traces of its thoughts: nobody dispatches them anew."""
-        self.forget(list(dispatch.waiting))
+        personas = list(dispatch.waiting)
+        self.forget(personas)
         self.drop(dispatch)
+        if personas:
+            self.given_up(personas)
 
     def hand_over(self) -> None:
         """End the traces of what is under way as far as they are ours: the next owner goes on in them."""

@@ -162,7 +162,7 @@ class LostWork:
         await bury(self._bus, streams.THINK, subjects.think(owner.shard), body, reason, deliveries)
         now = datetime.now(UTC)
         await owner.submit([compose(due.tried(), dispatch.chunk.run, failed(reason), now) for due in dues])
-        owner.dispatches.drop(dispatch)
+        owner.dispatches.abandon(dispatch)
         if dispatch.sequence is not None:
             await purge_message(self._bus, streams.THINK, dispatch.sequence)
         self._metrics.dead.inc()

@@ -18,7 +18,7 @@ class SchedulerMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.lag = Histogram(
             "perpetua_tick_lag_seconds",
-            "From the time a persona was due to its dispatch.",
+            "From the time a persona was due to its dispatch; under `adaptive` to its look.",
             buckets=SECONDS,
             registry=registry,
         )

@@ -35,6 +35,7 @@ from services.scheduler.census import Census
 from services.scheduler.changes import Changes
 from services.scheduler.dispatches import Age
 from services.scheduler.dispatching import Dispatching
+from services.scheduler.elsewhere import hearing
 from services.scheduler.halting import halt_shard
 from services.scheduler.handlers import Handlers
 from services.scheduler.history import History, read_history
@@ -113,6 +114,8 @@ class Scheduler:
                 self.admitting,
                 IdleClocks(self.bus, self.roster, tasks),
                 Waits(self.bus, self.roster, lambda name: self.ticker.news(name, False), tasks),
+                self.bus,
+                process.boot,
                 tasks,
             )
             if adaptive
@@ -298,6 +301,7 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
         async with (
             scheduler.results_gate,
             scheduler.gate,
+            hearing(process.bus, scheduler.ticker.others_wait),
             listening(process.bus, subjects.SCHEDULER_STATUS, status, scheduler.gate),
             listening(process.bus, subjects.WORK_EXHAUSTED, exhausted, scheduler.gate),
         ):

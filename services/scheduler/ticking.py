@@ -10,6 +10,7 @@ from libs.contracts.journal import ThoughtEntry
 from libs.contracts.personas import PersonaStatus
 from libs.contracts.registry import LoopPhase, LoopState
 from libs.contracts.tokens import shard_of
+from libs.contracts.work import Waiting
 from libs.roster.state import Roster
 from services.scheduler.owner import ShardOwner
 
@@ -104,6 +105,9 @@ class Ticking:
     def note_tick(self, at: datetime) -> None:
         """Note that a tick is made now; `at` is what the wall clock says."""
         self.last_tick_at, self.ticked_at = at, self._now()
+
+    def others_wait(self, said: Waiting) -> None:
+        """Note how long somebody waits for its turn in another scheduler [A14]."""
 
     async def run(self) -> None:
         """Tick until cancelled."""

@@ -41,11 +41,14 @@ class Window:
         elif under_way >= self._size / 2:
             self._size = min(self._size + max(1.0, self._size * 0.05), MOST)
 
-    def load(self, longest_wait: float, interval_s: float) -> float:
+    def load(self, longest_wait: float, interval_s: float, under_way: int) -> float:
         """Return by how much everybody's waits are stretched, at least 1 [A13].
 
         `longest_wait` is how long the first of those that are due has waited for its turn: as long as that
-        is within an interval nobody needs to slow down.
+        is within an interval nobody needs to slow down. Where nothing is under way, nothing waits for a
+        thinker: no grant would say so.
         """
+        if not under_way:
+            self._wait = 0.0
         behind = max(longest_wait / max(interval_s, TARGET_S), self._wait / (2 * TARGET_S))
         return min(max(behind, 1.0), LOAD_MOST)

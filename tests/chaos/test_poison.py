@@ -135,7 +135,7 @@ def test_a_model_that_hangs_over_one_thought_costs_its_persona_that_thought() ->
 SUBJECTS = [
     "think.3", "think.63", "j.3", "j.7", "j.registry", "perpetua.captures.p1.1", "perpetua.dead.THINK",
     "perpetua.grant.3", "perpetua.result.3", "perpetua.thinking.3", "perpetua.counters.3",
-    "perpetua.position", "perpetua.halted", "perpetua.scheduler.status",
+    "perpetua.position", "perpetua.halted", "perpetua.waiting", "perpetua.scheduler.status",
     "perpetua.registry.create", "perpetua.registry.reap", "perpetua.registry.persona",
     "perpetua.registry.personas", "perpetua.registry.lineage", "perpetua.registry.start",
     "perpetua.registry.stop", "perpetua.registry.status", "$KV.leases.scheduler.stranger",

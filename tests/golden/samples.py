@@ -359,6 +359,7 @@ SAMPLES: list[msgspec.Struct] = [
         missing=["shard 5: it holds no checkpoint"],
         tick_age_ms=40,
     ),
+    work.Waiting(boot="boot", waited_s=4.5, in_turn=3, ahead=1),
     work.CountersQuery(persona_ids=["p-1"]),
     COUNTERS,
     CAPTURED_PROMPT,

@@ -87,7 +87,7 @@ MAY_NOT_PUBLISH = {
     ],
     "gateway": [
         EVENT, EVENTS_IN, *JOURNAL, "think.3", "$KV.personas.p", RESULT, GRANT, "perpetua.position",
-        "perpetua.halted", "perpetua.roll_up.3", "perpetua.summaries",
+        "perpetua.halted", "perpetua.waiting", "perpetua.roll_up.3", "perpetua.summaries",
         "$JS.API.CONSUMER.CREATE.JOURNAL.x", "$JS.API.STREAM.MSG.GET.KV_personas", *STREAM_ADMIN,
     ],
     ADMIN: [EVENT, EVENTS_IN, *JOURNAL, RESULT, "$KV.personas.p"],
@@ -107,6 +107,7 @@ MAY_SUBSCRIBE = {
         GRANT,
         "perpetua.counters.3",
         "perpetua.scheduler.status",
+        "perpetua.waiting",
         "perpetua.roll_up.3",
     ],
     "thinker": ["perpetua.summaries"],

@@ -125,7 +125,7 @@ async def test_progress_sets_the_clock_to_zero_and_a_repetition_does_not() -> No
     async with Clock() as clock:
         clock.thinks()
         await clock.passes(60)
-        clock.thinks(novelty=0.1)
+        clock.thinks(novelty=0.1, repeats=True)
         assert clock.idle_s == 60
         await clock.passes(30)
         clock.thinks()
@@ -161,7 +161,7 @@ async def test_thinking_by_fallback_stops_the_clock(how: str) -> None:
             clock.falls_back()
         await clock.passes(5 * TTL)
         assert (clock.idle_s, clock.asked) == (60, [])
-        clock.thinks(novelty=0.1)
+        clock.thinks(novelty=0.1, repeats=True)
         await clock.passes(TTL - 59)
         assert len(clock.asked) == 1
 

@@ -114,6 +114,7 @@ def test_a_wait_counted_from_when_one_was_due_keeps_the_rhythm() -> None:
         rhythm.set("p", due.shard, due.at + 2.0)
 
 
+@pytest.mark.fact("A10")
 def test_another_interval_is_another_grid_for_what_is_set_from_then_on() -> None:
     rhythm = Rhythm(16.0)
     rhythm.set("p", 0, 0.3)
@@ -153,6 +154,7 @@ def test_a_look_costs_nothing_for_those_who_rest() -> None:
     assert steps[0] == steps[1] < 100
 
 
+@pytest.mark.fact("A11")
 def test_moving_one_persona_for_ever_leaves_nothing_behind() -> None:
     rhythm = Rhythm(2.0)
     for number in range(10_000):

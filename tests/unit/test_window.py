@@ -17,7 +17,7 @@ def test_the_window_stays_within_its_bounds(seen: list[tuple[float, int, float]]
         now += passed
         window.waited(waited, under_way, now)
         assert LEAST <= window.size <= MOST
-        assert 1.0 <= window.load(waited, 2.0) <= LOAD_MOST
+        assert 1.0 <= window.load(waited, 2.0, under_way) <= LOAD_MOST
 
 
 @pytest.mark.fact("A13")
@@ -35,6 +35,7 @@ def test_the_queue_comes_to_wait_about_as_long_as_is_aimed_at(rate: float) -> No
     assert window.size >= min(rate * TARGET_S / 2, LEAST)
 
 
+@pytest.mark.fact("A13")
 def test_a_window_that_nobody_fills_does_not_grow() -> None:
     window = Window(64)
     for n in range(100):
@@ -45,7 +46,18 @@ def test_a_window_that_nobody_fills_does_not_grow() -> None:
 @pytest.mark.fact("A13")
 def test_load_stretches_waits_once_those_who_are_due_wait_longer_than_an_interval() -> None:
     window = Window()
-    assert window.load(0.0, 2.0) == 1.0
-    assert window.load(1.9, 2.0) == 1.0
-    assert window.load(6.0, 2.0) == 3.0
-    assert window.load(1e6, 2.0) == LOAD_MOST
+    assert window.load(0.0, 2.0, 1) == 1.0
+    assert window.load(1.9, 2.0, 1) == 1.0
+    assert window.load(6.0, 2.0, 1) == 3.0
+    assert window.load(1e6, 2.0, 1) == LOAD_MOST
+
+
+@pytest.mark.fact("A13")
+def test_a_load_is_over_once_nothing_is_under_way_though_no_grant_says_so() -> None:
+    """Else the last long wait would stretch everybody's waits, and leave low priority aside, for good."""
+    window = Window()
+    for second in range(20):
+        window.waited(6.0, 60, float(second))
+    assert window.load(0.0, 1.0, 60) > 4.0
+    assert window.load(0.0, 1.0, 0) == 1.0
+    assert window.load(0.0, 1.0, 3) == 1.0, "it begins anew"

@@ -1,0 +1,110 @@
+"""What waits while the system is under load, and is caught up with afterwards [A13]. Clocks are given."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.scheduler.cadence import wait
+from services.scheduler.inbox import AGED_S, Held, Inbox
+from services.scheduler.inner_state import Mood
+from services.scheduler.ledger import Ledger, PersonaLedger
+from services.scheduler.ready import Ready
+from services.scheduler.taking import EVERYTHING, Takes
+from services.scheduler.turns import LOADED, LOW
+from services.scheduler.window import Window
+from tests.unit.make import inbox_item
+
+
+class Clock:
+    """Both clocks of `Takes`, in seconds."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def takes(clock: Clock) -> Takes:
+    return Takes(adaptive=True, clock=clock, wall=clock)
+
+
+def holding(clock: Clock, *priorities: int) -> PersonaLedger:
+    """A rested persona with one item of each priority, in hundredths, all just arrived."""
+    entry = Ledger(0, clock).persona("p")
+    entry.lives(clock())
+    entry.inbox = Inbox()
+    for sequence, base in enumerate(priorities, start=1):
+        entry.inbox.add(Held(sequence, base, clock(), inbox_item(id=f"i-{base}")), clock())
+    return entry
+
+
+def taken(takes: Takes, entry: PersonaLedger) -> list[str]:
+    found = [item.id for item in takes.of(entry)]
+    assert entry.inbox is not None
+    for sequence in [held.sequence for held in entry.inbox if held.item.id in found]:
+        entry.inbox.remove(sequence)
+    return found
+
+
+@pytest.mark.fact("A13")
+def test_under_load_items_of_low_priority_wait_and_others_do_not(clock: Clock, takes: Takes) -> None:
+    entry = holding(clock, 20, 29, 31, 90)
+    takes.least = LOW
+    assert taken(takes, entry) == ["i-90", "i-31"]
+    assert not takes.has_any(entry), "no reason to think, either"
+    takes.least = EVERYTHING
+    assert taken(takes, entry) == ["i-29", "i-20"], "once the load is over they are caught up with at once"
+
+
+@pytest.mark.fact("A13")
+@pytest.mark.fact("A4")
+@given(st.integers(0, 100))
+def test_even_under_load_that_never_ends_an_item_waits_for_18_seconds_at_most(base: int) -> None:
+    """Waiting adds fifty hundredths in 30 s, of which thirty are enough."""
+    clock = Clock()
+    takes = Takes(adaptive=True, clock=clock, wall=clock)
+    entry = holding(clock, base)
+    takes.least = LOW
+    waited = 0.0
+    while not takes.has_any(entry):
+        clock.now += 0.25
+        waited += 0.25
+    assert waited <= 0.6 * AGED_S + 0.25
+    if base <= LOW:
+        assert waited == pytest.approx((LOW - base) * 0.6, abs=0.26)
+
+
+@pytest.mark.fact("A9")
+@pytest.mark.fact("A13")
+def test_load_lowers_no_mood_s_threshold(clock: Clock, takes: Takes) -> None:
+    """Who is overwhelmed engages with nothing up to 70, load or not."""
+    entry = holding(clock, *[60] * 60, 75)
+    before = takes.above(entry)
+    takes.least = LOW
+    assert takes.above(entry) == before == 70
+
+
+@pytest.mark.fact("A13")
+def test_when_load_ends_everybody_s_wait_is_what_it_was_and_all_that_waited_have_turns() -> None:
+    """A hundred are due at once, and five thoughts a second are begun; then nobody is due any more."""
+    window, ready, now, loads = Window(), Ready(), 0.0, []
+    for number in range(100):
+        ready.add(f"p-{number}", 0.0)
+    while ready:
+        now += 1.0
+        loads.append(window.load(ready.longest_wait(now), 1.0, 5))
+        ready.take(5)
+        window.waited(0.2, 5, now)
+    assert len(loads) == 20
+    assert max(loads) > LOADED
+    stretched = wait(Mood.IDLE, 1.0, 1.0, 0, 0, max(loads))
+    rested = wait(Mood.IDLE, 1.0, 1.0, 0, 0, window.load(ready.longest_wait(now), 1.0, 0))
+    assert rested == 0.6 < stretched
