@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 
 from libs.contracts import (
-    captures,
     control,
     journal,
     personas,
@@ -28,6 +27,7 @@ from libs.contracts.personas import PersonaStatus
 from libs.contracts.registry import LoopPhase
 from libs.contracts.thoughts import EventType, Phase, ProposalRisk, ProposalStatus, Source
 from tests.golden.autonomy import ARRIVED, AUTONOMY, LIVES, STORED_MAIL
+from tests.golden.captured import CAPTURES, LINE
 from tests.golden.memory import MEMORY
 
 WIRE = Path(__file__).with_name("wire")
@@ -128,40 +128,8 @@ SNAPSHOT = thoughts.MemorySnapshot(
     cold_snapshot_count=1,
     metadata={"phase": "compress", "completion_tokens": 4},
 )
-LINE = work.ContextLine("thought_generated", "2026-01-02T03:04:05Z", '{"phase":"observe"}')
 ITEM = work.WorkItem("p-1", "Ada", "scout", "Look far.", None, 8, AT, [LINE], 1)
 COUNTERS = work.Counters(7, AT)
-CAPTURED_SETTINGS = captures.CapturedSettings(
-    backend="openai_compat",
-    model="qwen2.5:3b-instruct",
-    endpoint="http://127.0.0.1:11434/v1/chat/completions",
-    model_path=None,
-    tokenizer_path=None,
-    device=None,
-    compute_type=None,
-    temperature=0.2,
-    top_p=None,
-    max_tokens=256,
-    repeat_penalty=1.1,
-    repeat_last_n=64,
-    seed=42,
-    seed_given=False,
-    window=0,
-    timeout_ms=12000,
-)
-CAPTURED_ANSWER = captures.CapturedAnswer(
-    text="A calm signal.",
-    model="qwen2.5:3b-instruct",
-    finish_reason="stop",
-    usage=thoughts.Usage(prompt_tokens=100, completion_tokens=20, total_tokens=120),
-    latency_ms=900,
-    error=None,
-    token_ids=[32, 19300, 8286, 13],
-)
-CAPTURED_PROMPT = captures.CapturedPrompt(
-    system="You are one persona.", user="phase: test", prefill='{"will_respond":'
-)
-
 TIMES = presence.StageTimes(count=3, least_s=0.01, sum_s=0.06, most_s=0.03)
 PRESENT = presence.PresenceRecord(
     service="thinker",
@@ -362,26 +330,11 @@ SAMPLES: list[msgspec.Struct] = [
     work.Waiting(boot="boot", waited_s=4.5, in_turn=3, ahead=1),
     work.CountersQuery(persona_ids=["p-1"]),
     COUNTERS,
-    CAPTURED_PROMPT,
-    CAPTURED_SETTINGS,
-    CAPTURED_ANSWER,
-    captures.Capture(
-        persona_id="p-1",
-        swarm_id="swarm-core",
-        thought_count=3,
-        phase="test",
-        at=AT,
-        thinker="thinker-1",
-        prompt=CAPTURED_PROMPT,
-        context=[LINE],
-        settings=CAPTURED_SETTINGS,
-        answer=CAPTURED_ANSWER,
-    ),
     session.SignIn(token="control-token-123"),
     session.Session(required=True, scope="control"),
-    captures.Replayed(settings=CAPTURED_SETTINGS, answer=CAPTURED_ANSWER),
     work.CountersReply(counters=[COUNTERS, work.Counters(0, None)]),
     *AUTONOMY,
+    *CAPTURES,
     *LIVES,
     *MEMORY,
 ]

@@ -10,6 +10,7 @@ from services.scheduler.cadence import wait
 from services.scheduler.inbox import AGED_S, Held, Inbox
 from services.scheduler.inner_state import Mood
 from services.scheduler.ledger import Ledger, PersonaLedger
+from services.scheduler.mail import Standing
 from services.scheduler.ready import Ready
 from services.scheduler.taking import EVERYTHING, Takes
 from services.scheduler.turns import LOADED, LOW
@@ -38,11 +39,12 @@ def takes(clock: Clock) -> Takes:
 
 def holding(clock: Clock, *priorities: int) -> PersonaLedger:
     """A rested persona with one item of each priority, in hundredths, all just arrived."""
-    entry = Ledger(0, clock).persona("p")
-    entry.lives(clock())
+    ledger = Ledger(0, clock)
+    entry = ledger.persona("p")
+    ledger.life("p")
     entry.inbox = Inbox()
     for sequence, base in enumerate(priorities, start=1):
-        entry.inbox.add(Held(sequence, base, clock(), inbox_item(id=f"i-{base}")), clock())
+        entry.inbox.add(Held(sequence, Standing(base), clock(), inbox_item(id=f"i-{base}")), clock())
     return entry
 
 
