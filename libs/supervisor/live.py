@@ -27,7 +27,7 @@ from libs.supervisor.errors import UpError, broker_died
 from libs.supervisor.screen import Screen
 from libs.supervisor.stats import stats
 
-_BROKER_WITHIN_S = 15.0
+_BROKER_WITHIN_S = 30.0
 _BROKER_LOOK_S = 0.2
 _READY_LOOK_S = 0.05
 _READY_SAY_S = 10.0

@@ -51,6 +51,7 @@ OWN = {
     "LOG_FORMAT": "xml",
     "LOG_LEVEL": "loud",
     "METRICS_PORT": "65536",
+    "NOVELTY_THRESHOLD": "1.5",
     "DRAIN_MS": "soon",
     "RESTARTS": "-1",
     "REPLICAS": "0",

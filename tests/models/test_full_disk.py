@@ -23,7 +23,7 @@ MIB = 64
 """A pull of the model takes some 30 MB at the highest."""
 
 SAID = (
-    r"the disk is full \(No space left on device\) in \S+; the rest takes about (\d+) MB, 0 B are free\. "
+    r"the disk is full \(No space left on device\) in \S+; the rest takes about (\d+) MB, \d+ k?B are free\. "
     r"What is downloaded is kept: make room and give the same command again"
 )
 
