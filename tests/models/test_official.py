@@ -15,6 +15,7 @@ import pytest
 from libs.models.tiny import tokenizer
 from services.thinker.prompt import SYSTEM, Prompt
 from tests.models.conftest import cli, one_line
+from tests.support.hugging_face import generated
 from tests.thinker.models import backend_of, sentence
 
 SMALL: dict[str, Any] = {
@@ -50,29 +51,6 @@ def written(folder: Path, family: str, **changes: Any) -> Path:
     return folder
 
 
-def generated(folder: Path, prompts: list[list[int]]) -> list[list[int]]:
-    """The tokens that Hugging Face's own model says to each prompt alone, without the one that ends them."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    loader: Any = AutoModelForCausalLM
-    model = loader.from_pretrained(str(folder), dtype=torch.float32).eval()
-    said = []
-    for ids in prompts:
-        asked = torch.tensor([ids])
-        with torch.inference_mode():
-            found = model.generate(
-                input_ids=asked,
-                attention_mask=torch.ones_like(asked),
-                max_new_tokens=TOKENS,
-                min_new_tokens=1,
-                do_sample=False,
-            )
-        told = found[0][len(ids) :].tolist()
-        said.append(told[:-1] if told[-1] == model.generation_config.eos_token_id else told)
-    return said
-
-
 @pytest.mark.parametrize("family", ["mistral", "gemma", "gemma3_text"])
 async def test_a_family_that_is_not_covered_here_is_converted_with_torch(family: str, tmp_path: Path) -> None:
     source = written(tmp_path / "source", family)
@@ -96,7 +74,7 @@ async def test_a_family_that_is_not_covered_here_is_converted_with_torch(family:
     async with backend_of(Path(manifest["path"]), **settings) as (backend, loaded):
         prompts = [Prompt(SYSTEM, sentence(1 + n, n)) for n in range(8)]
         answers = await asyncio.gather(*(backend.answer(prompt) for prompt in prompts))
-        expected = generated(source, [loaded.chat.ids(prompt) for prompt in prompts])
+        expected = generated(source, [loaded.chat.ids(prompt) for prompt in prompts], TOKENS)
     assert [answer.token_ids for answer in answers] == expected
 
 

@@ -7,40 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from libs.models.architecture import read_architecture
 from libs.models.convert import convert
 from tests.support import repositories
+from tests.support.hugging_face import generated
 from tests.thinker.models import backend_of
 from tests.thinker.test_ct2 import prompts_of
 
 TOKENS = 16
-
-
-def hugging_face(folder: Path, prompts: list[list[int]]) -> list[list[int]]:
-    """The tokens that `generate` says to each prompt alone, greedily, without the one that ends them."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    loader: Any = AutoModelForCausalLM
-    model = loader.from_pretrained(str(folder), dtype=torch.float32).eval()
-    said = []
-    for ids in prompts:
-        asked = torch.tensor([ids])
-        with torch.inference_mode():
-            found = model.generate(
-                input_ids=asked,
-                attention_mask=torch.ones_like(asked),
-                max_new_tokens=TOKENS,
-                min_new_tokens=1,
-                do_sample=False,
-            )
-        told = found[0][len(ids) :].tolist()
-        said.append(told[:-1] if told[-1] == model.generation_config.eos_token_id else told)
-    return said
 
 
 @pytest.mark.parametrize("family", ["qwen2", "qwen3", "llama"])
@@ -53,6 +30,6 @@ async def test_a_mixed_batch_of_64_says_what_hugging_face_says(family: str, tmp_
     async with backend_of(converted, **settings) as (backend, loaded):
         prompts = prompts_of(backend, 64)
         answers = await asyncio.gather(*(backend.answer(prompt) for prompt in prompts))
-        expected = hugging_face(source, [loaded.chat.ids(prompt) for prompt in prompts])
+        expected = generated(source, [loaded.chat.ids(prompt) for prompt in prompts], TOKENS)
         assert [answer.token_ids for answer in answers] == expected
         assert len({tuple(ids) for ids in expected}) > (1 if family == "qwen3" else 32)
