@@ -10,7 +10,7 @@ from libs.contracts.accounts import CreditChange
 from libs.contracts.journal import ItemArrived, JournalEvent, Pause, RollUpCost, ShardRecord
 
 _EVENT_BYTES = 256
-_CHANGE_BYTES = 700
+_CHANGE_BYTES = 1400
 _PAUSE_BYTES = 1400
 _ARRIVED_BYTES = 360
 _NUMBER_BYTES = 20
