@@ -57,6 +57,12 @@ class PersonaLedger:
         self.as_of = 0
         """Journal sequence up to which a checkpoint has it."""
 
+    def mails(self) -> Mail:
+        """Return what came for it, which begins now where nothing had."""
+        if self.mail is None:
+            self.mail = Mail()
+        return self.mail
+
     def remember(self, place: Place, line: ContextLine) -> None:
         """Add an event to the context, unless it, or a later one, stands there already."""
         self.recent.add(place, line)
@@ -223,9 +229,7 @@ class Ledger:
         for item in record.arrived:
             entry = self.persona(item.persona_id)
             if sequence > entry.as_of:
-                if entry.mail is None:
-                    entry.mail = Mail()
-                entry.mail.arrived(item)
+                entry.mails().arrived(item)
                 self.life(item.persona_id)
                 self._whose[item.sequence] = item.persona_id
                 self._changed.add(item.persona_id)
@@ -290,14 +294,12 @@ class Ledger:
 
         Of one that came when the journal did not say so, `base` works the priority out anew.
         """
-        entry = self.persona(persona_id)
-        if entry.mail is None:
-            entry.mail = Mail()
-        if sequence not in entry.mail.held:
-            entry.mail.held[sequence] = Standing(base())
+        held = self.persona(persona_id).mails().held
+        if sequence not in held:
+            held[sequence] = Standing(base())
             self._whose[sequence] = persona_id
             self.life(persona_id)
-        return entry.mail.held[sequence]
+        return held[sequence]
 
     def _decide(self, thought: ThoughtEntry, effort: Effort) -> None:
         for item in effort.items:
