@@ -45,3 +45,10 @@ def up(model: Endpoint) -> Iterator[Swarm]:
     settings = SETTINGS | {"THINKER_BASE_URL": model.base_url}
     with swarm("--quiet", settings=settings, own={"ROLL_UP_INTERVAL_MS": "300"}) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def replies_as_usual(model: Endpoint) -> Iterator[None]:
+    """Let no test's own answers outlive it."""
+    yield
+    model.reply = reply

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.life.conftest import reply
 from tests.life.support import charter, make, make_rested, payloads, rested, send, state, thoughts
 from tests.support.endpoint import Endpoint
 from tests.support.eventually import eventually_sync
@@ -94,12 +95,8 @@ def test_whom_nothing_concerns_for_its_whole_idle_time_is_reaped_and_says_why(up
 
 @pytest.mark.fact("A17")
 def test_fallbacks_stop_the_idle_clock(up: Swarm, model: Endpoint) -> None:
-    before = model.reply
-    model.reply = lambda request: 500 if charter("moth") in str(request) else before(request)
-    try:
-        make(up, "moth", idle_ttl_secs=2)
-        eventually_sync(lambda: thoughts(up, "moth") >= 4, 30, "it thinks by fallback")
-        time.sleep(3)
-        assert state(up, "moth")["status"] == "active"
-    finally:
-        model.reply = before
+    model.reply = lambda request: 500 if charter("moth") in str(request) else reply(request)
+    make(up, "moth", idle_ttl_secs=2)
+    eventually_sync(lambda: thoughts(up, "moth") >= 4, 30, "it thinks by fallback")
+    time.sleep(3)
+    assert state(up, "moth")["status"] == "active"

@@ -71,7 +71,6 @@ def test_what_a_roll_up_costs_is_shown_and_without_credits_no_model_is_asked(
     up: Swarm, model: Endpoint
 ) -> None:
     """A thought costs 120 tokens, and a summary is expected to cost more than eight of them leave."""
-    model.reply = reply
     for name in ("rich", "rich-too"):
         make(up, name, swarm_id="rich-ones", share_memory=True)
     costs = "/v1/swarm/spend?swarm_id=rich-ones&by="

@@ -28,10 +28,13 @@ OWN = 2
         ([7, 0], [0, OWN, 7]),
         ("2", None),
         ([True, -1, "x"], None),
+        ([OWN, 8, 2**40], None),
+        ([8, 7], [OWN, 7]),
     ],
 )
 def test_all_that_are_named_count_with_the_tokenizers_own(tmp_path: Path, said: Any, expected: Any) -> None:
     assert end_tokens(tmp_path, OWN) is None, "without the file"
+    (tmp_path / "vocabulary.json").write_text(json.dumps([f"token {number}" for number in range(8)]))
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": said}))
     assert end_tokens(tmp_path, OWN) == expected
 
@@ -51,3 +54,13 @@ async def test_a_second_end_ends_an_answer_and_never_makes_it_blank(tiny: Path, 
     async with backend_of(folder) as (backend, _):
         first = await backend.answer(PROMPT)
     assert first.by_model, "it may not end before it has begun"
+
+
+async def test_an_end_that_is_beyond_the_vocabulary_is_none(tiny: Path, tmp_path: Path) -> None:
+    """As of a file that belongs to a larger model of the family."""
+    folder = Path(shutil.copytree(tiny, tmp_path / "model"))
+    async with backend_of(folder) as (backend, _):
+        whole = await backend.answer(PROMPT)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [OWN, 10**6, 2**40]}))
+    async with backend_of(folder) as (backend, _):
+        assert (await backend.answer(PROMPT)).token_ids == whole.token_ids

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import structlog
+
 from services.thinker.backends.window import read_json
+
+log = structlog.get_logger("endings")
 
 
 def end_tokens(folder: Path, own: int | None) -> list[int] | None:
     """Return the ids that end an answer by `generation_config.json`, with the tokenizer's `own`.
 
-    None where that is the only one, which CTranslate2 knows by itself.
+    None where that is the only one, which CTranslate2 knows by itself. What is no token of the model is left
+    out: CTranslate2 would read beyond its logits.
     """
     said = read_json(folder / "generation_config.json").get("eos_token_id")
-    named = said if isinstance(said, list) else [said]
-    others = {token for token in named if type(token) is int and token >= 0} - {own}
+    named = {token for token in (said if isinstance(said, list) else [said]) if type(token) is int}
+    if named <= {own}:
+        return None
+    known = range(_tokens(folder))
+    if beyond := [token for token in named if token not in known]:
+        log.warning("end_tokens_unknown", folder=str(folder), tokens=sorted(beyond))
+    others = {token for token in named if token in known and token != own}
     if not others:
         return None
-    return sorted(others if own is None else others | {own})
+    return sorted(others if own is None or own not in known else {*others, own})
+
+
+def _tokens(folder: Path) -> int:
+    """Return how many tokens a model has, by the vocabulary that CTranslate2 reads."""
+    try:
+        return len(json.loads((folder / "vocabulary.json").read_bytes()))
+    except (OSError, ValueError):
+        return 0
