@@ -37,7 +37,7 @@ EVENT_BYTES = 64 * 1024
 CAPTURE_BYTES = 256 * 1024
 """The most a captured thought may weigh, in bytes; larger ones are counted as lost."""
 
-CHUNK_PERSONAS = 64
+CHUNK_PERSONAS = 96
 """Personas whose thoughts travel in one message of the work queue."""
 
 CONTEXT_EVENTS = 8

@@ -92,7 +92,7 @@ class WorkItem(Struct, frozen=True, array_like=True):
 
 
 class Chunk(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One message of the work queue: at most 64 thoughts of one shard and one run."""
+    """One message of the work queue: at most `CHUNK_PERSONAS` thoughts of one shard and one run."""
 
     id: str
     shard: int

@@ -36,12 +36,12 @@ def test_without_room_nothing_is_asked_for(room: int) -> None:
 
 
 def test_of_small_chunks_more_are_asked_for() -> None:
-    assert after(*[of(32)] * 100).chunks(ROOM) == 4
-    assert after(*[of(16)] * 100).chunks(ROOM) == 8
+    assert after(*[of(CHUNK_PERSONAS // 2)] * 100).chunks(ROOM) == 4
+    assert after(*[of(CHUNK_PERSONAS // 4)] * 100).chunks(ROOM) == 8
 
 
 def test_thoughts_alone_change_nothing() -> None:
-    """After 64 singles, chunks of 64 would be taken for singles: thousands of thoughts in hand, all late."""
+    """After so many singles, full chunks would count as singles: thousands of thoughts in hand, all late."""
     assert after(*[of(1, alone=True)] * 64).chunks(ROOM) == 2
 
 
