@@ -56,6 +56,11 @@ format: (_install "dev")
     {{ python }} -m ruff check --fix
     {{ python }} -m ruff format
 
+# What the substrate carries, every figure with its bar: --only PARTS, --runs 5, --into FILE, --json
+[group('measure')]
+bench *ARGS: (_install "dev")
+    {{ python }} -m bench {{ ARGS }}
+
 # Start time and memory
 [group('measure')]
 bench-startup *ARGS: (_install "dev")
