@@ -15,6 +15,7 @@ from msgspec import UNSET, Struct, UnsetType
 from libs.contracts.accounts import AccountsCheckpoint, Credit, CreditChange
 from libs.contracts.inbox import Outcome, PostDecision
 from libs.contracts.lives import Spent, SpentInHour
+from libs.contracts.place import Place
 from libs.contracts.registry import PersonaRecord
 
 
@@ -165,6 +166,9 @@ class ShardRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     roll_up_costs: list[RollUpCost] = []
     """Of those roll-ups for which a model was asked."""
+
+    folded_in: dict[str, Place] = {}
+    """By swarm of those roll-ups, the place in the journal up to which its snapshots are folded in."""
 
 
 class Spawned(Struct, frozen=True, tag="spawned"):
@@ -327,6 +331,9 @@ class CheckpointHead(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ran_s: float = 0.0
     """Seconds for which the loop has run while the shard had an owner: what idle clocks go by [A17]."""
+
+    folded_in: dict[str, Place] = {}
+    """See `ShardRecord.folded_in`."""
 
 
 class Position(Struct, frozen=True, kw_only=True):

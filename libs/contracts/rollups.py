@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from libs.contracts.lives import Spent
+from libs.contracts.place import Place
 from libs.contracts.thoughts import Source, Usage
 
 ROLLED_UP_MOST = 16
@@ -87,6 +88,9 @@ class RollUpAsk(Struct, frozen=True, kw_only=True):
     chars: Count
     """How many characters the model is told."""
 
+    first: Place | None = None
+    """See `RollUpRequest.first`."""
+
 
 class RollUpAnswer(Struct, frozen=True, kw_only=True):
     """Whether a model may be asked to sum up."""
@@ -97,9 +101,12 @@ class RollUpAnswer(Struct, frozen=True, kw_only=True):
     terms: RollUpTerms | None = None
     """Null where it may not, and where credits are not enforced."""
 
+    behind: Place | None = None
+    """See `RollUpReply.behind`: then nothing is set aside, and no model is to be asked."""
+
 
 class RollUpRequest(Struct, frozen=True, kw_only=True):
-    """Journal a roll-up, once: repeated under its id it changes nothing more."""
+    """Journal a roll-up, once: nothing that another one of its swarm has folded in is folded in again."""
 
     id: str
     """Says what is folded in; the same for the same snapshots."""
@@ -128,9 +135,18 @@ class RollUpRequest(Struct, frozen=True, kw_only=True):
     terms: RollUpTerms | None = None
     """Null: what was set aside, if anything, stays so until its minute is over."""
 
+    first: Place | None = None
+    """Where the journal has the oldest snapshot that it is about; null from older compressors."""
+
+    last: Place | None = None
+    """Where it has the newest."""
+
 
 class RollUpReply(Struct, frozen=True, kw_only=True):
-    """The roll-up is in the journal."""
+    """The roll-up is in the journal, unless others have folded in some of it."""
 
     repeated: bool = False
     """It had been there before."""
+
+    behind: Place | None = None
+    """It is not journaled: the swarm's memory up to this place is folded in already."""

@@ -13,6 +13,7 @@ from libs.concurrency.tasks import Tasks
 from libs.concurrency.waiting import set_within
 from libs.contracts import subjects
 from libs.contracts.journal import PublicRecord
+from libs.contracts.place import Place
 from libs.contracts.refusals import Refusal, Unavailable
 from libs.contracts.rollups import RollUpAnswer, RollUpReply, RollUpRequest, SummaryReply, SummaryRequest
 from libs.contracts.tokens import shard_of
@@ -78,16 +79,30 @@ class Rolling:
                         tasks.create_task(self._roll_up(taken), name="roll-up-swarm")
 
     async def _roll_up(self, taken: Taken) -> None:
+        """Roll up what was taken; what others have not folded in, where they have some of it, comes again."""
         request = await self._made(taken)
-        stored = await self._stored(request)
+        if not isinstance(request, RollUpRequest):
+            return self._overtaken(taken, request)
+        reply = await self._stored(request)
+        if reply is not None and reply.behind is not None:
+            return self._overtaken(taken, reply.behind)
+        stored = reply is not None
         self._metrics.rolled_up(request, stored=stored)
         log.debug("rolled_up", swarm=taken.swarm_id, snapshots=request.cold_snapshot_count, stored=stored)
+        return None
 
-    async def _made(self, taken: Taken) -> RollUpRequest:
+    def _overtaken(self, taken: Taken, behind: Place) -> None:
+        log.info("rolled_up_by_another", swarm=taken.swarm_id, snapshots=len(taken.snapshots), behind=behind)
+        self._rollups.put_back(taken, behind)
+
+    async def _made(self, taken: Taken) -> RollUpRequest | Place:
+        """Return what is to be journaled, or the place up to which others have folded snapshots in."""
         if not taken.by_model:
             return rolled_up(taken, None)
         try:
             answer = await self._admitted(taken)
+            if answer.behind is not None:
+                return answer.behind
             if answer.refused is None:
                 return rolled_up(taken, await self._summary(taken), terms=answer.terms)
             error = answer.refused
@@ -130,26 +145,24 @@ class Rolling:
                     raise
                 await asyncio.sleep(_AGAIN_S)
 
-    async def _stored(self, request: RollUpRequest) -> bool:
-        """Have the swarm's owner journal a roll-up; false where none could be had to."""
+    async def _stored(self, request: RollUpRequest) -> RollUpReply | None:
+        """Have the swarm's owner journal a roll-up; None where none could be had to."""
         subject = subjects.roll_up(shard_of(request.swarm_id))
         deadline = self._clock() + STORED_WITHIN_S
         while True:
             try:
-                await self._bus.ask(subject, request, RollUpReply, timeout=_OWNER_ANSWERS_WITHIN_S)
+                return await self._bus.ask(subject, request, RollUpReply, timeout=_OWNER_ANSWERS_WITHIN_S)
             except Unavailable as error:
                 if self._clock() > deadline:
                     log.warning("roll_up_not_stored", swarm=request.swarm_id, error=error.detail)
-                    return False
+                    return None
                 await asyncio.sleep(_AGAIN_S)
             except UNREADABLE as error:
                 log.warning("roll_up_not_stored", swarm=request.swarm_id, error=str(error))
-                return False
+                return None
             except Refusal as error:
                 log.warning("roll_up_refused", swarm=request.swarm_id, error=error.detail)
-                return False
-            else:
-                return True
+                return None
 
 
 def _in_parts(swarm_ids: list[str]) -> list[list[str]]:

@@ -59,6 +59,9 @@ class Taken(Struct, frozen=True, kw_only=True):
     snapshots: list[SharedSnapshot]
     """Oldest first."""
 
+    places: list[Place] = []
+    """Where the journal has each."""
+
     @property
     def by_model(self) -> bool:
         """Whether any of it is a model's; else there is nothing that a model could sum up."""
@@ -67,8 +70,13 @@ class Taken(Struct, frozen=True, kw_only=True):
     def ask(self) -> RollUpAsk:
         """Return the question whether a model may be asked."""
         chars = sum(len(one.summary) + len(one.name) + len(one.role) for one in self.snapshots)
-        newest = self.snapshots[-1].persona_id
-        return RollUpAsk(id=self.id, swarm_id=self.swarm_id, persona_id=newest, chars=chars)
+        return RollUpAsk(
+            id=self.id,
+            swarm_id=self.swarm_id,
+            persona_id=self.snapshots[-1].persona_id,
+            chars=chars,
+            first=self.places[0] if self.places else None,
+        )
 
 
 class RollUps:
@@ -120,7 +128,19 @@ class RollUps:
             id=str(uuid5(_IDS, f"{swarm_id} {places}")),
             swarm_id=swarm_id,
             snapshots=[snapshot for _, snapshot in taken],
+            places=[place for place, _ in taken],
         )
+
+    def put_back(self, taken: Taken, behind: Place) -> None:
+        """Have what lies behind a place rolled up again, with what has come meanwhile."""
+        left = [one for one in zip(taken.places, taken.snapshots, strict=True) if one[0] > behind]
+        swarm = self._swarms.get(taken.swarm_id)
+        if swarm is None:  # forgotten meanwhile
+            self._left_out += len(left)
+            return
+        both = [*left, *swarm.snapshots]
+        self._left_out += max(len(both) - ROLLED_UP_MOST, 0)
+        swarm.snapshots = deque(both, maxlen=ROLLED_UP_MOST)
 
     def left_out(self) -> int:
         """Return how many snapshots more no roll-up folds in: newer ones came, or too many swarms."""
@@ -197,6 +217,8 @@ def _request(
         swarm_id=taken.swarm_id,
         persona_scope=list(dict.fromkeys(snapshot.persona_id for snapshot in folded)),
         summary=summary,
+        first=taken.places[0] if taken.places else None,
+        last=taken.places[-1] if taken.places else None,
         cold_snapshot_count=len(folded),
         hot_event_count=sum(snapshot.hot_event_count for snapshot in folded),
         warm_fact_count=count_facts(summary),

@@ -111,6 +111,7 @@ class Checkpoints:
                 roll_ups_spent=ledger.roll_ups.dump_spent(),
                 decisions=list(ledger.decisions.values()),
                 ran_s=ran,
+                folded_in=ledger.roll_ups.dump_places(),
             )
             await self._write(subjects.checkpoint_head(self._shard), _encode(head))
         except BusError:

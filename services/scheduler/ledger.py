@@ -165,7 +165,7 @@ class Ledger:
         self.received, self.settled = head.received, set(head.settled)
         self._ran, self._ran_from = head.ran_s, self._running()
         self.spending.restore(head.hours)
-        self.roll_ups.restore(head.rolled_up, head.roll_ups_spent)
+        self.roll_ups.restore(head.rolled_up, head.roll_ups_spent, head.folded_in)
         self.decisions = {(one.post_id, one.persona_id): one for one in head.decisions}
         self._restored = head.sequence
         if head.accounts is not None:
@@ -245,7 +245,7 @@ class Ledger:
         for change in record.credits:
             self.accounts.apply(change)
         for swarm_id, roll_up_id in record.rolled_up:
-            self.roll_ups.add(swarm_id, roll_up_id)
+            self.roll_ups.add(swarm_id, roll_up_id, record.folded_in.get(swarm_id))
         fresh = sequence > self._restored
         for cost in record.roll_up_costs:
             self.roll_ups.spend(cost, fresh=fresh)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from libs.contracts.accounts import CreditChange
 from libs.contracts.journal import ItemArrived, JournalEvent, Pause, RollUpCost, ShardRecord
+from libs.contracts.place import Place
 
 _EVENT_BYTES = 256
 _CHANGE_BYTES = 1400
@@ -29,6 +30,7 @@ class Note:
     credits: list[CreditChange] = field(default_factory=list)
     rolled_up: list[tuple[str, str]] = field(default_factory=list)
     roll_up_costs: list[RollUpCost] = field(default_factory=list)
+    folded_in: dict[str, Place] = field(default_factory=dict)
     traces: dict[int, str] = field(default_factory=dict)
     """By their place in `events`, the contexts of those that are traced."""
 
@@ -39,7 +41,7 @@ class Note:
         """About how many bytes it takes in a record, and no less."""
         return (
             sum(_EVENT_BYTES + len(event.event) for event in self.events)
-            + _CHANGE_BYTES * (len(self.credits) + len(self.rolled_up) + len(self.roll_up_costs))
+            + _CHANGE_BYTES * (len(self.credits) + 2 * len(self.rolled_up) + len(self.roll_up_costs))
             + _PAUSE_BYTES * len(self.pauses)
             + _ARRIVED_BYTES * len(self.arrived)
             + _NUMBER_BYTES * len(self.dropped)
@@ -71,6 +73,7 @@ def in_record(notes: Sequence[Note]) -> ShardRecord:
         rolled_up=[one for note in notes for one in note.rolled_up],
         event_traces=_traces(notes),
         roll_up_costs=[cost for note in notes for cost in note.roll_up_costs],
+        folded_in={swarm_id: place for note in notes for swarm_id, place in note.folded_in.items()},
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from libs.contracts.accounts import Credits
 from libs.contracts.journal import RollUpCost
 from libs.contracts.lives import Spent
+from libs.contracts.place import Place
 from services.scheduler.account import NOTHING
 from services.scheduler.accounts import window_of
 
@@ -13,11 +14,14 @@ ROLL_UPS_KNOWN = 1024
 
 
 class _Swarm:
-    __slots__ = ("cost", "id", "minute", "spent")
+    __slots__ = ("cost", "folded_in", "id", "minute", "spent")
 
     def __init__(self, roll_up_id: str, spent: Spent) -> None:
         self.id = roll_up_id
         self.spent = spent
+        self.folded_in: Place | None = None
+        """Where the journal has the newest snapshot that is folded in; None where nobody has said so."""
+
         self.cost = NOTHING
         """What the last summary by a model has cost, in `minute`; nothing where that is not known."""
 
@@ -39,16 +43,24 @@ class RollUps:
         swarm = self._swarms.get(swarm_id)
         return swarm.id if swarm is not None else None
 
+    def behind(self, swarm_id: str, first: Place | None) -> Place | None:
+        """Return up to where a swarm's snapshots are folded in, if a roll-up does not begin behind it."""
+        swarm = self._swarms.get(swarm_id)
+        if swarm is None or swarm.folded_in is None or first is None or first > swarm.folded_in:
+            return None
+        return swarm.folded_in
+
     def cost(self, swarm_id: str) -> tuple[Credits, int]:
         """Return what a swarm's last summary by a model has cost, and in which minute."""
         swarm = self._swarms.get(swarm_id)
         return (swarm.cost, swarm.minute) if swarm is not None else (NOTHING, 0)
 
-    def add(self, swarm_id: str, roll_up_id: str) -> None:
-        """Fold a roll-up."""
+    def add(self, swarm_id: str, roll_up_id: str, last: Place | None = None) -> None:
+        """Fold a roll-up; `last` is the place of the newest snapshot that it folds in."""
         swarm = self._swarms.pop(swarm_id, None) or _Swarm(roll_up_id, Spent())
         self._swarms[swarm_id] = swarm
         swarm.id = roll_up_id
+        swarm.folded_in = last or swarm.folded_in
         if len(self._swarms) > ROLL_UPS_KNOWN:
             del self._swarms[next(iter(self._swarms))]
 
@@ -66,12 +78,18 @@ class RollUps:
         """Return the last roll-up of each swarm, for a checkpoint."""
         return {swarm_id: swarm.id for swarm_id, swarm in self._swarms.items()}
 
+    def dump_places(self) -> dict[str, Place]:
+        """Return up to where snapshots are folded in, of each swarm of which that is known."""
+        return {name: one.folded_in for name, one in self._swarms.items() if one.folded_in is not None}
+
     def dump_spent(self) -> dict[str, Spent]:
         """Return what those swarms have spent that have spent anything."""
         return {swarm_id: one.spent for swarm_id, one in self._swarms.items() if one.spent.thoughts}
 
-    def restore(self, ids: dict[str, str], spent: dict[str, Spent]) -> None:
+    def restore(self, ids: dict[str, str], spent: dict[str, Spent], folded_in: dict[str, Place]) -> None:
         """Take what was dumped."""
         self._swarms = {
             swarm_id: _Swarm(roll_up_id, spent.get(swarm_id, Spent())) for swarm_id, roll_up_id in ids.items()
         }
+        for swarm_id, place in folded_in.items():
+            self._swarms[swarm_id].folded_in = place

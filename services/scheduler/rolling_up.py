@@ -34,6 +34,8 @@ from services.scheduler.notes import Note
 from services.scheduler.owner import Fenced, ShardOwner
 from services.scheduler.treasury import Treasury, Want
 
+_FOLDED_IN = "another roll-up has folded in some of it"
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -58,6 +60,9 @@ class RollingUp:
 
     async def admit(self, message: RollUpAsk, _: Request) -> bytes:
         """Set the expected cost of a summary aside. Raises `Postpone` where an account cannot be asked."""
+        behind = self._owner.ledger.roll_ups.behind(message.swarm_id, message.first)
+        if behind is not None:
+            return _encode(RollUpAnswer(refused=_FOLDED_IN, behind=behind))
         if self._treasury is None:
             return _encode(RollUpAnswer())
         root, window = self._treasury.root_of(message.persona_id), window_of(self._wall())
@@ -74,24 +79,28 @@ class RollingUp:
         return _encode(RollUpAnswer(terms=RollUpTerms(account=root, number=number, window=window)))
 
     async def store(self, message: RollUpRequest, _: Request) -> bytes:
-        """Journal what a swarm remembers, once, and settle what it cost."""
-        if message.id in self._storing:
-            raise Postpone("it is being stored")
-        repeated = self._owner.ledger.roll_ups.last(message.swarm_id) == message.id
-        if not repeated:
-            self._storing.add(message.id)
+        """Journal what a swarm remembers, unless some of it is folded in already; settle what it cost."""
+        if message.swarm_id in self._storing:
+            raise Postpone("one of this swarm is being stored")
+        known = self._owner.ledger.roll_ups
+        repeated = known.last(message.swarm_id) == message.id
+        behind = None if repeated else known.behind(message.swarm_id, message.first)
+        if not repeated and behind is None:
+            self._storing.add(message.swarm_id)
             try:
                 await self._journal(message)
             except Fenced as error:
                 raise Postpone(str(error)) from error
             finally:
-                self._storing.discard(message.id)
+                self._storing.discard(message.swarm_id)
         await self._settle(message)
-        return _encode(RollUpReply(repeated=repeated))
+        return _encode(RollUpReply(repeated=repeated, behind=behind))
 
     async def _journal(self, message: RollUpRequest) -> None:
         now = datetime.fromtimestamp(self._wall(), UTC)
         note = Note(events=[roll_up_event(message, now)], rolled_up=[(message.swarm_id, message.id)])
+        if message.last is not None:
+            note.folded_in[message.swarm_id] = message.last
         if message.spent.thoughts:
             note.roll_up_costs.append(RollUpCost(message.swarm_id, now, message.spent))
         await self._owner.note(note)

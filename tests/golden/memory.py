@@ -21,8 +21,8 @@ MEMORY: list[msgspec.Struct] = [
     rollups.SummaryRequest(swarm_id="swarm-core", snapshots=[SHARED], within_ms=30000),
     rollups.SummaryReply(text="All is calm.", told=1, model="tiny", usage=USAGE, error=None, cpu_ms=900),
     TERMS,
-    rollups.RollUpAsk(id="r-1", swarm_id="swarm-core", persona_id="p-2", chars=1400),
-    rollups.RollUpAnswer(refused="no credits", terms=TERMS),
+    rollups.RollUpAsk(id="r-1", swarm_id="swarm-core", persona_id="p-2", chars=1400, first=(41, 2)),
+    rollups.RollUpAnswer(refused="no credits", terms=TERMS, behind=(41, 3)),
     journal.RollUpCost("swarm-core", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), Spent(1, 14, 900)),
     rollups.RollUpRequest(
         id="r-1",
@@ -38,8 +38,10 @@ MEMORY: list[msgspec.Struct] = [
         error="no answer on perpetua.summaries within 30 s",
         spent=Spent(1, 14, 900),
         terms=TERMS,
+        first=(41, 2),
+        last=(44, 1),
     ),
-    rollups.RollUpReply(repeated=True),
+    rollups.RollUpReply(repeated=True, behind=(41, 3)),
     thoughts.RollUpPayload(
         thinking="All is calm.",
         source=Source.MODEL,

@@ -178,6 +178,8 @@ SAMPLES: list[msgspec.Struct] = [
         reap=["p-2"],
         received=17,
         arrived=[ARRIVED],
+        rolled_up=[("swarm-core", "r-1")],
+        folded_in={"swarm-core": (44, 1)},
     ),
     journal.Spawned(RECORD),
     journal.Reaping(["p-1"], "done", True, AT),
@@ -195,7 +197,16 @@ SAMPLES: list[msgspec.Struct] = [
     journal.CheckpointPage(
         sequence=99, counters={"p-1": (7, AT), "p-2": (0, None)}, mail={"p-1": STORED_MAIL}
     ),
-    journal.CheckpointHead(sequence=99, number=9, halted=2, pages=1, last_tick_at=AT, ran_s=3600.25),
+    journal.CheckpointHead(
+        sequence=99,
+        number=9,
+        halted=2,
+        pages=1,
+        last_tick_at=AT,
+        rolled_up={"swarm-core": "r-1"},
+        ran_s=3600.25,
+        folded_in={"swarm-core": (44, 1)},
+    ),
     journal.Position(sequence=99),
     journal.Halted(run=3, shards=[0, 63]),
     POLICY,

@@ -19,6 +19,7 @@ from libs.contracts import subjects
 from libs.contracts.accounts import Credits
 from libs.contracts.journal import JournalEvent
 from libs.contracts.lives import SpendReply, Spent, SpentByPersona, SpentInHour
+from libs.contracts.place import Place
 from libs.contracts.rollups import ROLL_UP, RollUpAnswer, RollUpAsk, RollUpReply, RollUpRequest
 from libs.contracts.thoughts import Source
 from libs.contracts.tokens import shard_of
@@ -42,8 +43,12 @@ from tests.unit.make import shard_record
 SHARD = shard_of("s")
 
 
-def request(request_id: str, swarm_id: str = "s") -> RollUpRequest:
+def request(
+    request_id: str, swarm_id: str = "s", first: Place | None = None, last: Place | None = None
+) -> RollUpRequest:
     return RollUpRequest(
+        first=first,
+        last=last,
         id=request_id,
         swarm_id=swarm_id,
         persona_scope=["a", "b"],
@@ -75,9 +80,9 @@ class Paying:
         self.roster = family()
         self.bank, self.swarm = owner(bus, shard_of(ROOT), "bank"), owner(bus, SHARD, token_hex(4))
 
-    async def may(self, roll_up_id: str) -> RollUpAnswer:
+    async def may(self, roll_up_id: str, first: Place | None = None) -> RollUpAnswer:
         """Whether a model may be asked to sum up."""
-        asked = RollUpAsk(id=roll_up_id, swarm_id="s", persona_id=NAMES[0], chars=300)
+        asked = RollUpAsk(id=roll_up_id, swarm_id="s", persona_id=NAMES[0], chars=300, first=first)
         return await self.bus.ask(subjects.roll_up_credits(SHARD), asked, RollUpAnswer, timeout=5)
 
     @property
@@ -108,10 +113,13 @@ async def paying(bus: Bus, *, enforced: bool = True) -> AsyncIterator[Paying]:
         yield made
 
 
+async def store(bus: Bus, what: RollUpRequest) -> RollUpReply:
+    return await bus.ask(subjects.roll_up(SHARD), what, RollUpReply, timeout=5)
+
+
 async def ask(bus: Bus, what: RollUpRequest) -> bool:
     """Whether it had been there before."""
-    reply = await bus.ask(subjects.roll_up(SHARD), what, RollUpReply, timeout=5)
-    return reply.repeated
+    return (await store(bus, what)).repeated
 
 
 async def journaled(bus: Bus) -> list[JournalEvent]:
@@ -133,6 +141,49 @@ async def test_a_roll_up_is_journaled_once_also_by_the_next_owner(bus: Bus) -> N
     assert {(event.swarm_id, event.persona_id, event.event_type) for event in events} == {
         ("s", None, "snapshot_compressed")
     }
+
+
+@pytest.mark.fact("A18")
+async def test_what_one_roll_up_folds_in_no_other_does_also_where_the_next_owner_is_asked(bus: Bus) -> None:
+    """A compressor that was stopped asks again after another has gone on, or both have read the same."""
+    early, late = request("r1", first=(1, 1), last=(3, 1)), request("r2", first=(4, 1), last=(6, 2))
+    stale = [early, request("r3", first=(5, 1), last=(9, 1)), request("r4", first=(6, 2), last=(7, 1))]
+    async with answering(bus, "one") as one:
+        for fresh in (early, late):
+            assert await store(bus, fresh) == RollUpReply()
+        for overlapping in stale:
+            assert await store(bus, overlapping) == RollUpReply(behind=(6, 2))
+        held = len(await shard_records(bus, SHARD))
+        one.tidy(held)
+        await eventually(lambda: one.is_tidy(held), what="a checkpoint")
+    async with answering(bus, "two"):
+        for overlapping in stale:
+            assert await store(bus, overlapping) == RollUpReply(behind=(6, 2)), "the checkpoint says so"
+        assert await store(bus, request("r5", first=(6, 3), last=(9, 1))) == RollUpReply()
+    async with answering(bus, "three"):
+        assert await store(bus, request("r6", first=(9, 1), last=(9, 2))) == RollUpReply(behind=(9, 1))
+        assert await store(bus, request("r5", first=(6, 3), last=(9, 1))) == RollUpReply(repeated=True)
+    told = [msgspec.json.decode(event.event)["payload"]["thinking"] for event in await journaled(bus)]
+    assert "All is calm, says r5." in told and len(told) == len(set(told))
+    assert not [text for text in told if text[-3:-1] in ("r3", "r4", "r6")]
+
+
+@pytest.mark.fact("A18")
+async def test_roll_ups_of_a_swarm_that_overlap_and_are_asked_for_at_once_are_one(bus: Bus) -> None:
+    asked = [request(f"r{n}", first=(n, 1), last=(9, 1)) for n in range(1, 5)]
+    async with answering(bus, "one"):
+        await asyncio.gather(*(store(bus, one) for one in asked), return_exceptions=True)
+        assert len(await journaled(bus)) == 1
+
+
+@pytest.mark.fact("A16", "A18")
+async def test_for_what_is_folded_in_already_nothing_is_set_aside(bus: Bus) -> None:
+    async with paying(bus) as tree:
+        await store(bus, request("r1", first=(1, 1), last=(3, 1)))
+        answer = await tree.may("r2", first=(3, 1))
+        assert answer.behind == (3, 1) and answer.refused is not None
+        assert tree.committed == Credits(0, 0)
+        assert (await tree.may("r3", first=(3, 2))).terms is not None
 
 
 @pytest.mark.fact("A18")

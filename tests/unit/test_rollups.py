@@ -107,6 +107,22 @@ def test_the_newest_are_folded_in_and_the_others_counted() -> None:
     assert len(made.take("s", 0).snapshots) == ROLLED_UP_MOST
 
 
+def test_what_is_put_back_stands_before_what_has_come_and_only_behind_what_is_folded_in() -> None:
+    made = noted(record(snapshot("a")), record(snapshot("b"), snapshot("c")))
+    taken = made.take("s", 0)
+    assert taken.places == [(1, 1), (2, 1), (2, 2)]
+    made.note(record(snapshot("d")), 3)
+    made.put_back(taken, (2, 1))
+    again = made.take("s", 0)
+    assert [one.persona_id for one in again.snapshots] == ["c", "d"]
+    assert (again.ask().first, rolled_up(again, None).last) == ((2, 2), (3, 1))
+    for number in range(ROLLED_UP_MOST):
+        made.note(record(snapshot("e")), 4 + number)
+    made.put_back(again, (2, 1))
+    assert [one.persona_id for one in made.take("s", 0).snapshots] == ["e"] * ROLLED_UP_MOST
+    assert made.left_out() == 2
+
+
 def test_a_roll_up_has_an_id_of_what_it_folds_in() -> None:
     one, other = noted(record(snapshot("a"), snapshot("b"))), noted(record(snapshot("a"), snapshot("b")))
     assert one.take("s", 0).id == other.take("s", 5).id
