@@ -27,7 +27,7 @@ from services.scheduler.dispatching import Dispatching
 from services.scheduler.inboxes import Inboxes
 from services.scheduler.ledger import Ledger
 from services.scheduler.mailbox import Arrival, Mailbox
-from services.scheduler.notes import Note, in_record
+from services.scheduler.notes import Note, in_record, resolve
 from services.scheduler.owner import ShardOwner
 from services.scheduler.posts import Posts
 
@@ -70,6 +70,7 @@ class MemoryOwner(ShardOwner):
 
     def say(self, note: Note) -> None:
         self._put(structs.replace(in_record([note]), number=self.ledger.number + 1, owner=self._boot))
+        resolve([note])
 
     def _put(self, record: ShardRecord) -> None:
         self._stored += 1

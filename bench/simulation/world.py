@@ -214,7 +214,7 @@ class World:
                     continue
                 held = len(entry.inbox or ())
                 minute.held += held
-                minute.paused += life.pause is not None and self.admitting.pause_of(entry) is not None
+                minute.paused += life.pause is not None and self.admitting.pause_of(name, entry) is not None
                 if not held and life.state.last_activity < long_ago:
                     energies.append(1.0)
                     minute.mood[Mood.IDLE] += 1

@@ -239,7 +239,7 @@ class AdaptiveTicker(Ticking):
         entry = owner.ledger.persona(persona_id)
         self._metrics.looks.inc()
         self._idle.look(persona_id, owner.ledger)
-        if (until := self._admitting.pause_of(entry)) is not None:
+        if (until := self._admitting.pause_of(persona_id, entry)) is not None:
             return self._set(persona_id, self._now() + max(until - self._wall(), _TURN_MOST_S))
         self._waits.look(owner, persona_id, self._interval())
         if self._has_reason(persona_id, entry, pulse):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from time import time
@@ -41,10 +42,12 @@ class Admitting:
         self._max_tokens = max_tokens
         self._metrics = metrics
         self._wall = wall
+        self._said: dict[str, tuple[Note, Pause | None]] = {}
+        """By persona, what was said of it last and is not stored yet: its pause, None where that is over."""
 
-    def pause_of(self, entry: PersonaLedger) -> float | None:
+    def pause_of(self, persona_id: str, entry: PersonaLedger) -> float | None:
         """Return until when a persona waits for credits, in seconds of wall time; None where it does not."""
-        pause = entry.life.pause if entry.life is not None else None
+        pause = self._pause_in(persona_id, entry)
         if pause is None:
             return None
         until = (
@@ -89,8 +92,14 @@ class Admitting:
         settled = entry.life.settlement if entry.life is not None else None
         return Want(persona_id, entry.count + 1, cost, settled)
 
+    def _pause_in(self, persona_id: str, entry: PersonaLedger) -> Pause | None:
+        """Return a persona's pause as it was said last, be it stored or not."""
+        if persona_id in self._said:
+            return self._said[persona_id][1]
+        return entry.life.pause if entry.life is not None else None
+
     def _pause(self, persona_id: str, entry: PersonaLedger, short: AccountShort) -> None:
-        pause = entry.life.pause if entry.life is not None else None
+        pause = self._pause_in(persona_id, entry)
         if pause is not None:
             return self._wait_on(persona_id, pause)
         now = datetime.fromtimestamp(self._wall(), UTC)
@@ -98,9 +107,8 @@ class Admitting:
         for_good = short.cost > short.limit
         pause = Pause(persona_id, short.account, short.credit, now, None if for_good else ends)
         self._metrics.paused.inc()
-        return self._say(
-            persona_id, Note(pauses=[pause], events=[paused(self._roster.swarm_of(persona_id), pause, short)])
-        )
+        event = paused(self._roster.swarm_of(persona_id), pause, short)
+        return self._say(persona_id, Note(pauses=[pause], events=[event]), pause)
 
     def _wait_on(self, persona_id: str, pause: Pause) -> None:
         """Have a persona that is paused already wait for this minute's end, too. That is not announced."""
@@ -109,16 +117,25 @@ class Admitting:
         resumes = ends if pause.resumes_at is not None else None
         since = pause.since if resumes is not None else now
         again = Pause(persona_id, pause.account, pause.credit, since, resumes)
-        self._say(persona_id, Note(pauses=[again]))
+        self._say(persona_id, Note(pauses=[again]), again)
 
     def _resume(self, persona_id: str, entry: PersonaLedger) -> None:
-        if entry.life is None or (pause := entry.life.pause) is None:
-            return
-        entry.life.pause = None
-        note = Note(resumed=[persona_id], events=[resumed(self._roster.swarm_of(persona_id), pause)])
-        self._say(persona_id, note)
+        if (pause := self._pause_in(persona_id, entry)) is not None:
+            event = resumed(self._roster.swarm_of(persona_id), pause)
+            self._say(persona_id, Note(resumed=[persona_id], events=[event]), None)
 
-    def _say(self, persona_id: str, note: Note) -> None:
+    def _say(self, persona_id: str, note: Note, pause: Pause | None) -> None:
+        """Have a note stored, and remember what it says until it is, or the shard is given up."""
         owner = self._owners.get(shard_of(persona_id))
-        if owner is not None:
-            owner.say(note)
+        if owner is None:
+            return
+
+        def over(stored: asyncio.Future[None]) -> None:
+            stored.exception()
+            if self._said.get(persona_id, (None,))[0] is note:
+                del self._said[persona_id]
+
+        self._said[persona_id] = note, pause
+        note.stored = asyncio.get_running_loop().create_future()
+        note.stored.add_done_callback(over)
+        owner.say(note)

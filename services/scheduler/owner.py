@@ -150,9 +150,10 @@ class ShardOwner:
 
     def say(self, note: Note) -> None:
         """Store what stands beside thoughts, some time; it is lost where this process gives the shard up."""
-        if not self._closing and not self._ended:
-            self._notes.append(note)
-            self._wake.set()
+        if self._closing or self._ended:
+            return self._refuse_notes([note])
+        self._notes.append(note)
+        return self._wake.set()
 
     def _bounded(self, thought: ThoughtEntry) -> ThoughtEntry:
         """Return the thought, or its declared fallback where it is larger than a thought may be."""
