@@ -46,15 +46,16 @@ class Clients:
         url: str,
         rng: random.Random,
         newest: Callable[[], tuple[int, int]],
-        policy: Callable[[str], dict[str, int]] = lambda name: {},
+        own: Callable[[str], dict[str, Any]] = lambda name: {},
     ) -> None:
+        """`own` is what a persona of a name is created with beside what all are."""
         self.book = Book()
         self.stopped = False
         self.ending = False
         self._url = url
         self._rng = rng
         self._newest = newest
-        self._policy = policy
+        self._own = own
         self._number = 0
         self._session: aiohttp.ClientSession | None = None
 
@@ -107,7 +108,7 @@ class Clients:
 
     async def _create(self, name: str, parent: str | None) -> None:
         body: dict[str, Any] = {"persona_id": name, "name": name, "role": "r", "charter": "c"}
-        body |= {"swarm_id": "storm", "policy": self._policy(name)}
+        body |= {"swarm_id": "storm"} | self._own(name)
         path = "/v1/swarm/personas"
         if parent is not None:
             self.book.parents[name] = parent

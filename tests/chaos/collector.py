@@ -18,22 +18,42 @@ _BATCH = 2000
 _PAUSE_S = 0.05
 
 
-class _Event(msgspec.Struct):
+class Event(msgspec.Struct):
+    """What is read of an event."""
+
     id: str
     event_type: str
     persona_id: str | None
+    swarm_id: str | None
     payload: dict[str, Any]
 
+    @property
+    def persona(self) -> str:
+        """Its persona; empty where it has none."""
+        return self.persona_id or ""
 
-_decode = msgspec.json.Decoder(_Event).decode
+    @property
+    def is_roll_up(self) -> bool:
+        """Whether it says what a swarm remembers, not a persona."""
+        return self.event_type == "snapshot_compressed" and self.persona_id is None
+
+    @property
+    def tokens(self) -> int:
+        """What the model was paid for it."""
+        usage = self.payload.get("usage") if "thinking" in self.payload else None
+        return int(usage["total_tokens"]) if usage is not None else 0
+
+
+_decode = msgspec.json.Decoder(Event).decode
 
 
 class Collector:
     """Everything that the stream has shown so far; `findings` is what must not be."""
 
-    def __init__(
-        self, bus: Bus, also: Callable[[str, str, dict[str, Any]], None] = lambda kind, persona, payload: None
-    ) -> None:
+    def __init__(self, bus: Bus) -> None:
+        self.also: Callable[[Event], None] = lambda event: None
+        """Is told every event."""
+
         self.sequence = 0
         self.thoughts: dict[str, int] = {}
         """The last thought of each persona."""
@@ -50,7 +70,6 @@ class Collector:
         """When the newest event was seen."""
 
         self._bus = bus
-        self._also = also
         self._identifiers: set[bytes] = set()
 
     @property
@@ -97,16 +116,16 @@ class Collector:
         if identifier in self._identifiers:
             self._find(stored, f"{event.id} stands twice")
         self._identifiers.add(identifier)
-        persona = event.persona_id or ""
+        persona = event.persona
         if persona in self.reaped and event.event_type != "inbox_dropped":  # what it had not handled
             self._find(stored, f"{event.event_type} of {persona} after its end")
         if event.event_type == "persona_spawned":
             self._spawned(stored, persona)
         elif event.event_type == "persona_reaped":
             self.reaped.add(persona)
-        elif "thinking" in event.payload:
+        elif "thinking" in event.payload and not event.is_roll_up:
             self._thought(stored, persona, event.payload)
-        self._also(event.event_type, persona, event.payload)
+        self.also(event)
         if event.event_type == "proposal_created":
             self.proposals.add(event.payload["proposal_id"])
         elif event.event_type == "snapshot_compressed":

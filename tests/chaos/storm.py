@@ -8,12 +8,11 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.standin import standin
 from libs.bus.connection import connect
 from libs.bus.read import stream_state
 from libs.bus.telemetry import NoTelemetry
@@ -24,14 +23,14 @@ from tests.chaos.clients import Clients, Truth
 from tests.chaos.collector import Collector
 from tests.chaos.faults import Faults
 from tests.chaos.field import Field
+from tests.chaos.lively import Lively
+from tests.chaos.model import model
 from tests.chaos.plan import plan
 from tests.chaos.twice import Twice
 from tests.chaos.verdict import verdict
 
 _FELL_BEHIND = "JournalHole: j.registry"
 _READY_WITHIN_S = 60.0
-_ITEMS_END_WITHIN_S = 130.0
-"""Who has no credits left waits for the next minute, or for the one after it."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,10 @@ class Options:
     interval_ms: int = 100
     disk: bool = True
     lively: bool = False
-    """Adaptive cadence, an endpoint that answers, messages, and credits that run out; clocks do not jump."""
+    """Adaptive cadence, a model that answers, messages, posts, shared memory, credits that run out.
+
+    Clocks do not jump.
+    """
 
     sync_always: bool = False
     """The broker flushes each write, and public streams take atomic batches."""
@@ -90,7 +92,7 @@ async def blow(options: Options, say: Callable[[str], None] = lambda _: None) ->
     with ExitStack() as stack:
         if options.lively:
             settings |= lives.SETTINGS
-            settings["CODETETHER_COGNITION_THINKER_BASE_URL"] = stack.enter_context(standin())
+            settings["CODETETHER_COGNITION_THINKER_BASE_URL"] = stack.enter_context(model())
         async with fields.field(
             options.brokers,
             settings,
@@ -106,30 +108,29 @@ async def blow(options: Options, say: Callable[[str], None] = lambda _: None) ->
 async def _storm(ground: Field, options: Options, report: Report, say: Callable[[str], None]) -> None:
     rng = random.Random(options.seed)
     async with connect(",".join(ground.brokers.urls), "storm", NoTelemetry()) as bus:
-        ends = lives.Ends()
-        collector, twice = Collector(bus, ends.note), Twice(bus)
+        collector, twice = Collector(bus), Twice(bus)
         await twice.listen()
         async with (
             Clients(
                 ground.url,
                 rng,
                 lambda: (collector.sequence, collector.total),
-                lives.policy_of if options.lively else lambda name: {},
+                lives.life_of if options.lively else lambda name: {},
             ) as clients,
             Background() as tasks,
         ):
+            lively = Lively(bus, clients, collector, options.seed) if options.lively else None
             tasks.create_task(collector.run(), name="collector")
             await _until(_READY_WITHIN_S, "the API", lambda: _answers(clients))
             await clients.populate(options.personas - 1)
-            if options.lively:
+            if lively is not None:
                 await clients.populate_trees(lives.POOR_TREE)
             truth = Truth(clients, lambda: collector.newest_at)
             await _all_go_on(collector, clients)
             say(f"{len(collector.thoughts)} personas think")
             asking = tasks.create_task(clients.run(), name="clients")
-            senders = lives.Senders(clients, random.Random(options.seed))
-            if options.lively:
-                tasks.create_task(senders.run(), name="senders")
+            if lively is not None:
+                lively.begin(tasks)
             looking = tasks.create_task(truth.run(), name="truth")
             faults = Faults(ground, bus, twice)
             planned = plan(
@@ -145,20 +146,14 @@ async def _storm(ground: Field, options: Options, report: Report, say: Callable[
             ground.calm()
             clients.ending = True
             await asking
-            if options.lively:
-                await senders.wake_all()
-                with suppress(AssertionError):  # who has not ended is found later
-                    await _until(
-                        _ITEMS_END_WITHIN_S,
-                        "all end",
-                        lambda: not ends.open(senders.accepted) and not ends.paused - collector.reaped,
-                    )
+            if lively is not None:
+                await lively.end()
             report.findings += await verdict(
                 ground, bus, clients, collector, lively=options.lively, leases=options.leases
             )
-            if options.lively:
-                report.findings += ends.findings(senders.accepted, await _spent(clients))
-                report.findings += ends.credit_findings(clients.book.parents, collector.reaped)
+            if lively is not None:
+                report.findings += await lively.findings()
+                report.facts = lively.facts()
             looking.cancel()
             report.findings += truth.findings + collector.findings + clients.book.findings
             report.findings += own_ends(ground, faults)
@@ -167,17 +162,12 @@ async def _storm(ground: Field, options: Options, report: Report, say: Callable[
                 say(f"logs are in {ground.logs_kept}")
             report.thoughts, report.events = collector.total, collector.sequence
             report.personas = len(collector.spawned)
-            report.facts = {
+            report.facts |= {
                 "statuses": truth.answers,
                 "answers": dict(sorted(clients.book.answers.items())),
                 "repeated messages": twice.repeated,
                 "fallbacks": dict(collector.errors),
                 "started anew": sum(_FELL_BEHIND in text for _, text in ground.lines),
-                "messages": len(senders.accepted),
-                "failed attempts": sum(ends.failed.values()),
-                "paused": ends.pauses,
-                "fullest tree": round(ends.fullest_tree(clients.book.parents), 2),
-                "tokens": sum(ends.tokens.values()),
                 "sessions of publishers": ground.said("publishing"),
                 "shards lost by": ground.said("shard_lost"),
                 "oldest tick": round(truth.oldest, 1),
@@ -202,12 +192,6 @@ def own_ends(ground: Field, faults: Faults) -> list[str]:
 
 def _how(ground: Field, name: str) -> list[str]:
     return [how for ended, how in ground.ended if ended == name]
-
-
-async def _spent(clients: Clients) -> dict[str, int]:
-    status, page = await clients.ask("GET", "/v1/swarm/spend?by=persona&limit=1000")
-    assert status == 200, page
-    return {row["key"]: row["tokens"] for row in page["rows"]}
 
 
 async def _answers(clients: Clients) -> bool:

@@ -72,11 +72,18 @@ async def test_a_broker_that_flushes_each_write_weathers_a_storm(brokers: int) -
 
 @pytest.mark.storm
 @pytest.mark.fact("A2")
+@pytest.mark.fact("A5")
 @pytest.mark.fact("A16")
+@pytest.mark.fact("A18")
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(("brokers", "faults"), [(1, 10), pytest.param(3, 9, marks=pytest.mark.long)])
-async def test_after_a_storm_each_message_has_ended_once_and_credits_agree(brokers: int, faults: int) -> None:
+async def test_after_a_storm_messages_posts_and_roll_ups_have_ended_once_and_credits_agree(
+    brokers: int, faults: int
+) -> None:
     report = await blow(Options(SEED, faults, brokers, personas=60, interval_ms=500, lively=True))
     assert report.findings == [], f"seed {SEED}: {report}"
     assert report.faults > faults / 2
     assert report.facts["messages"] > 60
+    assert report.facts["post answers"] > 3, "each calm post has one at least"
+    assert report.facts["declined"] > 0
+    assert report.facts["by a model"] > 0

@@ -15,6 +15,8 @@ HEARD = (
     "perpetua.result.*",
     "perpetua.grant.*",
     "perpetua.thinking.*",
+    "perpetua.roll_up.*",
+    "perpetua.roll_up_credits.*",
     "perpetua.position",
     "perpetua.halted",
 )

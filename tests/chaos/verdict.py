@@ -42,7 +42,7 @@ async def verdict(
         )
     await _status(findings, clients, running=True)
     clients.stopped = True
-    if not await _held(STOP_WITHIN_S, lambda: _stopped(clients)):
+    if not await held(STOP_WITHIN_S, lambda: _stopped(clients)):
         return [*findings, f"a stop is not acknowledged within {STOP_WITHIN_S:g} s of the calm"]
     await _status(findings, clients, running=False)
     await _read_to_end(findings, bus, collector)
@@ -83,7 +83,7 @@ async def _everybody_thinks(
     def all_went_on() -> bool:
         return not _standing(before, clients, collector)
 
-    if not await _held(GO_ON_WITHIN_S, all_went_on):
+    if not await held(GO_ON_WITHIN_S, all_went_on):
         still = _standing(before, clients, collector)
         findings.append(f"{len(still)} personas think no more after the calm: {sorted(still)[:10]}")
     waited = time.monotonic() - began
@@ -103,7 +103,7 @@ async def _status(findings: list[str], clients: Clients, *, running: bool) -> No
         last = await clients.ask("GET", "/v1/cognition/status")
         return bool(last[0] == 200 and last[1]["running"] is running)
 
-    if not await _held(STATUS_WITHIN_S, tells_it):
+    if not await held(STATUS_WITHIN_S, tells_it):
         findings.append(f"status does not say running={running} within {STATUS_WITHIN_S:g} s: {last}")
 
 
@@ -113,7 +113,7 @@ async def _stopped(clients: Clients) -> bool:
 
 async def _read_to_end(findings: list[str], bus: Bus, collector: Collector) -> None:
     last = int((await stream_state(bus, "EVENTS"))["last_seq"])
-    if not await _held(DRAINED_WITHIN_S, lambda: collector.sequence >= last):
+    if not await held(DRAINED_WITHIN_S, lambda: collector.sequence >= last):
         findings.append(f"the collector stands at {collector.sequence}, the stream at {last}")
 
 
@@ -151,18 +151,19 @@ async def _queue_empty(findings: list[str], bus: Bus) -> None:
         except BusError:
             return False
 
-    if not await _held(DRAINED_WITHIN_S, empty):
+    if not await held(DRAINED_WITHIN_S, empty):
         left = int((await stream_state(bus, "THINK"))["messages"])
         findings.append(f"{left} chunks of work are left in the queue after a stop")
 
 
-async def _held(within: float, check: Callable[[], bool | Awaitable[bool]]) -> bool:
+async def held(within: float, check: Callable[[], bool | Awaitable[bool]]) -> bool:
+    """Whether a check came to hold within so many seconds."""
     deadline = time.monotonic() + within
     while True:
-        held = check()
-        if isinstance(held, Awaitable):
-            held = await held
-        if held:
+        holds = check()
+        if isinstance(holds, Awaitable):
+            holds = await holds
+        if holds:
             return True
         if time.monotonic() > deadline:
             return False
