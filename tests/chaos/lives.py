@@ -21,7 +21,7 @@ SETTINGS = {
     "CODETETHER_COGNITION_CPU_CREDITS_PER_MINUTE": "4000000000",
     "PERPETUA_ROLL_UP_INTERVAL_MS": "500",
 }
-POOR_CREDITS = 5000
+POOR_CREDITS = 8000
 """Tokens a minute of those who may not think as they like."""
 
 POOR_TREE = {f"p{number}": [f"heir-{number}-{n}" for n in (1, 2)] for number in range(0, 200, 10)}
