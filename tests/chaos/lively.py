@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from typing import Any
 
 from libs.bus.connection import Bus
@@ -36,6 +37,7 @@ class Lively:
         self._ends, self._posts, self._memory = Ends(), Posts(), Memory()
         self._posting: asyncio.Task[None] | None = None
         self._calm: set[str] = set()
+        self._calm_at = 0.0
         collector.also = self._note
 
     def _note(self, event: Event) -> None:
@@ -48,7 +50,12 @@ class Lively:
         self._posting = tasks.create_task(self._senders.run_posts(), name="posts")
 
     async def end(self) -> None:
-        """Send to everybody once more, and wait until all that was sent has ended."""
+        """Send to everybody once more, and wait until all that was sent has ended.
+
+        Who waited for credits by then goes on meanwhile. Others may wait: without leases a swarm that shares
+        does not come to rest, since a takeover does not know who only echoes.
+        """
+        self._calm_at = time.monotonic()
         if self._posting is not None:
             await self._posting
         await self._senders.wake_all()
@@ -56,9 +63,12 @@ class Lively:
         await held(_ITEMS_END_WITHIN_S, self._all_ended)  # who has not ended is found later
 
     async def _all_ended(self) -> bool:
-        if self._ends.open(self._senders.accepted) or self._ends.paused - self._collector.reaped:
+        if self._ends.open(self._senders.accepted) or self._paused():
             return False
         return not await self._posts.open(self._bus, self._senders.posted)
+
+    def _paused(self) -> list[str]:
+        return self._ends.paused(self._calm_at, self._collector.reaped)
 
     async def findings(self) -> list[str]:
         """Return what is not as it must be, once the loop has stopped."""
@@ -72,7 +82,7 @@ class Lively:
         return [
             *spent,
             *self._ends.findings(self._senders.accepted),
-            *self._ends.credit_findings(self._clients.book.parents, self._collector.reaped),
+            *self._ends.credit_findings(self._clients.book.parents, self._paused()),
             *await self._posts.findings(self._bus, self._senders.posted, self._calm),
             *self._memory.findings,
         ]

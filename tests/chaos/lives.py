@@ -154,8 +154,8 @@ class Ends:
         self.failed: Counter[str] = Counter()
         self.tokens: defaultdict[str, int] = defaultdict(int)
         self.pauses = 0
-        self.paused: set[str] = set()
-        """Who waits for credits."""
+        self._paused_at: dict[str, float] = {}
+        """Who waits for credits, and since when, by the monotonic clock."""
 
         self.began = time.time()
         self._copies: dict[str, str] = {}
@@ -215,15 +215,19 @@ class Ends:
             if seen.get(who, 0) != told.get(who, 0)
         ]
 
-    def credit_findings(self, parents: dict[str, str], reaped: set[str]) -> list[str]:
-        """Compare what poor trees have spent with what their roots had; who was paused must think again."""
+    def paused(self, since: float, reaped: set[str]) -> list[str]:
+        """Return who waits for credits since before a monotonic time, and is not reaped."""
+        return sorted(name for name, at in self._paused_at.items() if at < since and name not in reaped)
+
+    def credit_findings(self, parents: dict[str, str], paused: list[str]) -> list[str]:
+        """Compare what poor trees have spent with what their roots had; `paused` should think again."""
         most = POOR_CREDITS * self._minutes()
         found = [
             f"the tree of {root} has spent {spent} tokens of {most} in {self._minutes()} minutes"
             for root, spent in self._spent_by_tree(parents).items()
             if spent > most
         ]
-        found += [f"{persona} was paused and is not resumed" for persona in sorted(self.paused - reaped)]
+        found += [f"{persona} was paused and is not resumed" for persona in paused]
         return found + self._said_twice
 
     def fullest_tree(self, parents: dict[str, str]) -> float:
@@ -247,11 +251,11 @@ class Ends:
 
     def _paused(self, persona: str, payload: dict[str, Any]) -> None:
         self.pauses += 1
-        if persona in self.paused:
+        if persona in self._paused_at:
             self._said_twice.append(f"{persona} was paused twice, until {payload['resumes_at']}")
-        self.paused.add(persona)
+        self._paused_at[persona] = time.monotonic()
 
     def _resumed(self, persona: str) -> None:
-        if persona not in self.paused:
+        if persona not in self._paused_at:
             self._said_twice.append(f"{persona} was resumed and had not been paused")
-        self.paused.discard(persona)
+        self._paused_at.pop(persona, None)

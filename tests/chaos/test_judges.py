@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -99,6 +100,17 @@ def test_too_many_or_too_few_answers_and_places_that_are_kept_are_found(
 ) -> None:
     found = decided("q", answers, unsaid=unsaid).judged(post, Posted(COUNCIL, 2, 2), is_calm=True)
     assert any(said in one for one in found)
+
+
+def test_who_was_paused_before_the_calm_and_told_twice_or_not_resumed_is_found() -> None:
+    ends = Ends()
+    for name in ("a", "b", "c", "a"):
+        ends.note(event("budget_paused", name, resumes_at=None))
+    ends.note(event("budget_resumed", "b"))
+    assert ends.paused(time.monotonic() + 1, {"c"}) == ["a"]
+    assert ends.paused(0.0, set()) == []
+    found = ends.credit_findings({}, ["a"])
+    assert found == ["a was paused and is not resumed", "a was paused twice, until None"]
 
 
 def test_what_a_family_s_roll_ups_cost_is_its_root_s_and_in_both_reports_once() -> None:
