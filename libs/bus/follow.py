@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +64,7 @@ class StreamMessage:
 
 
 class Follower:
-    """Feeds a stream's messages with sequence > `after` to a loop, one at a time.
+    """Feeds a stream's messages with sequence > `after` to a loop, one at a time: all, or those of subjects.
 
     `run` returns only by an error. `position` is the sequence of the last message handled.
     """
@@ -76,13 +76,13 @@ class Follower:
         loop: MessageLoop[Any, StreamMessage],
         *,
         after: int = 0,
-        subject: str | None = None,
+        subjects: Sequence[str] = (),
     ) -> None:
         self.position = after
         self._bus = bus
         self._stream = stream
         self._loop = loop
-        self._subject = subject
+        self._subjects = list(subjects)
         self._inbox: asyncio.Queue[Msg | None] = asyncio.Queue()
         self._subscription: Subscription | None = None
         self._consumer_sequence = 0
@@ -150,8 +150,8 @@ class Follower:
             "mem_storage": True,
             "num_replicas": 1,
         }
-        if self._subject is not None:
-            config["filter_subject"] = self._subject
+        if self._subjects:
+            config["filter_subjects"] = self._subjects
         return {"stream_name": self._stream, "config": config}
 
     def _begin_anew(self) -> None:

@@ -39,6 +39,9 @@ from libs.contracts.tokens import encode
 log = structlog.get_logger("presence")
 
 _RENEW_S = PRESENCE_TTL_S / 3.5
+_SILENCE_S = 2 * _RENEW_S
+"""A watch that has brought nothing for so long, in seconds, tells nothing of anybody."""
+
 _LEAVING_TTL_S = 1
 _MOST_PROCESSES = 1000
 _DELETED = {"KV-Operation": "DEL", TTL: f"{_LEAVING_TTL_S}s"}
@@ -56,7 +59,9 @@ class Presence:
         first = current()
         self._service, self._instance = first.service, first.instance
         self._boot = first.boot
-        self._subject = subjects.presence_key(first.service, first.instance)
+        self.subject = subjects.presence_key(first.service, first.instance)
+        """This process's key."""
+
         self._revision: int | None = None
         self._held = False
 
@@ -78,10 +83,14 @@ class Presence:
         if self._revision is None:
             await self._find()
         try:
-            self._revision = await self._put(msgspec.json.encode(self._current()))
+            async with asyncio.timeout(_RENEW_S):
+                self._revision = await self._put(msgspec.json.encode(self._current()))
             self._held = True
         except WrongLastSequence:
             await self._find()
+            self._changed.set()
+        except TimeoutError:  # it may be lost, and the key is not to expire over that
+            self._revision = None
             self._changed.set()
         except (OutcomeUnknown, PublishRefused) as error:
             self._revision = None
@@ -93,7 +102,7 @@ class Presence:
         A process that has not held the key yet is the one that came later, whatever clocks say.
         """
         try:
-            found = await last_of(self._bus, streams.LEASES, self._subject)
+            found = await last_of(self._bus, streams.LEASES, self.subject)
         except BusError:
             return
         self._revision = found.sequence if found is not None else 0
@@ -106,7 +115,7 @@ class Presence:
 
     async def _put(self, data: bytes) -> int:
         headers = {TTL: f"{PRESENCE_TTL_S:.0f}s"} | expecting(self._revision or 0)
-        return await self._bus.publish(self._subject, data, headers)
+        return await self._bus.publish(self.subject, data, headers)
 
     async def _leave(self) -> None:
         """Say at once that this process is gone, or what has ended it, instead of letting the key expire."""
@@ -125,21 +134,31 @@ class Presence:
         if last.ended is not None:
             await self._put(msgspec.json.encode(last))
         else:
-            await self._bus.publish(self._subject, b"", _DELETED | expecting(self._revision or 0))
+            await self._bus.publish(self.subject, b"", _DELETED | expecting(self._revision or 0))
 
 
 class Peers:
-    """Which processes of a service are there, kept current by a watch of their keys alone.
+    """Which processes of a service are there, kept current by a watch of their keys alone, and of `own`.
 
-    A peer whose key has not been renewed for the TTL counts as gone, by this process's monotonic clock.
+    That is this process's own key. A peer whose key has not been renewed for the TTL counts as gone, by this
+    process's monotonic clock. Where the watch brings nothing, not even the own key, nobody could renew, as
+    while the broker is away or elects a leader: such time does not count, and once it is over the TTL begins.
     """
 
-    def __init__(self, bus: Bus, service: str) -> None:
+    def __init__(self, bus: Bus, service: str, own: str) -> None:
         self._bus = bus
         self._service = service
+        self._heard = -inf
+        """When the watch brought something last, by the loop's clock."""
+
+        self._since = -inf
+        """Since when it has brought something without a silence."""
+
         self._seen: dict[str, tuple[float, PresenceRecord]] = {}
         loop = MessageLoop[bytes, StreamMessage]("presence", bytes, self._handle, NoTelemetry())
-        self._follower = Follower(bus, streams.LEASES, loop, subject=subjects.presence_keys(service))
+        keys = subjects.presence_keys(service)
+        watched = [keys] if own.startswith(keys.removesuffix("*")) else [keys, own]
+        self._follower = Follower(bus, streams.LEASES, loop, subjects=watched)
         self.changed = asyncio.Event()
         """Set when one comes, leaves, or is ready or no more so; not when one falls silent."""
 
@@ -157,9 +176,8 @@ class Peers:
 
     def living(self) -> list[PresenceRecord]:
         """Return the processes that are there, sorted by instance name."""
-        now = asyncio.get_running_loop().time()
-        there = (record for seen, record in self._seen.values() if now - seen < PRESENCE_TTL_S)
-        return sorted(there, key=lambda record: record.instance)
+        self._forget_silent()
+        return sorted((record for _, record in self._seen.values()), key=lambda record: record.instance)
 
     def first_gone_at(self) -> float:
         """Return when, by the loop's clock, the first of those who are there counts as gone if it is silent.
@@ -167,11 +185,28 @@ class Peers:
         Infinite where nobody is there.
         """
         now = asyncio.get_running_loop().time()
-        ends = (seen + PRESENCE_TTL_S for seen, _ in self._seen.values())
+        ends = (self._end(seen) for seen, _ in self._seen.values())
         return min((end for end in ends if end > now), default=inf)
 
+    def _end(self, seen: float) -> float:
+        return max(seen, self._since) + PRESENCE_TTL_S
+
+    def _forget_silent(self) -> None:
+        until = min(asyncio.get_running_loop().time(), self._heard + _SILENCE_S)
+        self._seen = {key: peer for key, peer in self._seen.items() if self._end(peer[0]) > until}
+
+    def _note_heard(self) -> None:
+        self._forget_silent()
+        now = asyncio.get_running_loop().time()
+        if now - self._heard > _SILENCE_S:
+            self._since = now
+        self._heard = now
+
     async def _handle(self, data: bytes, message: StreamMessage) -> None:
-        key = message.subject.split(".")[3]
+        self._note_heard()
+        service, key = message.subject.split(".")[2:]
+        if service != self._service:
+            return
         before = self._seen.get(key)
         if data:
             record = _read(data)

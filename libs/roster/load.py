@@ -63,5 +63,5 @@ async def follow(bus: Bus, tail: Tail, telemetry: Telemetry) -> None:
         tail.offer(message.sequence, data)
 
     loop = MessageLoop("follow-registry", bytes, offer, telemetry)
-    follower = Follower(bus, streams.JOURNAL, loop, after=tail.sequence, subject=subjects.JOURNAL_REGISTRY)
+    follower = Follower(bus, streams.JOURNAL, loop, after=tail.sequence, subjects=[subjects.JOURNAL_REGISTRY])
     await follower.run()

@@ -26,7 +26,7 @@ _FLUSH_WITHIN_S = 3.0
 @asynccontextmanager
 async def lifespan(process: Process) -> AsyncIterator[None]:
     """Publish, or stand by for the compressor that does; drain by publishing what the journal holds."""
-    peers = Peers(process.bus, "compressor")
+    peers = Peers(process.bus, "compressor", process.presence.subject)
     metrics = CompressorMetrics(process.metrics)
     interval_s = process.settings.roll_up_interval_ms / 1000
     rollups = RollUps(interval_s)

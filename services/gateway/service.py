@@ -57,7 +57,7 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
     open_files = _raise_open_files()
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what clients do wrong is counted, not logged
     listener = listen(settings)
-    peers = Peers(bus, "scheduler")
+    peers = Peers(bus, "scheduler", process.presence.subject)
     feed = Feed(bus, process.metrics, most_clients=settings.sse_clients)
     await peers.prime()
     refusals = Refusals(process.metrics.registry)

@@ -36,7 +36,7 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
     """Load the roster, answer requests, finish what is half done; drain by answering what was asked."""
     bus, telemetry = process.bus, process.metrics
     roster = Roster()
-    peers = Peers(bus, "registry")
+    peers = Peers(bus, "registry", process.presence.subject)
     alone = in_charge(peers, "registry", process.settings.instance)
     async with watch_position(bus) as position, Background() as tasks:
         buckets = Buckets(bus, roster, position, alone)

@@ -73,7 +73,7 @@ class Scheduler:
         process.stages = {"queue wait": self.metrics.queue_wait, "total": self.metrics.total}
         process.outcomes = self.metrics.outcomes
         self.roster = Roster()
-        self.peers = Peers(self.bus, "scheduler")
+        self.peers = Peers(self.bus, "scheduler", process.presence.subject)
         self.position = position
         self.tasks = tasks
         self.running = RunningTime(lambda: self.ticker.run_now is not None)

@@ -21,8 +21,8 @@ from tests.support.eventually import eventually
 Take = Callable[[bytes, StreamMessage], Awaitable[None]]
 
 
-def follower(bus: Bus, take: Take, after: int = 0, subject: str | None = None) -> Follower:
-    return Follower(bus, "JOURNAL", MessageLoop("test", bytes, take, Noted()), after=after, subject=subject)
+def follower(bus: Bus, take: Take, after: int = 0, only: tuple[str, ...] = ()) -> Follower:
+    return Follower(bus, "JOURNAL", MessageLoop("test", bytes, take, Noted()), after=after, subjects=only)
 
 
 class Seen:
@@ -64,7 +64,7 @@ async def test_it_begins_behind_a_sequence_and_may_filter(bus: Bus) -> None:
     seen = Seen()
     for subject in ("j.1", "j.2", "j.1", "j.2", "j.1"):
         await bus.publish(subject, subject.encode())
-    async with running(follower(bus, seen.take, after=2, subject="j.1").run()):
+    async with running(follower(bus, seen.take, after=2, only=("j.1",)).run()):
         await eventually(lambda: len(seen.messages) == 2)
         await bus.publish("j.1", b"new")
         await eventually(lambda: seen.messages == [(3, b"j.1"), (5, b"j.1"), (6, b"new")])

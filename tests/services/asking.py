@@ -27,7 +27,7 @@ class Asked:
     def __init__(self, bus: Bus, of: Registry) -> None:
         numbers = count(1)
         self.registry = of
-        self.swarm = Swarm(bus, Peers(bus, "scheduler"))
+        self.swarm = Swarm(bus, Peers(bus, "scheduler", subjects.presence_key("gateway", "test")))
         self.sending = Sending(bus, self.swarm, lambda: NOW, lambda: f"id-{next(numbers)}")
 
     async def create(self, *persona_ids: str, **more: Any) -> None:

@@ -42,7 +42,7 @@ async def test_a_persona_of_a_shard_that_nobody_can_take_over_is_counted_and_the
     running = [Running(name, broker.url) for name in ("registry", "scheduler")]
     try:
         registry, scheduler = [await run.until_ready() for run in running]
-        peers = Peers(bus, "scheduler")
+        peers = Peers(bus, "scheduler", subjects.presence_key("gateway", "test"))
         await peers.prime()
         swarm = Swarm(bus, peers)
         await swarm.start(StartCognitionRequest())

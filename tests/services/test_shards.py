@@ -35,7 +35,7 @@ class Counted:
         self.histories = 0
         self.shards = Shards(
             bus,
-            Peers(bus, "scheduler"),
+            Peers(bus, "scheduler", subjects.presence_key("scheduler", "scheduler-1")),
             "scheduler-1",
             lambda shard: owner(bus, shard, "boot"),
             self._history,
