@@ -119,6 +119,7 @@ class MemoryInboxes(Inboxes):
             self._bus,
             owner,
             self._roster,
+            self._sync,
             self._news,
             self._offers.copied,
             self._metrics,

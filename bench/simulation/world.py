@@ -157,7 +157,7 @@ class World:
             wall,
         )
         self.inboxes = MemoryInboxes(
-            bus, self.roster, owners, self.ticker.news, self.offers, metrics, NoTelemetry()
+            bus, self.roster, _in_step, owners, self.ticker.news, self.offers, metrics, NoTelemetry()
         )
         self.thinkers = Thinkers(options, lambda: self.ticker.run_now)
         self.thinkers.owners, self.thinkers.granted = self.owners, self.ticker.granted
@@ -293,3 +293,7 @@ class World:
 
 async def _no_halt(owner: ShardOwner, number: int) -> None:
     raise AssertionError("nobody stops the loop")
+
+
+async def _in_step() -> None:
+    """The roster is the registry's own."""

@@ -19,7 +19,7 @@ from libs.bus.telemetry import Telemetry
 from libs.concurrency.tasks import Background
 from libs.contracts import streams
 from libs.roster.state import Roster
-from services.scheduler.mailbox import Arrival, Mailbox, News
+from services.scheduler.mailbox import Arrival, Mailbox, News, Sync
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.offers import Offers
 from services.scheduler.owner import ShardOwner
@@ -37,6 +37,7 @@ class Inboxes:
         self,
         bus: Bus,
         roster: Roster,
+        sync: Sync,
         owners: Mapping[int, ShardOwner],
         news: News,
         offers: Offers,
@@ -45,6 +46,7 @@ class Inboxes:
     ) -> None:
         self._bus = bus
         self._roster = roster
+        self._sync = sync
         self._owners = owners
         self._news = news
         self._offers = offers
@@ -75,7 +77,9 @@ class Inboxes:
     async def opened(self, owner: ShardOwner) -> AsyncIterator[None]:
         """Keep a shard's inboxes while the context is open; it begins once what was held is in them."""
         async with Background() as tasks:
-            mailbox = Mailbox(self._bus, owner, self._roster, self._news, self._offers.copied, self._metrics)
+            mailbox = Mailbox(
+                self._bus, owner, self._roster, self._sync, self._news, self._offers.copied, self._metrics
+            )
             self._open[str(owner.shard)] = mailbox
             self._offers.enter(owner)
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from time import time
@@ -37,6 +37,9 @@ _decode = msgspec.json.Decoder(InboxItem).decode
 News = Callable[[str, bool], None]
 """Is told the persona for which something came, and whether it is urgent."""
 
+Sync = Callable[[], Awaitable[object]]
+"""Folds into the roster what the registry's journal holds by now."""
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -60,6 +63,7 @@ class Mailbox:
         bus: Bus,
         owner: ShardOwner,
         roster: Roster,
+        sync: Sync,
         news: News,
         copied: Callable[[Held], None],
         metrics: SchedulerMetrics,
@@ -70,6 +74,7 @@ class Mailbox:
         self._bus = bus
         self._owner = owner
         self._roster = roster
+        self._sync = sync
         self._news = news
         self._metrics = metrics
         self._seen = 0
@@ -92,7 +97,7 @@ class Mailbox:
         subject, at, untold = subjects.inboxes(self._owner.shard), 0, list[Arrival]()
         while (found := await self._next(subject, at)) is not None:
             at = found.sequence
-            if not self._took_back(found):
+            if not await self._took_back(found):
                 untold.append(found)
         # What was offered while we asked was read with the others, unless it is behind them.
         late = [message for message in self._waiting if message.sequence > at]
@@ -108,13 +113,13 @@ class Mailbox:
         stored_at = datetime.fromisoformat(found.time).timestamp()
         return Arrival(found.subject, found.sequence, found.data, stored_at)
 
-    def _took_back(self, message: Arrival) -> bool:
+    async def _took_back(self, message: Arrival) -> bool:
         """Put a message that the stream holds into its inbox; false where it is still to be announced."""
         if message.sequence in self._owner.ledger.settled:
             return True
         item = self._read(message)
         told = message.sequence <= self._owner.ledger.received
-        if not told or item is None or self._roster.is_reaped(item.persona_id):
+        if not told or item is None or await self._is_for_nobody(item):
             return False
         self._put(message, item)
         return True
@@ -139,7 +144,7 @@ class Mailbox:
             if item is None:
                 note.dropped.append(message.sequence)
                 await self._bury(message)
-            elif self._roster.is_reaped(item.persona_id):
+            elif await self._is_for_nobody(item):
                 note.dropped.append(message.sequence)
                 note.events.append(self._refused(item))
             elif (item.persona_id, item.id) in good or self._knows(item):
@@ -195,6 +200,16 @@ class Mailbox:
         self._owner.say(Note(events=[event], dropped=[loser.sequence]))
         if loser.item.post_id is not None:
             self._copied(loser)
+
+    async def _is_for_nobody(self, item: InboxItem) -> bool:
+        """Whether a message's persona is reaped, or was never there.
+
+        Whoever sent it knew the persona, but its record may reach this process behind the message: two
+        streams, each followed by itself. So who is not known is looked for in the journal.
+        """
+        if item.persona_id not in self._roster.personas:
+            await self._sync()
+        return self._roster.is_reaped(item.persona_id)
 
     def _refused(self, item: InboxItem) -> JournalEvent:
         known = item.persona_id in self._roster.personas

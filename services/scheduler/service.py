@@ -125,6 +125,7 @@ class Scheduler:
         self.inboxes = Inboxes(
             self.bus,
             self.roster,
+            lambda: self.registry.sync(),
             self.shards.live,
             self.ticker.news,
             self.offers,

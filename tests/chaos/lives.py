@@ -171,7 +171,7 @@ class Ends:
             if payload["post_id"] is not None:
                 self._copies[payload["id"]] = persona
         elif event_type == "inbox_dropped":
-            self.dropped[payload["id"]] += 1
+            self.dropped[payload["id"]] += payload["reason"] != "unknown_persona"  # known when it was sent
         elif event_type == "inbox_handled":
             for item in payload["items"]:
                 (self.handled if item["outcome"] == "handled" else self.failed)[item["id"]] += 1

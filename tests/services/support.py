@@ -94,6 +94,10 @@ async def _nobody(*_: object) -> None:
     raise AssertionError("no thinker has ended")
 
 
+async def in_step() -> None:
+    """A roster has all that the registry's journal holds."""
+
+
 async def shard_records(bus: Bus, shard: int) -> list[ShardRecord]:
     """What a shard's journal subject holds."""
     return [_decode_shard(stored.data) for stored in await held(bus, "JOURNAL", subjects.journal(shard))]

@@ -26,14 +26,14 @@ from libs.contracts.work import Settled
 from libs.roster.state import Roster
 from services.scheduler.inboxes import Inboxes
 from services.scheduler.mail import IDS_KEPT
-from services.scheduler.mailbox import Arrival, Mailbox
+from services.scheduler.mailbox import Arrival, Mailbox, Sync
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.offers import Offers
 from services.scheduler.owner import ShardOwner
 from services.scheduler.posts import Posts
 from services.scheduler.taking import Takes
 from tests.bus.support import held
-from tests.services.support import owner, shard_records
+from tests.services.support import in_step, owner, shard_records
 from tests.support.eventually import eventually
 from tests.unit.make import Tree, thought
 
@@ -44,7 +44,7 @@ SHARD = shard_of(ANN)
 class Box:
     """One shard's inboxes at work, as a process that owns the shard keeps them."""
 
-    def __init__(self, bus: Bus, boot: str, roster: Roster) -> None:
+    def __init__(self, bus: Bus, boot: str, roster: Roster, sync: Sync) -> None:
         self.bus = bus
         self.roster = roster
         self.owner: ShardOwner = owner(bus, SHARD, boot)
@@ -54,6 +54,7 @@ class Box:
         self.inboxes = Inboxes(
             bus,
             roster,
+            sync,
             {SHARD: self.owner},
             lambda name, urgent: self.woken.append((name, urgent)),
             self.offers,
@@ -75,9 +76,11 @@ class Box:
 
 
 @asynccontextmanager
-async def open_box(bus: Bus, boot: str = "one", roster: Roster | None = None) -> AsyncIterator[Box]:
+async def open_box(
+    bus: Bus, boot: str = "one", roster: Roster | None = None, sync: Sync = in_step
+) -> AsyncIterator[Box]:
     """A process that owns the shard; it dies as by kill when the context ends."""
-    box = Box(bus, boot, roster or people())
+    box = Box(bus, boot, roster or people(), sync)
     await box.owner.take_over()
     async with Background() as tasks:
         tasks.create_task(box.owner.run())
@@ -350,10 +353,10 @@ async def test_what_waits_is_there_once_however_much_has_come_since_and_whoever_
 @pytest.mark.fact("A2")
 async def test_of_equals_the_one_that_the_stream_has_first_is_first_whatever_the_clocks_say(bus: Bus) -> None:
     """A scheduler that is interrupted between reading two clocks takes an item for a later one."""
-    box, late = Box(bus, "one", people()), iter([0.0, -0.5, 0.0, 3600.0, -3600.0])
+    box, late = Box(bus, "one", people(), in_step), iter([0.0, -0.5, 0.0, 3600.0, -3600.0])
     wall = lambda: time() + next(late)  # noqa: E731
     metrics = SchedulerMetrics(CollectorRegistry())
-    mailbox = Mailbox(bus, box.owner, box.roster, lambda *_: None, lambda _: None, metrics, wall)
+    mailbox = Mailbox(bus, box.owner, box.roster, in_step, lambda *_: None, lambda _: None, metrics, wall)
     began = time() - 10
     for n in range(1, 6):
         message = Arrival(subjects.inbox(SHARD, ANN), n, b"", began + n / 1000)

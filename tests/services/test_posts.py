@@ -34,7 +34,7 @@ from services.scheduler.offers import Offers
 from services.scheduler.owner import Fenced, ShardOwner
 from services.scheduler.posts import Posts
 from services.scheduler.taking import Takes
-from tests.services.support import owner
+from tests.services.support import in_step, owner
 from tests.support.eventually import eventually
 from tests.unit.make import NOW, Tree, item
 from tests.unit.messages import decision
@@ -55,7 +55,9 @@ class Scheduler:
         self.posts = Posts(bus, NoTelemetry(), lambda before, post: self.offers.changed(before, post))
         self.offers = Offers(self.posts, lambda name, _: self.woken.append(name), boot)
         metrics = SchedulerMetrics(CollectorRegistry())
-        self.inboxes = Inboxes(bus, roster, self.owners, lambda *_: None, self.offers, metrics, NoTelemetry())
+        self.inboxes = Inboxes(
+            bus, roster, in_step, self.owners, lambda *_: None, self.offers, metrics, NoTelemetry()
+        )
         self.takes = Takes(adaptive=False, answers=self.posts.answers)
 
     def of(self, name: str) -> ShardOwner:
