@@ -1,4 +1,4 @@
-"""The client library, but for messages that it cannot read, which end nothing, and for what a flush is."""
+"""The client library, but for messages that it cannot read, what a flush is, and to whom it speaks at all."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 
 import nats.aio.client
 from nats.aio.client import PING_PROTO
+
+from libs.bus.access import NoTls
 
 
 class UnreadableMessage(Exception):
@@ -21,8 +23,29 @@ class Client(nats.aio.client.Client):
 
     The library's own reader ends at an unreadable message for good and says so to nobody: whoever may publish
     where a process listens could deafen it. Its flush sends the ping ahead of what waits to be written, so
-    that a subscription made just before may not be there yet when it returns.
+    that a subscription made just before may not be there yet when it returns. And it speaks in clear to a
+    broker that offers no TLS, whatever it was told of certificates: to anybody who took the broker's place.
     """
+
+    def __init__(self, tls_url: str | None = None) -> None:
+        super().__init__()
+        self._tls_url = tls_url
+        """The broker's address where TLS is demanded of it."""
+
+    def _connect_command(self) -> bytes:
+        """Return the first that a broker hears of us, also after a reconnect. Raises `NoTls`."""
+        if self._tls_url is not None and not self._server_info.get("tls_required"):
+            assert self._transport is not None
+            self._transport.close()  # type: ignore[no-untyped-call]
+            raise NoTls(self._tls_url)
+        return super()._connect_command()
+
+    async def _attempt_reconnect(self) -> None:
+        try:
+            await super()._attempt_reconnect()
+        except NoTls as error:
+            self._pending, self._pending_data_size = [], 0  # closing would write it
+            await self._error_cb(error)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         try:

@@ -248,7 +248,7 @@ async def connect(
     Raises `BusError` where the broker is not to be trusted as it is.
     """
     settings = broker if isinstance(broker, BrokerSettings) else BrokerSettings(url=broker)
-    client = Client()
+    client = Client(settings.url if settings.wants_tls else None)
     calls = _Callbacks(client, settings, telemetry)
     await client.connect(
         servers=settings.url.split(","),
@@ -261,7 +261,6 @@ async def connect(
     )
     publisher = Publisher(client)
     try:
-        calls.check_tls()
         bus = calls.bus = Bus(client, publisher)
         bus.lost.add_done_callback(lambda future: future.cancelled() or future.exception())
         await publisher.open(bus.guarded, bus.crashed)
@@ -283,12 +282,10 @@ class _Callbacks:
         self._telemetry = telemetry
         self._said: dict[tuple[str, str], float] = {}
 
-    def check_tls(self) -> None:
-        """Raise `NoTls` where TLS is demanded and not spoken: the library goes by what the broker asks."""
-        if self._settings.wants_tls and not self._client._server_info.get("tls_required"):
-            raise NoTls(self._url)
-
     async def on_error(self, error: Exception) -> None:
+        if isinstance(error, NoTls):
+            self._end(error)
+            return
         fault = BusFault.of(error)
         self._telemetry.fault(fault)
         if fault.kind == "denied" and self.bus is not None:
@@ -326,22 +323,17 @@ class _Callbacks:
 
     async def on_reconnect(self) -> None:
         log.info("broker_back", url=self._url)
-        if self.bus is None:
-            return
-        try:
-            self.check_tls()
-        except NoTls as error:
-            if not self.bus.lost.done():
-                self.bus.lost.set_exception(error)
-        else:
+        if self.bus is not None:
             self.bus._say_reconnected()
 
     async def on_closed(self) -> None:
+        error = self._client.last_error
+        self._end(BusError(f"the connection to the broker was closed: {error or 'by us'}"))
+
+    def _end(self, error: BusError) -> None:
+        """Have the process end, where it was connected once."""
         if self.bus is not None and not self.bus.lost.done():
-            error = self._client.last_error
-            self.bus.lost.set_exception(
-                BusError(f"the connection to the broker was closed: {error or 'by us'}")
-            )
+            self.bus.lost.set_exception(error)
 
 
 async def _close(client: Client, publisher: Publisher) -> None:
