@@ -7,7 +7,9 @@ import sys
 from typing import TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
+
+from libs.runtime.plain import plain
 
 
 def configure(
@@ -26,7 +28,7 @@ def configure(
             *shared,
             structlog.processors.StackInfoRenderer(),
             structlog.processors.format_exc_info,
-            _renderer(console, out),
+            *_renderers(console, out),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=structlog.PrintLoggerFactory(out),
@@ -44,12 +46,30 @@ _LEVELS = {
 }
 
 
-def _renderer(console: bool, out: TextIO) -> Processor:
+def _renderers(console: bool, out: TextIO) -> list[Processor]:
     if console:
-        return structlog.dev.ConsoleRenderer(
-            colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
-    return structlog.processors.JSONRenderer()
+        return [
+            _for_terminals,
+            structlog.dev.ConsoleRenderer(
+                colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
+        ]
+    return [structlog.processors.JSONRenderer()]
+
+
+def _for_terminals(_: object, __: str, event: EventDict) -> EventDict:
+    """Take from a line what a terminal would obey: subjects and errors have words of others in them.
+
+    What is no text is shown by its `repr`, which escapes that.
+    """
+    for name, value in event.items():
+        if isinstance(value, str):
+            lines = value.split("\n") if name in _OF_SEVERAL_LINES else [value]
+            event[name] = "\n".join(plain(line) for line in lines)
+    return event
+
+
+_OF_SEVERAL_LINES = ("exception", "stack")
 
 
 class _Forward(logging.Handler):

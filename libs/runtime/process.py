@@ -37,6 +37,7 @@ from libs.runtime.crashes import Crashes, told, why
 from libs.runtime.errors import ConfigurationError as ConfigurationError
 from libs.runtime.health import Health, HealthServer
 from libs.runtime.metrics import ProcessMetrics, WeightedHistogram
+from libs.runtime.plain import plain
 from libs.settings.cognition import CognitionSettings, cognition_reader, read_cognition
 from libs.settings.process import ProcessSettings, process_reader, read_process
 from libs.settings.reader import EX_CONFIG, SettingError
@@ -209,7 +210,7 @@ def _exit_status(service: str, serving: asyncio.Task[None]) -> int:
     status = 1
     for leaf in leaves(error):
         if isinstance(leaf, ConfigurationError | SettingError):
-            print(f"{service}: {leaf}", file=sys.stderr)  # noqa: T201 - the one line, however logs are set
+            print(plain(f"{service}: {leaf}"), file=sys.stderr)  # noqa: T201 - the one line, however logs are set
             status = EX_CONFIG
         elif isinstance(leaf, BusError | Fatal):
             log.error("process_ends", error=str(leaf))

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from libs.contracts.thoughts import OwnEventType, ThoughtEvent
+from libs.runtime.plain import UNSAFE
+from libs.runtime.plain import plain as plain
 
 _CODES = {"bold": "1", "dim": "2", "green": "32", "yellow": "33", "red": "31", "cyan": "36"}
 _PHASES = frozenset({"thought_generated", "hypothesis_raised", "check_requested", "snapshot_compressed"})
@@ -22,23 +24,15 @@ def style(text: str, kind: str) -> str:
     return f"\x1b[{_CODES[kind]}m{text}\x1b[0m"
 
 
-def plain(text: str) -> str:
-    """Return text on one line, with control and format characters shown as `·`."""
-    return "".join(" " if c in "\n\t" else "·" if unicodedata.category(c) in _UNSAFE else c for c in text)
-
-
 def plain_json(text: str) -> str:
     """Return JSON that means the same, control and format characters in its strings written `\\uXXXX`."""
     if text.isprintable():
         return text
-    return "".join(_escaped(c) if unicodedata.category(c) in _UNSAFE and c != "\n" else c for c in text)
+    return "".join(_escaped(c) if unicodedata.category(c) in UNSAFE and c != "\n" else c for c in text)
 
 
 def _escaped(character: str) -> str:
     return json.dumps(character)[1:-1]
-
-
-_UNSAFE = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 
 
 def brief(text: str, width: int) -> str:
