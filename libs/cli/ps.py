@@ -37,7 +37,12 @@ def processes(folder: DataDir, nats_url: str | None) -> list[dict[str, Any]]:
     rows = (
         _supervised(run, said, broker.url) if run is not None else [_row(record) for record in said.values()]
     )
-    return sorted(rows, key=lambda row: (ORDER.index(row["service"]), row["instance"]))
+    return sorted(rows, key=lambda row: (_place(row["service"]), row["service"], row["instance"]))
+
+
+def _place(service: str) -> int:
+    """Return a service's place in the order; a newer version's, or a stranger's, is behind those known."""
+    return ORDER.index(service) if service in ORDER else len(ORDER)
 
 
 def run_so_far(folder: DataDir, nats_url: str | None) -> Stats:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from libs.contracts.presence import PresenceRecord, StageTimes
+from libs.supervisor.text import plain
 
 ORDER = ("queue wait", "batch wait", "inference", "publish", "total")
 """The stages in the order in which a thought passes them; the total is of completed thoughts alone."""
@@ -38,7 +39,7 @@ def stats(records: Iterable[PresenceRecord]) -> Stats:
         outcomes.update(record.outcomes)
         for name, times in record.stages.items():
             merged[name] = _together(merged[name], times) if name in merged else times
-    known = [name for name in ORDER if name in merged]
+    known = [name for name in ORDER if name in merged and merged[name].count]
     return Stats(stages=[_stage(name, merged[name]) for name in known], outcomes=dict(outcomes))
 
 
@@ -52,7 +53,7 @@ def lines(found: Stats) -> list[str]:
         f" ({one.count})"
         for one in found.stages
     ]
-    return [f"thoughts  {counted}", *times]
+    return [f"thoughts  {plain(counted)}", *times]
 
 
 def _together(one: StageTimes, other: StageTimes) -> StageTimes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -90,14 +91,19 @@ def ps(data_dir: DataDir, nats_url: str | None, as_json: bool) -> None:
     ]
     output.print_table(columns, shown, "nothing lives")
     for row in rows:
-        if row["summary"] and row["summary"].get("thinks_with"):
-            click.echo(f"{row['instance']} thinks with {plain(row['summary']['thinks_with'])}")
-        for failure in (row["summary"] or {}).get("failures", ()):
-            what = f"{failure['role']} {failure['slot_index']}"
-            click.echo(f"{row['instance']} goes on without {what}: {plain(failure['reason'])}")
-        for trouble in (row["summary"] or {}).get("troubles", ()):
-            click.echo(f"{row['instance']} is in trouble: {plain(trouble)}")
+        for what in _says(row["summary"] or {}):
+            click.echo(plain(f"{row['instance']} {what}"))
     return None
+
+
+def _says(summary: dict[str, Any]) -> Iterator[str]:
+    """Yield what a process says of itself that people should know."""
+    if summary.get("thinks_with"):
+        yield f"thinks with {summary['thinks_with']}"
+    for failure in summary.get("failures", ()):
+        yield f"goes on without {failure['role']} {failure['slot_index']}: {failure['reason']}"
+    for trouble in summary.get("troubles", ()):
+        yield f"is in trouble: {trouble}"
 
 
 def _doing(row: dict[str, Any]) -> str | None:
@@ -123,7 +129,7 @@ def stats_command(data_dir: DataDir, nats_url: str | None, as_json: bool) -> Non
         return output.print_json(msgspec.to_builtins(found))
     rows = [(one.stage, one.count, one.min_ms, one.mean_ms, one.max_ms) for one in found.stages]
     output.print_table(("stage", "thoughts", "min ms", "mean ms", "max ms"), rows, "nothing was thought yet")
-    return click.echo(", ".join(f"{count} {outcome}" for outcome, count in found.outcomes.items()))
+    return click.echo(plain(", ".join(f"{count} {outcome}" for outcome, count in found.outcomes.items())))
 
 
 @click.command()
