@@ -27,6 +27,8 @@ T = TypeVar("T")
 _BROKER_WITHIN_S = 5.0
 _ANSWER_WITHIN_S = 900.0
 _SHOWN_BYTES = 400
+_TAKES_AGAIN = ("think.", "inbox.")
+"""Subjects into which what was given up may be put again: nothing there hangs on the order."""
 
 
 class Kept(Struct, frozen=True, kw_only=True):
@@ -87,7 +89,7 @@ def letter(broker: BrokerSettings, number: int) -> Kept:
 
 def deliver_again(broker: BrokerSettings, kept: Kept) -> None:
     """Publish what was set aside where it came from, and forget the letter. Raises `CliError`."""
-    if not kept.letter.subject.startswith("think."):
+    if not kept.letter.subject.startswith(_TAKES_AGAIN):
         raise CliError(
             f"{kept.letter.subject} is a journal: its records stand in an order that nothing can be put into "
             "again. The letter is kept for reading"
