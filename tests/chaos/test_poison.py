@@ -14,11 +14,16 @@ from typing import Any
 import nats
 import pytest
 
+from libs.contracts import subjects
 from libs.contracts.limits import MAX_DELIVER
+from libs.contracts.permissions import SERVICES, permissions
+from libs.contracts.streams import StreamBounds, specs
+from libs.contracts.tokens import shard_of
 from tests.support.broker import Broker
 from tests.support.endpoint import Endpoint, endpoint
 from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm, swarm
+from tests.unit.test_permission_table import matches
 
 INNOCENT = [f"p{n}" for n in range(24)]
 POISON = "poison"
@@ -132,17 +137,29 @@ def test_a_model_that_hangs_over_one_thought_costs_its_persona_that_thought() ->
             assert [t["error"] for t in thoughts(running, name) if t["error"]] == []
 
 
+SENT = subjects.inbox(shard_of("p1"), "p1")
 SUBJECTS = [
-    "think.3", "think.63", "j.3", "j.7", "j.registry", "perpetua.captures.p1.1", "perpetua.dead.THINK",
-    "perpetua.grant.3", "perpetua.result.3", "perpetua.thinking.3", "perpetua.counters.3",
+    "think.3", "think.63", "j.3", "j.7", "j.registry", SENT, "perpetua.captures.p1.1", "perpetua.dead.THINK",
+    "perpetua.grant.3", "perpetua.result.3", "perpetua.thinking.3", "perpetua.counters.3", "perpetua.held.3",
+    "perpetua.spend.3", "perpetua.accounts.3", "perpetua.roll_up.3", "perpetua.roll_up_credits.3",
+    "perpetua.summaries", "perpetua.inbox.p1", "perpetua.inbox_swarm.s", "perpetua.crashed.scheduler.x",
     "perpetua.position", "perpetua.halted", "perpetua.waiting", "perpetua.scheduler.status",
-    "perpetua.registry.create", "perpetua.registry.reap", "perpetua.registry.persona",
-    "perpetua.registry.personas", "perpetua.registry.lineage", "perpetua.registry.start",
-    "perpetua.registry.stop", "perpetua.registry.status", "$KV.leases.scheduler.stranger",
-    "$KV.proposals.stranger", "$KV.personas.stranger", "$KV.checkpoints.63.stranger",
+    "perpetua.registry.create", "perpetua.registry.import", "perpetua.registry.reap",
+    "perpetua.registry.dependencies", "perpetua.registry.persona", "perpetua.registry.personas",
+    "perpetua.registry.lineage", "perpetua.registry.start", "perpetua.registry.stop",
+    "perpetua.registry.status", "$KV.leases.scheduler.stranger", "$KV.leases.registry.stranger",
+    "$KV.leases.compressor.stranger", "$KV.proposals.stranger", "$KV.personas.stranger",
+    "$KV.control.stranger", "$KV.posts.stranger", "$KV.sent.persona.p1.stranger",
+    "$KV.sent.swarm.s.stranger", "$KV.checkpoints.63.stranger",
     "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.THINK.thinkers",
 ]  # fmt: skip
 """Every subject that anything of ours reads; in buckets a key of the stranger's own."""
+
+ENDPOINTS = (
+    subjects.CREATE, subjects.IMPORT, subjects.REAP, subjects.DEPENDENCIES, subjects.PERSONA,
+    subjects.PERSONAS, subjects.LINEAGE, subjects.START, subjects.STOP, subjects.STATUS,
+)  # fmt: skip
+"""Of the registry."""
 
 PUBLIC = ["perpetua.in.events.s.p1.thought_generated", "perpetua.in.snapshots.s.p1"]
 """Where only the compressor publishes: whoever else does may push events out of their place."""
@@ -151,6 +168,15 @@ GARBAGE = [
     b"", b"garbage", b"\xff\xfe\x00", b'{"service": "\xff", "reason": "\xff"}', b"[]", b"null", b'{"id": 7',
     b"0" * 5000,
 ]  # fmt: skip
+
+
+def test_every_subject_that_is_read_gets_messages_that_nobody_can_read() -> None:
+    read = {pattern for service in SERVICES for pattern in permissions()[service].subscribe}
+    read |= {spec.config["subjects"][0] for spec in specs(StreamBounds(max_events=1, max_snapshots=1))}
+    read |= {subjects.registry(endpoint) for endpoint in ENDPOINTS}
+    of_the_library = {pattern for pattern in read if pattern.startswith(("_INBOX", "$SRV"))}
+    ours, given = read - of_the_library - {subjects.EVENTS}, (*SUBJECTS, *PUBLIC)
+    assert [pattern for pattern in ours if not any(matches(pattern, one) for one in given)] == []
 
 
 async def publish_garbage(url: str, to: list[str]) -> None:
@@ -185,10 +211,13 @@ async def test_messages_that_nobody_can_read_are_set_aside_and_stop_nothing(brok
             ("registry", "scheduler", "thinker", "compressor", "gateway"), 1
         )
         letters = json.loads(running.cli("deadletters", "list", "--json").stdout)
-        assert {"think.3", "think.63", "j.3", "j.7", "j.registry"} <= {one["subject"] for one in letters}
-        theirs = next(one for one in letters if one["subject"] == "think.3")
-        again = running.cli("deadletters", "retry", str(theirs["number"]))
-        assert "delivered to think.3 once more" in again.stdout
+        assert {"think.3", "think.63", "j.3", "j.7", "j.registry", SENT} <= {
+            one["subject"] for one in letters
+        }
+        for subject in ("think.3", SENT):
+            theirs = next(one for one in letters if one["subject"] == subject)
+            again = running.cli("deadletters", "retry", str(theirs["number"]))
+            assert f"delivered to {subject} once more" in again.stdout
         journal = next(one for one in letters if one["subject"] == "j.3")
         refused = running.cli("deadletters", "retry", str(journal["number"]))
         assert (refused.returncode, "j.3 is a journal" in refused.stderr) == (1, True)
