@@ -244,7 +244,12 @@ class Scheduler:
 
     @asynccontextmanager
     async def _serve(self, owner: ShardOwner) -> AsyncIterator[None]:
-        """Adopt what is queued, then answer for the shard and tick its personas while the context is open."""
+        """Adopt what is queued, then answer for the shard and tick its personas while the context is open.
+
+        First the registry's newest records are folded, as of a time after the shard was claimed: of who was
+        reaped before, its last owner may have trimmed the marker behind a checkpoint that does not say so.
+        """
+        await self.registry.sync()
         await adopt(self.bus, owner, self.ticker.run_now, self.dispatching.queued)
         bank = self.banks[owner.shard] = Bank(owner, self.roster)
         handlers = Handlers(
