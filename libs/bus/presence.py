@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from hashlib import blake2b
 from math import inf
 
@@ -240,6 +242,20 @@ def in_charge(peers: Peers, service: str, instance: str) -> Callable[[], bool]:
         return chosen(there | {instance}, service) == instance
 
     return is_in_charge
+
+
+async def take_leave(bus: Bus, service: str, instance: str, ended: datetime) -> None:
+    """Say for a process of this host that it is gone, unless one of its name has begun since it ended.
+
+    Raises `BusError`.
+    """
+    key = subjects.presence_key(service, instance)
+    found = await last_of(bus, streams.LEASES, key)
+    holder = _read(found.data) if found is not None else None
+    if found is None or holder is None or holder.host != socket.gethostname() or holder.since > ended:
+        return
+    with contextlib.suppress(WrongLastSequence):
+        await bus.publish(key, b"", _DELETED | expecting(found.sequence))
 
 
 async def list_present(bus: Bus) -> list[PresenceRecord]:

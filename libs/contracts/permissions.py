@@ -138,6 +138,7 @@ def permissions() -> dict[str, Permissions]:
             publish=(
                 f"{_API}>", "$JS.ACK.>", "$JS.FC.>", "$JS.SNAPSHOT.>", "$SRV.>", subjects.registry("*"),
                 subjects.DEAD_LETTERS, subjects.THINK, subjects.INBOX, subjects.SEND, subjects.SEND_SWARM,
+                _key(streams.LEASES),
             ),
             subscribe=(
                 f"{inbox(ADMIN)}.>", subjects.EVENTS, subjects.SNAPSHOTS, subjects.CAPTURES,

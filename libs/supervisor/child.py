@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -20,12 +21,24 @@ from libs.supervisor.data_dir import ChildRecord
 GIVEN_UP = "stopped over its configuration, and is not started again: correct it, then run `up` anew"
 """What is said of a process that has ended with `EX_CONFIG`; another start would change nothing [H2]."""
 
+_SOON_S = 1.0
+"""What is started again within so many seconds goes on with what it had; what is not gives that to others."""
+
 _FIRST_BACK_OFF_S = 0.1
 _MOST_BACK_OFF_S = 2.0
 _SETTLED_S = 20.0
 _LINE_BYTES = 1024 * 1024
 _PR_SET_PDEATHSIG = 1
 _LOG_BYTES = 5 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Gone:
+    """A process has ended, and is not started again soon, or at all."""
+
+    service: str
+    instance: str
+    ended: datetime
 
 
 class Child:
@@ -40,6 +53,7 @@ class Child:
         log: Path,
         on_change: Callable[[], None],
         on_line: Callable[[str, str], None],
+        on_gone: Callable[[Gone], None] = lambda _: None,
     ) -> None:
         self.service = service
         self.instance = instance
@@ -50,6 +64,7 @@ class Child:
         self._log = _bounded_log(log)
         self._on_change = on_change
         self._on_line = on_line
+        self._on_gone = on_gone
         self._process: asyncio.subprocess.Process | None = None
         self._since: datetime | None = None
         self._state = "waiting"
@@ -89,11 +104,18 @@ class Child:
             if lived > _SETTLED_S:
                 back_off.reset()
             self._on_line(self.instance, f"ended ({self._how()}); starting it again")
-            await asyncio.sleep(back_off.next())
+            pause = back_off.next()
+            if pause > _SOON_S:
+                self._say_gone()
+            await asyncio.sleep(pause)
             self.restarts += 1
         self._set("misconfigured" if not self._stopping else "stopped")
         if self.misconfigured:
             self._on_line(self.instance, GIVEN_UP)
+            self._say_gone()
+
+    def _say_gone(self) -> None:
+        self._on_gone(Gone(self.service, self.instance, datetime.now(UTC)))
 
     def restart(self) -> None:
         """Ask the process to end, so that it is started again."""

@@ -7,11 +7,12 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
 from nats.aio.msg import Msg
 
 from libs.bus.connection import Bus, connect
 from libs.bus.errors import BusError
-from libs.bus.presence import list_present
+from libs.bus.presence import list_present, take_leave
 from libs.bus.provision import ProvisionError, provision
 from libs.bus.telemetry import LastFault
 from libs.concurrency.tasks import Background
@@ -21,11 +22,13 @@ from libs.contracts.streams import StreamBounds
 from libs.runtime import logs
 from libs.settings.broker import BrokerSettings
 from libs.supervisor import broker
-from libs.supervisor.child import Child
+from libs.supervisor.child import Child, Gone
 from libs.supervisor.disk import Disk
 from libs.supervisor.errors import UpError, broker_died
 from libs.supervisor.screen import Screen
 from libs.supervisor.stats import stats
+
+log = structlog.get_logger("up")
 
 _BROKER_WITHIN_S = 15.0
 _OWN_BROKER_WITHIN_S = 30.0
@@ -46,6 +49,7 @@ class Brought:
     gateway_url: str
     nats: BrokerSettings
     children: list[Child]
+    gone: asyncio.Queue[Gone]
     bounds: StreamBounds
     streams: Path
     broker_log: Path
@@ -72,6 +76,7 @@ class Live:
             self._screen.addresses(self._up.gateway_url, self._up.nats.url)
             tasks.create_task(self._show_thoughts(bus), name="thoughts")
             tasks.create_task(self._watch_disk(), name="disk")
+            tasks.create_task(self._take_leave(bus), name="gone")
             await self._until_ready(bus)
             try:
                 await self._watch_broker(bus)
@@ -131,6 +136,15 @@ class Live:
         with suppress(TimeoutError):
             async with asyncio.timeout(_SUM_UP_WITHIN_S):
                 self._screen.run(stats(await _present(bus)))
+
+    async def _take_leave(self, bus: Bus) -> None:
+        """Have others take over at once what a process did that has ended and is not there again soon."""
+        while True:
+            gone = await self._up.gone.get()
+            try:
+                await take_leave(bus, gone.service, gone.instance, gone.ended)
+            except BusError as error:  # it is missed after a while all the same
+                log.debug("leave_not_taken", instance=gone.instance, error=str(error))
 
     async def _watch_disk(self) -> None:
         """Say when the embedded broker's disk is full; once there is room, start the broker again."""

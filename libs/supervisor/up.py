@@ -19,7 +19,7 @@ from libs.contracts.permissions import ADMIN
 from libs.contracts.streams import StreamBounds
 from libs.settings.broker import BrokerSettings
 from libs.supervisor import broker
-from libs.supervisor.child import Child
+from libs.supervisor.child import Child, Gone
 from libs.supervisor.data_dir import DataDir, RunRecord
 from libs.supervisor.errors import UpError, port_taken
 from libs.supervisor.keys import authorization, make_seeds, seed_file
@@ -95,6 +95,7 @@ class Up:
         self._nats_url = options.nats_url or f"nats://{HOST}:{self._nats_port}"
         self._embedded = options.nats_url is None
         self._children: list[Child] = []
+        self._gone: asyncio.Queue[Gone] = asyncio.Queue()
 
     @property
     def gateway_url(self) -> str:
@@ -141,6 +142,7 @@ class Up:
             self.gateway_url,
             self._access(),
             self._children,
+            self._gone,
             self._options.bounds,
             self._data.streams,
             self._data.logs / "nats.log",
@@ -228,6 +230,7 @@ class Up:
             self._data.logs / f"{instance}.log",
             self._changed,
             self._screen.line,
+            self._gone.put_nowait,
         )
 
     def _changed(self) -> None:

@@ -73,8 +73,9 @@ async def an_owner_that_is_away() -> None:
 
 async def a_process_that_ends_at_once() -> None:
     child: Any = object.__new__(Child)
-    child._stopping, child.exit_status, child.restarts, child.instance = False, 1, 0, "thinker-1"
-    child._on_line = lambda *_: None
+    child._stopping, child.exit_status, child.restarts = False, 1, 0
+    child.service, child.instance = "thinker", "thinker-1"
+    child._on_line = child._on_gone = lambda *_: None
 
     async def ends() -> float:
         return 0.1

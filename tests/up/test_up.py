@@ -17,6 +17,8 @@ import nats
 import psutil
 import pytest
 
+from libs.contracts.limits import PRESENCE_TTL_S, SHARDS
+from tests.chaos.test_schedulers import shards
 from tests.support.eventually import eventually_sync
 from tests.support.swarm import HOST, Swarm, swarm
 
@@ -238,3 +240,14 @@ def test_an_up_that_fails_half_way_ends_what_it_started_and_says_how_much(tmp_pa
         assert not (tmp_path / "up.json").exists()
     finally:
         broker.close()
+
+
+@pytest.mark.fact("H9")
+def test_the_share_of_a_process_that_is_given_up_is_another_s_at_once() -> None:
+    """It was killed, and cannot start again: nobody waits until its presence expires."""
+    with swarm("--quiet", "--schedulers", "2", settings={"LOOP_INTERVAL_MS": "100"}) as running:
+        eventually_sync(lambda: len(shards(running)) == 2 and sum(shards(running).values()) == SHARDS, 20)
+        (running.data / "keys" / "scheduler.nk").unlink()
+        os.kill(next(r["pid"] for r in running.ps() if r["instance"] == "scheduler-2"), signal.SIGKILL)
+        running.until_output("is not started again")
+        eventually_sync(lambda: shards(running) == {"scheduler-1": SHARDS}, PRESENCE_TTL_S / 2)
