@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from importlib.util import find_spec
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from msgspec import Struct
 
 from libs.runtime.process import ConfigurationError
 from libs.settings.cognition import ThinkerSettings
+from services.thinker.backends.quota import cpu_quota
 
 log = structlog.get_logger("device")
 
@@ -106,5 +108,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def cores() -> int:
-    """Return how many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many processor cores this process may use, and has the time for."""
+    may = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    return may if quota is None else min(may, max(ceil(quota), 1))
