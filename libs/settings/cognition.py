@@ -189,7 +189,10 @@ def _thinker(read: Reader) -> ThinkerSettings:
             "THINKER_CT2_DEVICE_INDEX", 0, "which GPU", most=1023, alias="THINKER_CANDLE_CUDA_ORDINAL"
         ),
         compute_type=read.choice(
-            "THINKER_CT2_COMPUTE_TYPE", "auto", _COMPUTE_TYPES, "CTranslate2's compute type"
+            "THINKER_CT2_COMPUTE_TYPE",
+            "auto",
+            _COMPUTE_TYPES,
+            "CTranslate2's compute type; auto: as a pulled model is stored, else CTranslate2's fastest",
         ),
         repeat_penalty=read.number(
             "THINKER_REPEAT_PENALTY",

@@ -21,7 +21,16 @@ from libs.runtime.process import ConfigurationError
 from libs.settings.cognition import PREFIX, ThinkerSettings
 from services.thinker.backends.batching import Batcher, Limits, Row
 from services.thinker.backends.chat import ChatTokenizer, Shared
-from services.thinker.backends.devices import TOKENS_A_ROW, Device, choose_device, prepare
+from services.thinker.backends.computing import asked_type, stored_type, tell_of_another
+from services.thinker.backends.devices import (
+    GPU_CURE,
+    TOKENS_A_ROW,
+    Device,
+    choose_device,
+    has_cublas,
+    is_out_of_memory,
+    prepare,
+)
 from services.thinker.backends.endings import end_tokens
 from services.thinker.backends.telemetry import BatchTelemetry
 from services.thinker.backends.window import window_of
@@ -239,7 +248,7 @@ def load(settings: ThinkerSettings, path: Path) -> Loaded:
             f"{path} is not a CTranslate2 model folder (no model.bin in it); "
             f"set {PREFIX}THINKER_CT2_MODEL_PATH to one"
         )
-    prepare(settings)
+    prepare(settings, stored_type(path))
     ctranslate2 = _library()
     chat = ChatTokenizer.load(Path(settings.tokenizer_path) if settings.tokenizer_path else path)
     budget = budget_of(window_of(path, settings.window), settings.max_tokens)
@@ -249,19 +258,22 @@ def load(settings: ThinkerSettings, path: Path) -> Loaded:
             str(path),
             device=device.name,
             device_index=device.index,
-            compute_type=settings.compute_type,
+            compute_type=asked_type(settings, path),
             inter_threads=device.workers,
             intra_threads=device.threads,
         )
-    except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+    except (RuntimeError, ValueError, MemoryError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        cure = "free memory" if is_out_of_memory(error) else "convert it again"
         raise ConfigurationError(
-            f"the model {path} cannot be loaded on {device.name}: {reason}; convert it again, set "
+            f"the model {path} cannot be loaded on {device.name}: {reason}; {cure}, set "
             f"{PREFIX}THINKER_CT2_MODEL_PATH to another folder or {PREFIX}THINKER_CT2_COMPUTE_TYPE to `auto`"
         ) from error
     ctranslate2.set_random_seed(settings.seed % 2**32)
     _warm_up(generator, chat, path, device)
-    return Loaded(generator, chat, device, str(generator.compute_type), budget)
+    computed_in = str(generator.compute_type)
+    tell_of_another(settings, path, device.name, computed_in)
+    return Loaded(generator, chat, device, computed_in, budget)
 
 
 def _library() -> Any:
@@ -286,7 +298,8 @@ def _warm_up(generator: Any, chat: ChatTokenizer, path: Path, device: Device) ->
         generator.generate_batch([prompt], max_length=1, sampling_topk=1, include_prompt_in_result=False)
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        cure = f"{GPU_CURE}, or set" if device.name == "cuda" and not has_cublas() else "set"
         raise ConfigurationError(
-            f"the model {path} was loaded on {device.name} and answers nothing: {reason}; set "
+            f"the model {path} was loaded on {device.name} and answers nothing: {reason}; {cure} "
             f"{PREFIX}THINKER_CT2_MODEL_PATH to another folder or {PREFIX}THINKER_CT2_DEVICE to `cpu`"
         ) from error
