@@ -52,6 +52,9 @@ are answered at their deadline either way; unwatched, what they still cost is bo
 
 _FORGOTTEN = 0.95
 
+_NO_SEED = U32_MAX
+"""Means to CTranslate2 that no seed was set: it takes another one each time."""
+
 _STOP, _LENGTH = "stop", "length"
 
 
@@ -219,9 +222,9 @@ def _sampling(settings: ThinkerSettings, budget: Budget) -> dict[str, Any]:
 
 
 def _ignored(settings: ThinkerSettings, budget: Budget) -> tuple[str, ...]:
-    """Return what cannot be honoured: the penalty looks back on the whole answer, a seed has 32 bits."""
+    """Return what cannot be: the penalty looks back on the whole answer, and a seed is below 2^32 - 1."""
     looks_back = 0 < settings.repeat_last_n < budget.asked and settings.repeat_penalty != 1
-    names = [("THINKER_REPEAT_LAST_N", looks_back), ("THINKER_SEED", settings.seed > U32_MAX)]
+    names = [("THINKER_REPEAT_LAST_N", looks_back), ("THINKER_SEED", settings.seed >= _NO_SEED)]
     return tuple(name for name, is_ignored in names if is_ignored)
 
 
@@ -269,7 +272,7 @@ def load(settings: ThinkerSettings, path: Path) -> Loaded:
             f"the model {path} cannot be loaded on {device.name}: {reason}; {cure}, set "
             f"{PREFIX}THINKER_CT2_MODEL_PATH to another folder or {PREFIX}THINKER_CT2_COMPUTE_TYPE to `auto`"
         ) from error
-    ctranslate2.set_random_seed(settings.seed % 2**32)
+    ctranslate2.set_random_seed(settings.seed % _NO_SEED)
     _warm_up(generator, chat, path, device)
     computed_in = str(generator.compute_type)
     tell_of_another(settings, path, device.name, computed_in)
