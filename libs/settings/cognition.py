@@ -50,6 +50,7 @@ _SEED = (
     "where random numbers begin: those of a model just loaded, not of a thought; a replay is repeatable, a "
     "swarm's thoughts only at temperature 0. An endpoint is sent it where it is set"
 )
+_TEMPERATURE = "sampling temperature; a model in this process chooses among the 50 likeliest tokens"
 LEAST_WINDOW = 512
 """Tokens; a model that sees less cannot be told who thinks and what about."""
 
@@ -183,7 +184,7 @@ def _thinker(read: Reader) -> ThinkerSettings:
         endpoint=_endpoint(read),
         model=read.text("THINKER_MODEL", "qwen2.5:3b-instruct", "model name sent to the endpoint") or "",
         api_key=read.text("THINKER_API_KEY", None, "bearer token for the endpoint"),
-        temperature=read.number("THINKER_TEMPERATURE", 0.2, "sampling temperature", least=0, most=2),
+        temperature=read.number("THINKER_TEMPERATURE", 0.2, _TEMPERATURE, least=0, most=2),
         top_p=read.fraction("THINKER_TOP_P", "nucleus sampling"),
         max_tokens=read.integer("THINKER_MAX_TOKENS", 256, "tokens of an answer", least=1, most=_TOKENS_MOST),
         timeout_ms=read.integer(

@@ -40,7 +40,7 @@ from services.thinker.prompt import SYSTEM, Prompt
 log = structlog.get_logger("ctranslate2")
 
 _TOP_K = 50
-"""On a GPU nucleus sampling needs a top-k; at the temperatures of use 50 cuts nothing that matters."""
+"""On a GPU nucleus sampling needs a top-k. A CPU has the same one: what may be said is the same on both."""
 
 _MIXED = 0.25
 """Lengths of a batch differ by up to this share of an answer, where nothing forbids it: each token that a
