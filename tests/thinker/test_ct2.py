@@ -285,6 +285,21 @@ def test_a_window_beyond_the_models_own_is_taken_and_both_are_named(tiny: Path) 
     assert (told["log_level"], told["taken"], told["own"]) == ("warning", 40_000, 32_768)
 
 
+async def test_what_fills_a_prompt_up_is_in_nobodys_usage(tiny: Path) -> None:
+    """Nobody asked for it, and credits are charged by usage: it is the same with every step."""
+    prompt = Prompt(SYSTEM, "Say what you observe, and one doubt.")
+    made, usages = set(), set()
+    for step in ("1", "32", "128"):
+        async with backend_of(tiny, CT2_LENGTH_STEP=step) as (backend, loaded):
+            made.add(len(backend.tokens(prompt)))
+            usage = (await backend.answer(prompt)).usage
+            assert usage is not None and usage.completion_tokens is not None
+            usages.add(usage.prompt_tokens)
+            assert usage.total_tokens == len(loaded.chat.tokens(prompt)) + usage.completion_tokens
+    assert usages == {len(loaded.chat.tokens(prompt))}
+    assert len(made) == 3, "the prompts themselves differ"
+
+
 async def test_a_penalty_that_looks_back_on_nothing_is_none(tiny: Path) -> None:
     async with backend_of(tiny, REPEAT_LAST_N="0", REPEAT_PENALTY="1.8") as (backend, loaded):
         prompt = prompts_of(backend, 1)[0]

@@ -127,7 +127,9 @@ class CTranslate2:
 
     def tokens(self, prompt: Prompt) -> list[str]:
         """Return a prompt as the model gets it, filled up to its length."""
-        tokens = self._chat.tokens(prompt)
+        return self._filled(self._chat.tokens(prompt))
+
+    def _filled(self, tokens: list[str]) -> list[str]:
         begin = self._shared.begin
         missing = -len(tokens) % self._step
         fits = len(tokens) + missing <= self.budget.window - self.budget.asked
@@ -136,23 +138,24 @@ class CTranslate2:
         return [*begin, *[self._filler] * missing, *tokens[len(begin) :]]
 
     async def answer(self, prompt: Prompt) -> Answer:
-        """Return the model's answer, as part of a batch."""
+        """Return the model's answer, as part of a batch. Its usage is without what fills the prompt up."""
         try:
-            tokens = self.tokens(prompt)
+            asked = self._chat.tokens(prompt)
+            tokens = self._filled(asked)
         except Exception as error:  # noqa: BLE001 - the error is the answer
             return failed(f"{type(error).__name__}: {error}")
         if len(tokens) + self.budget.asked > self.budget.window:
             return failed(
                 f"a prompt of {len(tokens)} tokens is too long for a window of {self.budget.window}"
             )
-        answer = await self.answer_tokens(tokens)
+        answer = await self.answer_tokens(tokens, len(asked))
         if not prompt.prefill or answer.text is None or not answer.by_model:
             return answer
         return structs.replace(answer, text=prompt.prefill + answer.text)
 
-    async def answer_tokens(self, tokens: list[str]) -> Answer:
-        """Return the model's answer to a prompt in its tokens, as they are."""
-        return await self._batcher.answer(tokens)
+    async def answer_tokens(self, tokens: list[str], own: int | None = None) -> Answer:
+        """Return the model's answer to a prompt in its tokens, as they are; `own` is the batcher's."""
+        return await self._batcher.answer(tokens, own)
 
     async def close(self) -> None:
         """Wait for the batches under way and let go of the model."""
@@ -185,7 +188,7 @@ class CTranslate2:
 
     def _answer(self, row: Row, result: Any, elapsed: int, share: int) -> Answer:
         ids = result.sequences_ids[0]
-        asked, said = len(row.tokens), len(ids)
+        asked, said = row.own, len(ids)
         return Answer(
             text=self._chat.text(ids),
             model=self.model,
