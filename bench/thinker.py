@@ -8,7 +8,8 @@ The models have random weights of real shapes, made on the spot: speed does not 
 and every answer has exactly N tokens. Everybody's prompt is there at once, as after a tick; p50 and p95 are
 from then to the answer, but of one at a time they are those of a single call. The ways take turns, run by
 run, and ratios are of runs beside each other. Nothing is downloaded. On a GPU
-it is the same command, after `.venv/bin/uv pip install '.[gpu]'`.
+it is the same command, after `.venv/bin/uv pip install '.[gpu]'`. A sweep fills all prompts up to one length
+(CT2_LENGTH_STEP=512, unless --set says otherwise), or no large batch could be formed.
 """
 
 from __future__ import annotations
@@ -48,7 +49,11 @@ from libs.supervisor.up import ALLOCATOR
 _DEFAULT = {"cpu": ("54m", "int8", 48), "cuda": ("0.5b", "bfloat16", 128)}
 """Shape, compute type and new tokens by device."""
 
-_WIDTH = 150
+_SWEPT = {"CT2_LENGTH_STEP": "512"}
+"""What a sweep sets unless told otherwise: with a penalty only prompts of one length share a batch, and of
+256 no more than 46 have one at the thinker's own step. At this one all have."""
+
+_WIDTH = 160
 
 
 def main() -> None:
@@ -65,7 +70,7 @@ def main() -> None:
             compute_type=options.compute_type or compute_type,
             tokens=options.tokens or tokens,
             bandwidth=bandwidth_of(device, options.bandwidth),
-            extra=options.set,
+            extra=(_SWEPT if options.sweep else {}) | options.set,
         )
         _say(f"making a model of shape {setup.shape} ({setup.compute_type}) for {device}")
         make_model(setup.shape, setup.folder, setup.compute_type)
@@ -178,6 +183,7 @@ def _report(setup: Setup, figures: list[Figure]) -> dict[str, object]:
         "cores": os.cpu_count(),
         "load_average": round(os.getloadavg()[0], 2),
         "machine": platform.machine(),
+        "settings": dict(setup.extra),
         "bandwidth_bytes_per_s": setup.bandwidth,
         "torch": has_torch(),
         "figures": [msgspec.to_builtins(figure) for figure in figures],
@@ -185,9 +191,10 @@ def _report(setup: Setup, figures: list[Figure]) -> dict[str, object]:
 
 
 def _show(setup: Setup, figures: list[Figure]) -> None:
+    given = "".join(f", {name}={value}" for name, value in setup.extra.items())
     table = Table(
-        title=f"{setup.shape}, {setup.compute_type} on {setup.device}, {setup.tokens} new tokens each; "
-        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+        title=f"{setup.shape}, {setup.compute_type} on {setup.device}, {setup.tokens} new tokens each"
+        f"{given}; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     )
     for number, name in enumerate(COLUMNS):
         table.add_column(name, justify="right" if number else "left", no_wrap=True)

@@ -44,6 +44,9 @@ class Figure(Struct, kw_only=True, omit_defaults=True):
     fill: float | None = None
     """Rows of the batches by the most they might have had."""
 
+    rows: float | None = None
+    """Rows of a batch, on average: by them, not by what it might have had, goes the roofline."""
+
     roofline_share: float | None = None
     times_sequential: float | None = None
     """Thoughts a second by those of one at a time in the run beside: the median of all runs."""
@@ -90,6 +93,7 @@ class Figure(Struct, kw_only=True, omit_defaults=True):
         yield f"{self.p50_ms:.0f}"
         yield f"{self.p95_ms:.0f}"
         yield f"{self.cpu_ms:.0f}"
+        yield "" if self.rows is None else f"{self.rows:g}"
         yield "" if self.fill is None else f"{self.fill:.0%}"
         yield "" if self.times_sequential is None else f"{self.times_sequential:.2f}"
         yield _range(self.times_sequential_range)
@@ -97,8 +101,8 @@ class Figure(Struct, kw_only=True, omit_defaults=True):
 
 
 COLUMNS = (
-    "way", "personas", "batch", "thoughts/s", "from, to", "tokens/s", "p50 ms", "p95 ms", "CPU ms", "fill",
-    "× one", "from, to", "roofline",
+    "way", "personas", "batch", "thoughts/s", "from, to", "tokens/s", "p50 ms", "p95 ms", "CPU ms", "rows",
+    "fill", "× one", "from, to", "roofline",
 )  # fmt: skip
 
 

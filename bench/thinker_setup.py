@@ -93,7 +93,7 @@ def prompts(count: int) -> list[Prompt]:
     ]
 
 
-def roofline(setup: Setup, rows: int, length: float) -> float | None:
+def roofline(setup: Setup, rows: float, length: float) -> float | None:
     """Return the most tokens a second that memory bandwidth allows to batches of `rows`.
 
     A step reads the weights once and the keys and values, which are stored for all heads, three times:

@@ -38,10 +38,12 @@ class Fill(NoTelemetry):
     """How full batches were."""
 
     def __init__(self) -> None:
+        self.batches = 0
         self.rows = 0
         self.room = 0
 
     def taken(self, details: BatchTaken) -> None:
+        self.batches += 1
         self.rows += len(details.waits)
         self.room += details.limit
 
@@ -199,7 +201,8 @@ async def batched(models: Models, personas: int, batch: int) -> AsyncIterator[li
 
     def complete(figure: Figure) -> None:
         figure.fill = round(fill.rows / fill.room, 3)
-        bound = roofline(models.setup, min(rows, personas), length)
+        figure.rows = round(fill.rows / fill.batches, 1)
+        bound = roofline(models.setup, fill.rows / fill.batches, length)
         figure.roofline_share = round(figure.tokens_per_s / bound, 3) if bound is not None else None
 
     try:

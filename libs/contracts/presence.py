@@ -21,13 +21,14 @@ class Circuit(Struct, frozen=True, kw_only=True):
 
     endpoint: str
     state: str
-    """`closed`: it is asked; `open`: it is left alone; `half_open`: one thought tries whether it is back."""
+    """`closed`: it is asked; `held`: it asked for a pause; `open`: it is left alone; `half_open`: one thought
+    tries whether it is back."""
 
     because: str | None = None
     """Why it is not closed, and the cure."""
 
     until: datetime | None = None
-    """While it is open, when the endpoint is tried again: with the first thought from then on."""
+    """While it is open or held, when the endpoint is asked again: with the first thought from then on."""
 
 
 class BootSummary(Struct, frozen=True, kw_only=True):

@@ -37,6 +37,12 @@ _COMPUTE_TYPES = {
         "float32",
     )
 }
+_NAMED = {
+    "THINKER_BASE_URL": None,
+    "THINKER_REPEAT_PENALTY": "THINKER_CANDLE_REPEAT_PENALTY",
+    "THINKER_REPEAT_LAST_N": "THINKER_CANDLE_REPEAT_LAST_N",
+    "THINKER_SEED": "THINKER_CANDLE_SEED",
+}
 _TOKENS_MOST = 1_000_000
 _BATCH_MOST = 4096
 _LENGTH_STEP_MOST = 4096
@@ -44,6 +50,7 @@ _SEED = (
     "where random numbers begin: those of a model just loaded, not of a thought; a replay is repeatable, a "
     "swarm's thoughts only at temperature 0. An endpoint is sent it where it is set"
 )
+_TEMPERATURE = "sampling temperature; a model in this process chooses among the 50 likeliest tokens"
 LEAST_WINDOW = 512
 """Tokens; a model that sees less cannot be told who thinks and what about."""
 
@@ -58,7 +65,6 @@ class ThinkerSettings(Struct, frozen=True, kw_only=True):
     endpoint: str
     """The chat completions URL."""
 
-    endpoint_given: bool
     model: str
     api_key: str | None
     temperature: float
@@ -75,7 +81,6 @@ class ThinkerSettings(Struct, frozen=True, kw_only=True):
     repeat_penalty: float
     repeat_last_n: int
     seed: int
-    seed_given: bool
     concurrency: int
     """Requests that may be under way to an endpoint at once."""
 
@@ -90,6 +95,19 @@ class ThinkerSettings(Struct, frozen=True, kw_only=True):
 
     static_prompt: bool
     """Whether the model's state after the shared system prompt is computed once and kept."""
+
+    given: frozenset[str]
+    """Which settings the environment names, of those that `auto` goes by or a backend may not honour."""
+
+    @property
+    def endpoint_given(self) -> bool:
+        """Whether an endpoint was named: `auto` then asks it."""
+        return "THINKER_BASE_URL" in self.given
+
+    @property
+    def seed_given(self) -> bool:
+        """Whether a seed was named: an endpoint is then sent it."""
+        return "THINKER_SEED" in self.given
 
 
 class CognitionSettings(Struct, frozen=True, kw_only=True):
@@ -164,10 +182,9 @@ def _thinker(read: Reader) -> ThinkerSettings:
         enabled=read.boolean("THINKER_ENABLED", True, "false: every thought is the declared fallback"),
         backend=read.choice("THINKER_BACKEND", "auto", _BACKENDS, "what thinks; `candle` means ctranslate2"),
         endpoint=_endpoint(read),
-        endpoint_given=read.given("THINKER_BASE_URL"),
         model=read.text("THINKER_MODEL", "qwen2.5:3b-instruct", "model name sent to the endpoint") or "",
         api_key=read.text("THINKER_API_KEY", None, "bearer token for the endpoint"),
-        temperature=read.number("THINKER_TEMPERATURE", 0.2, "sampling temperature", least=0, most=2),
+        temperature=read.number("THINKER_TEMPERATURE", 0.2, _TEMPERATURE, least=0, most=2),
         top_p=read.fraction("THINKER_TOP_P", "nucleus sampling"),
         max_tokens=read.integer("THINKER_MAX_TOKENS", 256, "tokens of an answer", least=1, most=_TOKENS_MOST),
         timeout_ms=read.integer(
@@ -189,7 +206,10 @@ def _thinker(read: Reader) -> ThinkerSettings:
             "THINKER_CT2_DEVICE_INDEX", 0, "which GPU", most=1023, alias="THINKER_CANDLE_CUDA_ORDINAL"
         ),
         compute_type=read.choice(
-            "THINKER_CT2_COMPUTE_TYPE", "auto", _COMPUTE_TYPES, "CTranslate2's compute type"
+            "THINKER_CT2_COMPUTE_TYPE",
+            "auto",
+            _COMPUTE_TYPES,
+            "CTranslate2's compute type; auto: as a pulled model is stored, else CTranslate2's fastest",
         ),
         repeat_penalty=read.number(
             "THINKER_REPEAT_PENALTY",
@@ -207,7 +227,6 @@ def _thinker(read: Reader) -> ThinkerSettings:
             alias="THINKER_CANDLE_REPEAT_LAST_N",
         ),
         seed=read.integer("THINKER_SEED", 42, _SEED, alias="THINKER_CANDLE_SEED"),
-        seed_given=read.given("THINKER_SEED", "THINKER_CANDLE_SEED"),
         concurrency=read.integer(
             "THINKER_CONCURRENCY", 128, "requests to the endpoint at once", least=1, most=4096
         ),
@@ -225,6 +244,7 @@ def _thinker(read: Reader) -> ThinkerSettings:
         static_prompt=read.boolean(
             "THINKER_CT2_STATIC_PROMPT", True, "compute the system prompt, which all personas share, once"
         ),
+        given=frozenset(name for name, alias in _NAMED.items() if read.given(name, alias)),
     )
 
 

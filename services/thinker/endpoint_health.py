@@ -7,7 +7,7 @@ from collections.abc import Callable
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Enum
 
-from services.thinker.backends.breaker import State, Transition
+from services.thinker.backends.breaker import PATIENCE_S, State, Transition
 from services.thinker.backends.faults import Outcome
 from services.thinker.backends.watching import Requested
 
@@ -62,17 +62,23 @@ class EndpointHealth:
         self._metrics.requested(details)
 
     def moved(self, details: Transition) -> None:
-        """Say it where the endpoint is given up, for another kind of reason than before, or is back."""
+        """Say it where the endpoint is left alone, for another kind of reason than before, or is back.
+
+        A hold that thoughts wait for is only shown.
+        """
         self._metrics.moved(details)
-        because = details.because
-        if because is not None and because.outcome is not self._said:
+        self._changed()
+        because, is_held = details.because, details.state is State.HELD
+        if because is None:
+            if self._said is not None:
+                log.info("endpoint_back")
+            self._said = None
+        elif because.outcome is not self._said and not (is_held and details.pause <= PATIENCE_S):
             log.warning(
-                "endpoint_given_up",
+                "endpoint_asks_for_a_pause" if is_held else "endpoint_given_up",
                 error=str(because),
                 cure=because.cure,
-                meanwhile="thoughts are declared fallbacks, and it is asked again now and then",
+                seconds=round(details.pause),
+                meanwhile="thoughts are declared fallbacks, and it is asked again afterwards",
             )
-        elif because is None and self._said is not None:
-            log.info("endpoint_back")
-        self._said = because.outcome if because is not None else None
-        self._changed()
+            self._said = because.outcome

@@ -20,12 +20,13 @@ from libs.contracts.rollups import SummaryRequest
 from libs.contracts.work import Chunk
 from libs.runtime.process import Process, versions
 from services.thinker.backends.base import Backend
-from services.thinker.backends.choosing import LOOK_AGAIN_S, choose, choose_again, is_provisional
+from services.thinker.backends.choosing import choose, is_provisional
 from services.thinker.backends.honouring import check
 from services.thinker.backends.telemetry import Batching
 from services.thinker.backends.watching import Watched
 from services.thinker.capture import CaptureMetrics, Captures
 from services.thinker.endpoint_health import EndpointHealth, EndpointMetrics
+from services.thinker.looking import Looking
 from services.thinker.metrics import ThinkerMetrics
 from services.thinker.results import Owners
 from services.thinker.summaries import Summaries
@@ -69,6 +70,7 @@ class Thinker:
         )
         self._held: dict[int, Work] = {}
         self._summaries = Summaries(lambda: self.backend, self.metrics)
+        self._looking = Looking(process.cognition.thinker, _models(process), self.say)
         self._has_model = asyncio.Event()
         self.gate = Gate(_CHUNKS_AT_ONCE)
         self.loop = MessageLoop(
@@ -78,14 +80,10 @@ class Thinker:
 
     async def look_again(self) -> None:
         """While there is nothing to think with, see whether there is by now."""
-        settings = self.process.cognition.thinker
-        while is_provisional(settings, self.backend):
-            await asyncio.sleep(LOOK_AGAIN_S)
-            found = await choose_again(settings, _models(self.process))
-            if found is not None:
-                self.backend = found
-                self.take()
-                self.say()
+        if is_provisional(self.process.cognition.thinker, self.backend):
+            self.backend = await self._looking.found()
+            self.take()
+            self.say()
 
     async def sum_up(self) -> None:
         """Sum up what swarms remember, for compressors, from when there is a model to do it."""
@@ -115,7 +113,7 @@ class Thinker:
 
     def say(self) -> None:
         """Tell everybody what thinks now, and what is wrong with it."""
-        troubles = [self.captures.trouble()]
+        troubles = [self.captures.trouble(), self._looking.trouble]
         if isinstance(self.backend, Watched):
             troubles.append(self.backend.trouble())
         self.process.summary = _summary(self.backend, [trouble for trouble in troubles if trouble])

@@ -14,7 +14,7 @@ from libs.bus.queue import Work
 from libs.cognition.answer import Answer, failed, together
 from libs.cognition.compose import compose
 from libs.cognition.decision import NoDecision, parse_decision
-from libs.cognition.told import Told
+from libs.cognition.told import NOTHING, Told
 from libs.concurrency.tasks import Tasks
 from libs.contracts.journal import ThoughtEntry
 from libs.contracts.limits import NOVELTY_THRESHOLD
@@ -132,7 +132,11 @@ class Thinking:
     async def _ask(self, item: WorkItem, backend: Backend, wrong: str | None) -> Asked:
         """Have an item answered once; `wrong` is what was wrong with the last answer."""
         began = perf_counter()
-        fitted = fit(item, backend.budget, backend.count, wrong)
+        try:
+            fitted = fit(item, backend.budget, backend.count, wrong)
+        except Exception as error:
+            log.exception("prompt_not_made", persona=item.persona_id, thought_count=item.thought_count)
+            return Asked(NOTHING, failed(f"no prompt: {type(error).__name__}: {error}"), None)
         chat = begin_chat(backend)
         try:
             with inside(chat):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from time import perf_counter
 
 import pytest
 
@@ -177,12 +179,37 @@ async def test_it_is_probed_by_one_thought_and_used_again_once_that_is_answered(
         assert tally.states[-2:] == ["half_open", "closed"]
 
 
-async def test_a_server_that_asks_to_be_left_alone_is_left_alone_for_that_long() -> None:
+async def test_a_server_that_asks_for_a_long_pause_is_left_alone_from_the_first_refusal_on() -> None:
     async with serving(failing(429, "Retry-After: 40\r\n")) as server, asking(server) as (backend, tally):
-        while backend.trouble() is None:
-            await backend.answer(PROMPT)
-        assert len(server.requests) == rules.FAILURES
-        assert 40 <= tally.pauses[-1] <= 44
+        first = await backend.answer(PROMPT)
+        assert (first.error, first.asked) == ("HTTP 429: no", True)
+        for answer in await many(backend, 100):
+            assert (answer.asked, answer.outage) == (False, True)
+            assert answer.error is not None and "is left alone: HTTP 429: no; lower" in answer.error
+        assert len(server.requests) == 1
+        assert (tally.states, tally.pauses) == (["held"], [40])
+        told = backend.circuit()
+        assert told.state == "held" and told.because is not None and told.until is not None
+        assert 35 < (told.until - datetime.now(UTC)).total_seconds() <= 40
+
+
+async def test_a_short_pause_is_waited_for_by_all_and_none_of_them_is_a_fallback() -> None:
+    """Five of ten are refused; the others waited for their turn. Nobody asks before a second is over."""
+    at: list[float] = []
+
+    async def behave(exchange: Exchange) -> None:
+        at.append(perf_counter())
+        if len(at) <= 5:
+            await exchange.answer(429, b"no", "Retry-After: 1\r\n")
+        else:
+            await exchange.answer()
+
+    async with serving(behave) as server, asking(server, CONCURRENCY="5") as (backend, tally):
+        answers = await many(backend, 10)
+        assert all(answer.text == GOOD for answer in answers)
+        assert tally.outcomes == {"throttled": 5, "answered": 10}
+        assert at[5] - at[0] >= 1, "the refused wait, and so do those who come new"
+        assert tally.states[-1] == "closed" and "open" not in tally.states
 
 
 async def test_usage_and_finish_reason_are_the_answers_own() -> None:

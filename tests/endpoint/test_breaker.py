@@ -6,10 +6,12 @@ import pytest
 
 from services.thinker.backends.breaker import (
     ASKED_PAUSE_MOST_S,
+    FAILED_SHARE,
     FAILURES,
     HOPELESS_PAUSE_S,
     PAUSE_MOST_S,
     PAUSE_S,
+    WINDOW,
     Breaker,
     Permit,
     State,
@@ -105,7 +107,7 @@ def test_after_the_pause_one_probe_is_made_and_only_one(circuit: Circuit) -> Non
     circuit.clock.now += PAUSE_S - 0.001
     assert circuit.breaker.admit() is None
     circuit.clock.now += 0.001
-    assert circuit.breaker.probe_is_due
+    assert circuit.breaker.wait == 0
     circuit.permit()
     assert circuit.at() is State.HALF_OPEN
     circuit.clock.now += 1000
@@ -134,9 +136,103 @@ def test_each_probe_that_fails_doubles_the_pause_up_to_its_most(circuit: Circuit
     assert pauses == [1, 2, 4, 8, 16, 32, PAUSE_MOST_S, PAUSE_MOST_S, PAUSE_MOST_S, PAUSE_MOST_S]
 
 
-def test_the_pause_is_as_long_as_the_server_asks_within_bounds(circuit: Circuit) -> None:
-    circuit.fail(FAILURES, retry_after=42.0)
-    assert circuit.pause() == 42.0
+def test_so_large_a_share_of_failures_opens_it_though_answers_come_between(circuit: Circuit) -> None:
+    """With one answer among ten, and never ten failures in a row."""
+    requests = 0
+    while circuit.at() is State.CLOSED:
+        requests += 1
+        if requests % FAILURES:
+            circuit.fail()
+        else:
+            circuit.permit().succeeded()
+    assert circuit.at() is State.OPEN
+    assert requests - requests // FAILURES == FAILED_SHARE * WINDOW
+
+
+def test_a_smaller_share_of_failures_does_not(circuit: Circuit) -> None:
+    fewer = int(4 * FAILED_SHARE) - 1
+    for _ in range(WINDOW):
+        circuit.fail(fewer)
+        for _ in range(4 - fewer):
+            circuit.permit().succeeded()
+    assert circuit.told == []
+
+
+def test_what_failed_before_it_opened_is_no_part_of_the_share_after(circuit: Circuit) -> None:
+    for _ in range(3):
+        circuit.fail(FAILURES - 1)
+        circuit.permit().succeeded()
+    circuit.fail(weighs=Weight.ALL)
+    circuit.pass_pause()
+    circuit.permit().succeeded()
+    circuit.fail(FAILURES - 1)
+    assert circuit.at() is State.CLOSED
+
+
+def test_a_server_that_asks_for_a_pause_gets_it_at_once_and_is_asked_again_without_a_probe(
+    circuit: Circuit,
+) -> None:
+    circuit.fail(retry_after=42.0)
+    assert (circuit.at(), circuit.pause(), circuit.breaker.wait) == (State.HELD, 42.0, 42.0)
+    assert circuit.breaker.admit() is None
+    circuit.clock.now += 41.9
+    assert circuit.breaker.admit() is None
+    circuit.clock.now += 0.1
+    several = [circuit.permit() for _ in range(3)]
+    assert (circuit.at(), circuit.breaker.because) == (State.CLOSED, None)
+    for permit in several:
+        permit.succeeded()
+    assert [t.state for t in circuit.told] == [State.HELD, State.CLOSED]
+
+
+def test_a_server_that_refuses_nine_in_ten_and_says_when_to_come_back_is_asked_so_often_and_no_more(
+    circuit: Circuit,
+) -> None:
+    """For 50 of the 60 seconds that it asks for; 20 thoughts a second."""
+    admitted = 0
+    for number in range(1000):
+        if (permit := circuit.breaker.admit()) is not None:
+            admitted += 1
+            permit.succeeded() if number % 10 == 0 else permit.failed(fault(retry_after=60.0))
+        circuit.clock.now += 0.05
+    assert admitted == 2, "an answer and a refusal"
+
+
+def test_an_error_of_the_server_silences_nobody_for_a_day(circuit: Circuit) -> None:
+    circuit.fail(retry_after=86_400.0)
+    assert circuit.pause() == ASKED_PAUSE_MOST_S
+    circuit.pass_pause()
+    circuit.permit()
+
+
+def test_a_pause_is_the_longest_that_the_server_asked_for(circuit: Circuit) -> None:
+    under_way = [circuit.permit() for _ in range(3)]
+    for permit, asked in zip(under_way, (20.0, 30.0, 10.0), strict=True):
+        permit.failed(fault(retry_after=asked))
+    assert (circuit.breaker.wait, len(circuit.told)) == (30.0, 2)
+
+
+def test_what_is_under_way_when_a_pause_begins_still_counts(circuit: Circuit) -> None:
+    under_way = [circuit.permit() for _ in range(FAILURES)]
+    for permit in under_way[:-1]:
+        permit.failed(fault(retry_after=20.0))
+    assert circuit.at() is State.HELD
+    under_way[-1].failed(fault())
+    assert (circuit.at(), circuit.pause()) == (State.OPEN, 20.0), "no probe sooner than it asked for"
+
+
+def test_an_answer_of_what_was_under_way_does_not_end_a_pause(circuit: Circuit) -> None:
+    early = circuit.permit()
+    circuit.fail(retry_after=20.0)
+    early.succeeded()
+    assert circuit.breaker.wait == 20.0
+
+
+def test_the_pause_after_a_probe_is_as_long_as_the_server_asks_within_bounds(circuit: Circuit) -> None:
+    circuit.fail(FAILURES)
+    circuit.pass_pause()
+    circuit.fail(retry_after=42.0)
+    assert (circuit.at(), circuit.pause()) == (State.OPEN, 42.0)
     circuit.pass_pause()
     circuit.fail(retry_after=1e9)
     assert circuit.pause() == ASKED_PAUSE_MOST_S

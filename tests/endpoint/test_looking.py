@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
+import msgspec
+import pytest
+from structlog.testing import capture_logs
+
+from libs.models.manifest import CheckResult, Manifest
+from libs.models.tiny import build
 from libs.supervisor.broker import free_port
+from services.thinker import looking
 from services.thinker.backends import choosing
+from services.thinker.backends.base import Backend
 from services.thinker.backends.choosing import choose_again
+from services.thinker.looking import Looking
 from tests.endpoint.serving import Exchange, Server, serving, settings
+from tests.support.eventually import eventually
 
 
 async def finds(server: Server | str) -> bool:
@@ -52,3 +65,50 @@ async def test_what_does_not_speak_http_is_no_endpoint(monkeypatch: pytest.Monke
         async with serving(behave) as server:
             assert not await finds(server)
     assert not await finds(f"http://127.0.0.1:{free_port('127.0.0.1')}/v1")
+
+
+async def test_a_pulled_model_that_is_broken_is_said_and_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else thinks, and the thinker goes on with its declared fallback meanwhile."""
+    looks = 0
+
+    async def counted(*args: Any) -> Backend | None:
+        nonlocal looks
+        looks += 1
+        return await choose_again(*args)
+
+    monkeypatch.setattr(looking, "LOOK_AGAIN_S", 0.05)
+    monkeypatch.setattr(looking, "choose_again", counted)
+    store = tmp_path / "models"
+    build(store / "mine")
+    (store / "mine" / "manifest.json").write_bytes(msgspec.json.encode(manifest("mine")))
+    model = store / "mine" / "model.bin"
+    whole = model.read_bytes()
+    model.write_bytes(b"garbage" * 99)
+    changes: list[str | None] = []
+    nobody = settings(f"http://127.0.0.1:{free_port('127.0.0.1')}/v1")
+    finder = Looking(nobody, store, lambda: changes.append(finder.trouble))
+    with capture_logs() as logs:
+        finding = asyncio.create_task(finder.found())
+        await eventually(lambda: looks >= 3)
+        assert not finding.done()
+        assert finder.trouble is not None and f"{store / 'mine'} cannot be loaded" in finder.trouble
+        model.write_bytes(whole)
+        backend = await asyncio.wait_for(finding, 20)
+    await backend.close()
+    assert backend.model == "mine"
+    assert len(changes) == 2 and changes[-1] is None, "said once, and taken back"
+    assert [entry["event"] for entry in logs].count("cannot_think_with_it") == 1
+
+
+def manifest(name: str) -> Manifest:
+    nothing = CheckResult(
+        tokens=1, positions=1, computed_in="float32", largest=0, root_mean_square=0, bound=1,
+        bound_on="largest", same_first_choice=1,
+    )  # fmt: skip
+    return Manifest(
+        name=name, repo=None, folder=None, revision=None, licence=None, licence_page=None, family="qwen2",
+        parameters=1, window=2048, compute_type="int8", size=1, files={}, source_files={}, check=nothing,
+        made_at=datetime.now(UTC), made_with={}, converter="perpetua",
+    )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from libs.bus.connection import Bus
 from libs.bus.presence import list_present
@@ -23,6 +25,7 @@ from libs.supervisor.broker import free_port
 from services.thinker.backends.base import Backend
 from services.thinker.backends.chat import ChatTokenizer
 from services.thinker.backends.choosing import choose
+from services.thinker.backends.ct2 import CTranslate2
 from services.thinker.backends.devices import CPU_BATCH
 from services.thinker.prompt import Prompt, build
 from tests.support.broker import Broker
@@ -173,6 +176,18 @@ async def test_a_broken_folder_is_named_with_its_cause_and_a_cure(broken: Path, 
 
 
 @pytest.mark.fact("H2")
+async def test_a_model_that_memory_is_too_small_for_is_one_line(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise MemoryError("std::bad_alloc")
+
+    monkeypatch.setattr("ctranslate2.Generator", load)
+    with pytest.raises(ConfigurationError, match=r"loaded on cpu: std::bad_alloc; free memory, set CODE"):
+        await choose(settings(model))
+
+
+@pytest.mark.fact("H2")
 async def test_a_device_or_a_path_that_is_not_there_is_named(model: Path) -> None:
     with pytest.raises(ConfigurationError, match="there is no GPU 512"):
         await choose(settings(model, CT2_DEVICE="cuda", CT2_DEVICE_INDEX="512"))
@@ -180,6 +195,34 @@ async def test_a_device_or_a_path_that_is_not_there_is_named(model: Path) -> Non
         await choose(settings(model, CT2_COMPUTE_TYPE="float16"))
     with pytest.raises(ConfigurationError, match=r"/nowhere is not a CTranslate2 model folder"):
         await choose(settings("/nowhere"))
+
+
+@pytest.mark.fact("1.1")
+@pytest.mark.parametrize(
+    ("stored", "asked", "computed_in", "warned"),
+    [
+        ("float32", "auto", "float32", False),
+        ("int8", "auto", "int8_float32", False),
+        ("int8_float32", "auto", "int8_float32", False),
+        ("float16", "auto", "float32", True),
+        ("float32", "int8", "int8_float32", False),
+        (None, "auto", "int8_float32", False),
+    ],
+)
+async def test_a_pulled_model_is_computed_in_the_type_that_it_is_stored_in(
+    tmp_path: Path, stored: str | None, asked: str, computed_in: str, warned: bool
+) -> None:
+    """Unless another is asked for; no CPU computes in float16, which is said. No manifest: the fastest."""
+    build_model(tmp_path, quantization=None if stored in (None, "float32") else stored)
+    if stored is not None:
+        (tmp_path / "manifest.json").write_text(json.dumps({"compute_type": stored}))
+    with capture_logs() as logs:
+        async with backend(tmp_path, CT2_COMPUTE_TYPE=asked) as chosen:
+            assert isinstance(chosen, CTranslate2)
+            assert chosen.compute_type == computed_in
+            assert (await chosen.answer(PROMPT)).by_model
+    told = [entry for entry in logs if entry["event"] == "computed_in_another_type"]
+    assert [entry["computed_in"] for entry in told] == [computed_in] * warned
 
 
 @contextmanager

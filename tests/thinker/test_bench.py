@@ -62,6 +62,21 @@ def test_answers_of_another_length_are_no_figures() -> None:
 def test_a_sweep_measures_the_batcher_by_batch_size() -> None:
     report = run("--personas", "4", "--tokens", "4", "--runs", "1", "--sweep", "1,4", "--ways", "batched")
     assert [(f["way"], f["batch"]) for f in report["figures"]] == [("micro-batcher", 1), ("micro-batcher", 4)]
+    assert [(f["rows"], f["fill"]) for f in report["figures"]] == [(1, 1), (4, 1)], (
+        "the batches that it names"
+    )
+    assert report["settings"] == {"CT2_LENGTH_STEP": "512"}, "which it says"
+
+
+def test_a_sweep_keeps_a_step_that_was_asked_for() -> None:
+    """The thinker's own: four prompts of mixed lengths do not share a batch, and the roofline is lower."""
+    more = ("--set", "CT2_LENGTH_STEP=32")
+    report = run(
+        "--personas", "4", "--tokens", "4", "--runs", "1", "--sweep", "4", "--ways", "batched", *more
+    )
+    (figure,) = report["figures"]
+    assert figure["rows"] < 4
+    assert figure["fill"] == pytest.approx(figure["rows"] / 4, abs=0.02)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from libs.cognition.compose import Answer
 from libs.runtime.process import ConfigurationError
+from libs.settings.cognition import PREFIX
 from services.thinker.backends.chat import ChatTokenizer
 from services.thinker.backends.ct2 import CTranslate2, Loaded
 from services.thinker.backends.honouring import check
@@ -249,21 +251,53 @@ def test_a_models_window_is_what_its_folder_says(tiny: Path, tmp_path: Path) -> 
         ({"REPEAT_LAST_N": "0"}, None),
         ({"REPEAT_LAST_N": "4000"}, None),
         ({"SEED": "4294967296"}, "SEED"),
-        ({"SEED": "4294967295"}, None),
+        ({"SEED": "4294967295"}, "SEED"),
+        ({"SEED": "4294967294"}, None),
     ],
 )
 async def test_a_setting_that_a_named_backend_cannot_honour_is_refused(
     tiny: Path, given_settings: dict[str, str], ignored: str | None
 ) -> None:
-    """With `auto` the choice is ours, so it is a warning; a setting left alone is neither."""
+    """With `auto` the choice is ours, so it is a warning; a setting left alone is neither.
+
+    CTranslate2 takes a seed of 2^32 - 1 for none.
+    """
     async with backend_of(tiny, **given_settings) as (backend, _):
-        check(thinker_settings(**given_settings, BACKEND="auto"), backend)
+        with capture_logs() as logs:
+            check(thinker_settings(**given_settings, BACKEND="auto"), backend)
+        warned = [entry["settings"] for entry in logs if entry["log_level"] == "warning"]
+        assert warned == ([[f"{PREFIX}THINKER_{ignored}"]] if ignored else [])
         named = thinker_settings(**given_settings, BACKEND="ctranslate2")
         if ignored is None:
             check(named, backend)
         else:
             with pytest.raises(ConfigurationError, match=f"THINKER_{ignored} cannot be honoured"):
                 check(named, backend)
+
+
+@pytest.mark.fact("H11")
+def test_a_window_beyond_the_models_own_is_taken_and_both_are_named(tiny: Path) -> None:
+    with capture_logs() as logs:
+        assert window_of(tiny, 32_768) == 32_768
+        assert logs == []
+        assert window_of(tiny, 40_000) == 40_000
+    (told,) = logs
+    assert (told["log_level"], told["taken"], told["own"]) == ("warning", 40_000, 32_768)
+
+
+async def test_what_fills_a_prompt_up_is_in_nobodys_usage(tiny: Path) -> None:
+    """Nobody asked for it, and credits are charged by usage: it is the same with every step."""
+    prompt = Prompt(SYSTEM, "Say what you observe, and one doubt.")
+    made, usages = set(), set()
+    for step in ("1", "32", "128"):
+        async with backend_of(tiny, CT2_LENGTH_STEP=step) as (backend, loaded):
+            made.add(len(backend.tokens(prompt)))
+            usage = (await backend.answer(prompt)).usage
+            assert usage is not None and usage.completion_tokens is not None
+            usages.add(usage.prompt_tokens)
+            assert usage.total_tokens == len(loaded.chat.tokens(prompt)) + usage.completion_tokens
+    assert usages == {len(loaded.chat.tokens(prompt))}
+    assert len(made) == 3, "the prompts themselves differ"
 
 
 async def test_a_penalty_that_looks_back_on_nothing_is_none(tiny: Path) -> None:

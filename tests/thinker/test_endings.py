@@ -39,6 +39,13 @@ def test_all_that_are_named_count_with_the_tokenizers_own(tmp_path: Path, said: 
     assert end_tokens(tmp_path, OWN) == expected
 
 
+@pytest.mark.parametrize("ending", ["", "\n"])
+def test_a_vocabulary_in_lines_counts_as_well(tmp_path: Path, ending: str) -> None:
+    (tmp_path / "vocabulary.txt").write_text("\n".join(f"token {number}" for number in range(8)) + ending)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [OWN, 7, 8]}))
+    assert end_tokens(tmp_path, OWN) == [OWN, 7]
+
+
 async def test_a_second_end_ends_an_answer_and_never_makes_it_blank(tiny: Path, tmp_path: Path) -> None:
     """As a Qwen's `<|endoftext|>` does beside its `<|im_end|>`."""
     folder = Path(shutil.copytree(tiny, tmp_path / "model"))

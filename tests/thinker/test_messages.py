@@ -41,7 +41,7 @@ async def test_a_model_goes_on_from_the_start_of_its_decision(chain: Path) -> No
     assert (thought["payload"]["error"], thought["payload"]["model"]) == (None, "chain")
     assert (handled["payload"]["will_respond"], handled["payload"]["response"]) == (True, "Calm.")
     assert outcomes(entry) == ["handled"]
-    assert thought["payload"]["usage"]["prompt_tokens"] == len(tokens)
+    assert thought["payload"]["usage"]["prompt_tokens"] == len(loaded.chat.tokens(prompt))
     start = loaded.chat.tokens(Prompt("", ""))
     assert "".join(tokens).endswith("".join(start[-2:]) + DECISION_START), "behind the turn of the assistant"
     assert made.counted("perpetua_decisions_total", outcome="response") == 1

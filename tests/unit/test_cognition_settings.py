@@ -49,7 +49,6 @@ DEFAULTS = {
     "thinker.enabled": True,
     "thinker.backend": "auto",
     "thinker.endpoint": "http://127.0.0.1:11434/v1/chat/completions",
-    "thinker.endpoint_given": False,
     "thinker.model": "qwen2.5:3b-instruct",
     "thinker.api_key": None,
     "thinker.temperature": 0.2,
@@ -64,12 +63,12 @@ DEFAULTS = {
     "thinker.repeat_penalty": 1.1,
     "thinker.repeat_last_n": 64,
     "thinker.seed": 42,
-    "thinker.seed_given": False,
     "thinker.concurrency": 128,
     "thinker.window": 0,
     "thinker.batch_size": 0,
     "thinker.length_step": 32,
     "thinker.static_prompt": True,
+    "thinker.given": frozenset(),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import ctranslate2
 import pytest
+from structlog.testing import capture_logs
 
 from libs.runtime.process import ConfigurationError
 from libs.settings.cognition import PREFIX, ThinkerSettings, cognition_reader, read_cognition
+from services.thinker.backends import devices
 from services.thinker.backends.devices import (
     CPU_BATCH,
     GPU_BATCH,
@@ -19,6 +22,7 @@ from services.thinker.backends.devices import (
     cores,
     is_out_of_memory,
     load_cublas,
+    prepare,
 )
 
 
@@ -43,15 +47,44 @@ def test_a_cpu_has_a_batch_for_each_core_with_one_thread() -> None:
     assert choose_device(chosen(CT2_DEVICE="cpu"), Machine(2)).name == "cpu"
 
 
-def test_a_gpu_has_one_large_batch_at_a_time() -> None:
+def test_a_gpu_has_one_large_batch_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "has_cublas", lambda: True)
     device = choose_device(chosen(CT2_DEVICE_INDEX="1"), Machine(2))
     assert (device.name, device.index, device.workers, device.batch) == ("cuda", 1, 1, GPU_BATCH)
     assert choose_device(chosen(CT2_BATCH_SIZE="128"), Machine(1)).batch == 128
 
 
+def test_a_gpu_without_cublas_is_passed_over_and_the_extra_is_named() -> None:
+    """Unless it was named: then the process stops at its first token, with the same cure."""
+    with capture_logs() as logs:
+        assert choose_device(chosen(), Machine(1)).name == "cpu"
+    (told,) = logs
+    assert (told["event"], told["log_level"]) == ("gpu_passed_over", "warning")
+    assert ".[gpu]" in told["cure"]
+    assert choose_device(chosen(CT2_DEVICE="cuda"), Machine(1)).name == "cuda"
+
+
 def test_a_gpu_that_is_not_there_is_a_clear_word() -> None:
     with pytest.raises(ConfigurationError, match=r"there is no GPU 0 .* use `auto` or `cpu`"):
         choose_device(chosen(CT2_DEVICE="cuda"), Machine(0))
+
+
+@pytest.mark.parametrize(
+    ("asked", "stored", "packed"),
+    [
+        ("float32", None, "0"), ("auto", "float32", "0"),
+        ("auto", "int8", None), ("int8", "float32", None), ("auto", None, None),
+    ],
+)  # fmt: skip
+def test_float32_matrices_are_not_packed(
+    asked: str, stored: str | None, packed: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    prepare(chosen(CT2_COMPUTE_TYPE=asked, CT2_DEVICE="cpu"), stored)
+    assert os.environ.get("CT2_PACKED_GEMM") == packed
+    os.environ["CT2_PACKED_GEMM"] = "1"
+    prepare(chosen(CT2_COMPUTE_TYPE=asked, CT2_DEVICE="cpu"), stored)
+    assert os.environ["CT2_PACKED_GEMM"] == "1", "what somebody has set stays"
 
 
 @pytest.mark.parametrize(
@@ -81,8 +114,9 @@ def test_the_extras_cublas_is_loaded_for_all_that_come_after(tmp_path: Path) -> 
     for name in ("libcublasLt.so.12", "libcublas.so.12"):
         shutil.copy(some, libraries / name)
     code = (
-        "from services.thinker.backends.devices import load_cublas\n"
+        "from services.thinker.backends.devices import has_cublas, load_cublas\n"
         "assert load_cublas()\n"
+        "assert has_cublas()\n"
         "maps = open('/proc/self/maps').read()\n"
         "assert 'libcublasLt.so.12' in maps and 'libcublas.so.12' in maps"
     )

@@ -60,6 +60,9 @@ class Row:
     tokens: list[str]
     future: asyncio.Future[Answer]
     came: float
+    own: int = 0
+    """Tokens that its usage counts."""
+
     taken: bool = False
     begun: float = 0.0
     """When its batch was taken, by the loop's clock."""
@@ -123,10 +126,13 @@ class Batcher:
         timely = ceil(self._rows_a_second * self._workers * self._timeout_s / 4)
         return max(self._workers, min(timely, most))
 
-    async def answer(self, tokens: list[str]) -> Answer:
-        """Return the answer of a prompt, once a batch has brought it or its time is over."""
+    async def answer(self, tokens: list[str], own: int | None = None) -> Answer:
+        """Return the answer of a prompt, once a batch has brought it or its time is over.
+
+        So many of its tokens are its `own`: all, unless it was filled up.
+        """
         loop = asyncio.get_running_loop()
-        row = Row(tokens, loop.create_future(), loop.time())
+        row = Row(tokens, loop.create_future(), loop.time(), len(tokens) if own is None else own)
         timer = loop.call_later(self._timeout_s, self._expire, row)
         self._waiting.append(row)
         self._wake_worker()

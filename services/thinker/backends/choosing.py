@@ -20,7 +20,6 @@ from services.thinker.backends.fallback import Fallback
 
 log = structlog.get_logger("choosing")
 
-LOOK_AGAIN_S = 30.0
 _ANSWERS_WITHIN_S = 2.0
 _LOOKED_AT_BYTES = 65_536
 

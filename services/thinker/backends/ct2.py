@@ -21,7 +21,16 @@ from libs.runtime.process import ConfigurationError
 from libs.settings.cognition import PREFIX, ThinkerSettings
 from services.thinker.backends.batching import Batcher, Limits, Row
 from services.thinker.backends.chat import ChatTokenizer, Shared
-from services.thinker.backends.devices import TOKENS_A_ROW, Device, choose_device, prepare
+from services.thinker.backends.computing import asked_type, stored_type, tell_of_another
+from services.thinker.backends.devices import (
+    GPU_CURE,
+    TOKENS_A_ROW,
+    Device,
+    choose_device,
+    has_cublas,
+    is_out_of_memory,
+    prepare,
+)
 from services.thinker.backends.endings import end_tokens
 from services.thinker.backends.telemetry import BatchTelemetry
 from services.thinker.backends.window import window_of
@@ -31,7 +40,7 @@ from services.thinker.prompt import SYSTEM, Prompt
 log = structlog.get_logger("ctranslate2")
 
 _TOP_K = 50
-"""On a GPU nucleus sampling needs a top-k; at the temperatures of use 50 cuts nothing that matters."""
+"""On a GPU nucleus sampling needs a top-k. A CPU has the same one: what may be said is the same on both."""
 
 _MIXED = 0.25
 """Lengths of a batch differ by up to this share of an answer, where nothing forbids it: each token that a
@@ -42,6 +51,9 @@ _SURE = 4
 are answered at their deadline either way; unwatched, what they still cost is bounded by this."""
 
 _FORGOTTEN = 0.95
+
+_NO_SEED = U32_MAX
+"""Means to CTranslate2 that no seed was set: it takes another one each time."""
 
 _STOP, _LENGTH = "stop", "length"
 
@@ -115,7 +127,9 @@ class CTranslate2:
 
     def tokens(self, prompt: Prompt) -> list[str]:
         """Return a prompt as the model gets it, filled up to its length."""
-        tokens = self._chat.tokens(prompt)
+        return self._filled(self._chat.tokens(prompt))
+
+    def _filled(self, tokens: list[str]) -> list[str]:
         begin = self._shared.begin
         missing = -len(tokens) % self._step
         fits = len(tokens) + missing <= self.budget.window - self.budget.asked
@@ -124,23 +138,24 @@ class CTranslate2:
         return [*begin, *[self._filler] * missing, *tokens[len(begin) :]]
 
     async def answer(self, prompt: Prompt) -> Answer:
-        """Return the model's answer, as part of a batch."""
+        """Return the model's answer, as part of a batch. Its usage is without what fills the prompt up."""
         try:
-            tokens = self.tokens(prompt)
+            asked = self._chat.tokens(prompt)
+            tokens = self._filled(asked)
         except Exception as error:  # noqa: BLE001 - the error is the answer
             return failed(f"{type(error).__name__}: {error}")
         if len(tokens) + self.budget.asked > self.budget.window:
             return failed(
                 f"a prompt of {len(tokens)} tokens is too long for a window of {self.budget.window}"
             )
-        answer = await self.answer_tokens(tokens)
+        answer = await self.answer_tokens(tokens, len(asked))
         if not prompt.prefill or answer.text is None or not answer.by_model:
             return answer
         return structs.replace(answer, text=prompt.prefill + answer.text)
 
-    async def answer_tokens(self, tokens: list[str]) -> Answer:
-        """Return the model's answer to a prompt in its tokens, as they are."""
-        return await self._batcher.answer(tokens)
+    async def answer_tokens(self, tokens: list[str], own: int | None = None) -> Answer:
+        """Return the model's answer to a prompt in its tokens, as they are; `own` is the batcher's."""
+        return await self._batcher.answer(tokens, own)
 
     async def close(self) -> None:
         """Wait for the batches under way and let go of the model."""
@@ -173,7 +188,7 @@ class CTranslate2:
 
     def _answer(self, row: Row, result: Any, elapsed: int, share: int) -> Answer:
         ids = result.sequences_ids[0]
-        asked, said = len(row.tokens), len(ids)
+        asked, said = row.own, len(ids)
         return Answer(
             text=self._chat.text(ids),
             model=self.model,
@@ -210,9 +225,9 @@ def _sampling(settings: ThinkerSettings, budget: Budget) -> dict[str, Any]:
 
 
 def _ignored(settings: ThinkerSettings, budget: Budget) -> tuple[str, ...]:
-    """Return what cannot be honoured: the penalty looks back on the whole answer, a seed has 32 bits."""
+    """Return what cannot be: the penalty looks back on the whole answer, and a seed is below 2^32 - 1."""
     looks_back = 0 < settings.repeat_last_n < budget.asked and settings.repeat_penalty != 1
-    names = [("THINKER_REPEAT_LAST_N", looks_back), ("THINKER_SEED", settings.seed > U32_MAX)]
+    names = [("THINKER_REPEAT_LAST_N", looks_back), ("THINKER_SEED", settings.seed >= _NO_SEED)]
     return tuple(name for name, is_ignored in names if is_ignored)
 
 
@@ -239,7 +254,7 @@ def load(settings: ThinkerSettings, path: Path) -> Loaded:
             f"{path} is not a CTranslate2 model folder (no model.bin in it); "
             f"set {PREFIX}THINKER_CT2_MODEL_PATH to one"
         )
-    prepare(settings)
+    prepare(settings, stored_type(path))
     ctranslate2 = _library()
     chat = ChatTokenizer.load(Path(settings.tokenizer_path) if settings.tokenizer_path else path)
     budget = budget_of(window_of(path, settings.window), settings.max_tokens)
@@ -249,19 +264,22 @@ def load(settings: ThinkerSettings, path: Path) -> Loaded:
             str(path),
             device=device.name,
             device_index=device.index,
-            compute_type=settings.compute_type,
+            compute_type=asked_type(settings, path),
             inter_threads=device.workers,
             intra_threads=device.threads,
         )
-    except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+    except (RuntimeError, ValueError, MemoryError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        cure = "free memory" if is_out_of_memory(error) else "convert it again"
         raise ConfigurationError(
-            f"the model {path} cannot be loaded on {device.name}: {reason}; convert it again, set "
+            f"the model {path} cannot be loaded on {device.name}: {reason}; {cure}, set "
             f"{PREFIX}THINKER_CT2_MODEL_PATH to another folder or {PREFIX}THINKER_CT2_COMPUTE_TYPE to `auto`"
         ) from error
-    ctranslate2.set_random_seed(settings.seed % 2**32)
+    ctranslate2.set_random_seed(settings.seed % _NO_SEED)
     _warm_up(generator, chat, path, device)
-    return Loaded(generator, chat, device, str(generator.compute_type), budget)
+    computed_in = str(generator.compute_type)
+    tell_of_another(settings, path, device.name, computed_in)
+    return Loaded(generator, chat, device, computed_in, budget)
 
 
 def _library() -> Any:
@@ -286,7 +304,8 @@ def _warm_up(generator: Any, chat: ChatTokenizer, path: Path, device: Device) ->
         generator.generate_batch([prompt], max_length=1, sampling_topk=1, include_prompt_in_result=False)
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        cure = f"{GPU_CURE}, or set" if device.name == "cuda" and not has_cublas() else "set"
         raise ConfigurationError(
-            f"the model {path} was loaded on {device.name} and answers nothing: {reason}; set "
+            f"the model {path} was loaded on {device.name} and answers nothing: {reason}; {cure} "
             f"{PREFIX}THINKER_CT2_MODEL_PATH to another folder or {PREFIX}THINKER_CT2_DEVICE to `cpu`"
         ) from error

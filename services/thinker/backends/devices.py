@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from importlib.util import find_spec
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from msgspec import Struct
 
 from libs.runtime.process import ConfigurationError
 from libs.settings.cognition import ThinkerSettings
+from services.thinker.backends.quota import cpu_quota
 
 log = structlog.get_logger("device")
 
@@ -28,6 +30,7 @@ TOKENS_A_ROW = 1024
 """What a row of a full batch may have on average, prompt and answer; longer ones make smaller batches."""
 
 _CUBLAS = ("libcublasLt.so.12", "libcublas.so.12")
+GPU_CURE = "install the extra: .venv/bin/uv pip install '.[gpu]'"
 _NO_MEMORY = ("out of memory", "alloc_failed", "bad_alloc", "cannot allocate memory", "failed to allocate")
 
 
@@ -52,13 +55,19 @@ class Device(Struct, frozen=True, kw_only=True):
 
 
 def choose_device(settings: ThinkerSettings, ctranslate2: Any) -> Device:
-    """Return the device that the settings and the machine call for. Raises `ConfigurationError`."""
+    """Return the device that the settings and the machine call for. Raises `ConfigurationError`.
+
+    A GPU without cuBLAS 12 computes nothing: `auto` passes it over, and says so.
+    """
     gpus = ctranslate2.get_cuda_device_count()
     if settings.device == "cuda" and settings.device_index >= gpus:
         raise ConfigurationError(
             f"CODETETHER_COGNITION_THINKER_CT2_DEVICE=cuda, but there is no GPU {settings.device_index} "
             f"({gpus} found); use `auto` or `cpu`"
         )
+    if settings.device == "auto" and gpus and not has_cublas():
+        log.warning("gpu_passed_over", gpus=gpus, because="cuBLAS 12 cannot be loaded", cure=GPU_CURE)
+        gpus = 0
     if settings.device == "cpu" or not gpus:
         rows = settings.batch_size or CPU_BATCH
         long_rows = min(rows, CPU_LONG_ROWS)
@@ -67,12 +76,13 @@ def choose_device(settings: ThinkerSettings, ctranslate2: Any) -> Device:
     return Device(name="cuda", index=settings.device_index, workers=1, threads=0, batch=rows, long_rows=rows)
 
 
-def prepare(settings: ThinkerSettings) -> None:
+def prepare(settings: ThinkerSettings, stored: str | None = None) -> None:
     """Set what CTranslate2 reads when it loads: cuBLAS from the `gpu` extra, unpacked float32 matrices.
 
-    Packing float32 matrices makes small batches slower; the variable counts only before the first model.
+    Packing float32 matrices makes small batches slower; the variable counts only before the first model. With
+    `auto` that is computed as it is `stored`.
     """
-    if settings.compute_type == "float32":
+    if "float32" in (settings.compute_type, stored if settings.compute_type == "auto" else None):
         os.environ.setdefault("CT2_PACKED_GEMM", "0")
     if settings.device != "cpu":
         load_cublas()
@@ -99,6 +109,18 @@ def load_cublas() -> bool:
     return False
 
 
+def has_cublas() -> bool:
+    """Whether CTranslate2 finds cuBLAS when it loads it by name: that of the extra, or the machine's own."""
+    if load_cublas():
+        return True
+    try:
+        for name in _CUBLAS:
+            ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether a batch failed for want of memory, by what CUDA, cuBLAS and C++ say then."""
     text = str(error).lower()
@@ -106,5 +128,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def cores() -> int:
-    """Return how many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many processor cores this process may use, and has the time for."""
+    may = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    return may if quota is None else min(may, max(ceil(quota), 1))

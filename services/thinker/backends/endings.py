@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -32,8 +33,9 @@ def end_tokens(folder: Path, own: int | None) -> list[int] | None:
 
 
 def _tokens(folder: Path) -> int:
-    """Return how many tokens a model has, by the vocabulary that CTranslate2 reads."""
-    try:
+    """Return how many tokens a model has, by the vocabulary that CTranslate2 reads: a list, or lines."""
+    with suppress(OSError, ValueError):
         return len(json.loads((folder / "vocabulary.json").read_bytes()))
-    except (OSError, ValueError):
-        return 0
+    with suppress(OSError):
+        return len((folder / "vocabulary.txt").read_bytes().removesuffix(b"\n").split(b"\n"))
+    return 0

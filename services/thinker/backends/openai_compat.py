@@ -15,7 +15,7 @@ from libs.contracts.presence import Circuit
 from libs.runtime.process import ConfigurationError
 from libs.settings.cognition import PREFIX, ThinkerSettings
 from services.thinker.backends import completions, faults
-from services.thinker.backends.breaker import Breaker, State, Transition
+from services.thinker.backends.breaker import PATIENCE_S, Breaker, Permit, State, Transition
 from services.thinker.backends.completions import Completion
 from services.thinker.backends.faults import EndpointError, Outcome
 from services.thinker.backends.http_pool import HttpError, Pool, Response
@@ -27,9 +27,6 @@ log = structlog.get_logger("endpoint")
 
 RETRY_S = 0.5
 """Seconds before the second attempt [3.13], where the server asks for no more."""
-
-RETRY_MOST_S = 5.0
-"""A server that asks for more patience than this is not asked a second time for the same thought."""
 
 _SLACK_S = 0.1
 """How late the timers of a busy process may be."""
@@ -44,8 +41,8 @@ class OpenAICompat:
     """Asks the endpoint for each prompt, side by side.
 
     An attempt may take the settings' time; a thought at most two of those and half a second, once it has its
-    place among those that are under way. Where the circuit is open no request is made: the thought is
-    answered at once, as a failure that names cause and cure.
+    place among those that are under way. While the circuit is open, or held for longer than a thought can
+    wait, no request is made: the thought is answered at once, as a failure that names cause and cure.
     """
 
     always: Answer | None = None
@@ -69,7 +66,7 @@ class OpenAICompat:
         self._breaker = Breaker(asyncio.get_running_loop().time, self._moved)
 
     def trouble(self) -> str | None:
-        """Return why thoughts are fallbacks for now, and the cure; None while requests are made."""
+        """Return why thoughts are fallbacks or wait for now, and the cure; None while requests are made."""
         because = self._breaker.because
         if because is None:
             return None
@@ -78,12 +75,12 @@ class OpenAICompat:
     def circuit(self) -> Circuit:
         """Return whether the endpoint is asked now, and if not why, and until when."""
         breaker = self._breaker
-        because, is_open = breaker.because, breaker.state is State.OPEN
+        because, is_paused = breaker.because, breaker.state in (State.OPEN, State.HELD)
         return Circuit(
             endpoint=self.endpoint,
             state=breaker.state.value,
             because=f"{because}; {because.cure}" if because is not None else None,
-            until=datetime.now(UTC) + timedelta(seconds=breaker.pause_left) if is_open else None,
+            until=datetime.now(UTC) + timedelta(seconds=breaker.pause_left) if is_paused else None,
         )
 
     def count(self, text: str) -> int:
@@ -96,13 +93,10 @@ class OpenAICompat:
 
     async def answer(self, prompt: Prompt) -> Answer:
         """Return the endpoint's answer, or the failure of its last attempt."""
-        if self._is_left_alone():
+        if self._breaker.wait > PATIENCE_S:
             return self._not_asked()
         async with self._room:
             return await self._think(completions.request(self._settings, prompt))
-
-    def _is_left_alone(self) -> bool:
-        return self._breaker.state is not State.CLOSED and not self._breaker.probe_is_due
 
     def _not_asked(self) -> Answer:
         self._note(Outcome.NOT_ASKED)
@@ -127,24 +121,36 @@ class OpenAICompat:
 
     async def _ask(self, body: bytes, deadline: float) -> Completion | None:
         """Return an answer, asked for twice if need be; None where the endpoint is left alone."""
-        try:
-            return await self._attempt(body, self._timeout)
-        except EndpointError as error:
-            pause = max(RETRY_S, error.retry_after or 0.0)
-            patient = pause <= min(RETRY_MOST_S, deadline - perf_counter())
-            if not error.again or not patient or self._breaker.state is not State.CLOSED:
-                raise
-            await asyncio.sleep(pause)
-            if self._breaker.state is not State.CLOSED:
-                raise
-        return await self._attempt(body, min(self._timeout, deadline - perf_counter()))
-
-    async def _attempt(self, body: bytes, limit: float) -> Completion | None:
-        permit = self._breaker.admit()
+        permit = await self._permit(deadline)
         if permit is None:
             return None
         try:
-            completion = await self._request(body, limit)
+            return await self._attempt(body, permit, deadline)
+        except EndpointError as error:
+            if not error.again or not self._is_soon(deadline):
+                raise
+            await asyncio.sleep(RETRY_S)
+            permit = await self._permit(deadline)
+            if permit is None:
+                raise
+        return await self._attempt(body, permit, deadline)
+
+    async def _permit(self, deadline: float) -> Permit | None:
+        """Return leave to make a request, waited for where it comes soon."""
+        while self._breaker.wait:
+            if not self._is_soon(deadline):
+                return None
+            await asyncio.sleep(self._breaker.wait)
+        return self._breaker.admit()
+
+    def _is_soon(self, deadline: float) -> bool:
+        """Whether a request may be made so early that it has all the time of an attempt."""
+        spare = deadline - self._timeout - perf_counter()
+        return self._breaker.wait <= max(min(PATIENCE_S, spare), 0.0)
+
+    async def _attempt(self, body: bytes, permit: Permit, deadline: float) -> Completion:
+        try:
+            completion = await self._request(body, min(self._timeout, deadline - perf_counter()))
         except EndpointError as error:
             permit.failed(error)
             self._note(error.outcome)
@@ -171,7 +177,7 @@ class OpenAICompat:
         self.watcher.requested(Requested(outcome))
 
     def _moved(self, to: Transition) -> None:
-        if to.state is State.OPEN:
+        if to.pause:
             log.debug("endpoint_left_alone", error=str(to.because), seconds=round(to.pause, 1))
         self.watcher.moved(to)
 

@@ -9,9 +9,11 @@ from typing import Any
 import structlog
 
 from libs.runtime.process import ConfigurationError
-from libs.settings.cognition import LEAST_WINDOW
+from libs.settings.cognition import LEAST_WINDOW, PREFIX
 
 log = structlog.get_logger("window")
+
+SETTING = f"{PREFIX}THINKER_CONTEXT_WINDOW"
 
 UNKNOWN_WINDOW = 2048
 """Taken where a folder says nothing: models of the families that convert see at least this much."""
@@ -31,11 +33,17 @@ def window_of(folder: Path, given: int) -> int:
 
     Raises `ConfigurationError` for a window in which no thought has room.
     """
-    window = given or _said(folder)
-    if not window:
+    own = _said(folder)
+    if own is not None and given > own:
         log.warning(
-            "window_unknown", taken=UNKNOWN_WINDOW, cure="set CODETETHER_COGNITION_THINKER_CONTEXT_WINDOW"
+            "window_beyond_the_models_own",
+            taken=given,
+            own=own,
+            because=f"{SETTING} says so; beyond its own a model's answers may make no sense",
         )
+    window = given or own
+    if not window:
+        log.warning("window_unknown", taken=UNKNOWN_WINDOW, cure=f"set {SETTING}")
         return UNKNOWN_WINDOW
     if window < LEAST_WINDOW:
         raise ConfigurationError(
