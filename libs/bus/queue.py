@@ -154,11 +154,12 @@ async def bury(bus: Bus, stream: str, subject: str, body: bytes, reason: str, de
 
     Of a body that no letter has room for the beginning is kept.
     """
-    if len(body) > _LETTER_BYTES:
+    cut = len(body) > _LETTER_BYTES
+    if cut:
         reason = f"{reason} ({len(body)} bytes, of which the first {_LETTER_BYTES} are here)"
         body = body[:_LETTER_BYTES]
     letter = DeadLetter(
-        subject=subject, reason=reason, deliveries=deliveries, at=datetime.now(UTC), body=body
+        subject=subject, reason=reason, deliveries=deliveries, at=datetime.now(UTC), body=body, cut=cut
     )
     await bus.publish(subjects.dead_letter(stream), msgspec.json.encode(letter))
 

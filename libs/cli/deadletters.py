@@ -95,6 +95,12 @@ def deliver_again(broker: BrokerSettings, kept: Kept) -> None:
             "again. The letter is kept for reading"
         )
 
+    if kept.letter.cut:
+        raise CliError(
+            f"letter {kept.number} holds only the beginning of what was given up ({kept.letter.reason}): "
+            "it cannot be delivered again"
+        )
+
     async def deliver(bus: Bus) -> None:
         from libs.bus.queue import purge_message
 

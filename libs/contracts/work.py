@@ -174,6 +174,8 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     deliveries: int
     at: datetime
     body: bytes
+    cut: bool = False
+    """The body is only the beginning of what was given up."""
 
 
 class SchedulerStatus(Struct, frozen=True, kw_only=True):

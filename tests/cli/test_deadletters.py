@@ -26,3 +26,12 @@ async def test_a_letter_of_an_inbox_is_delivered_again_and_one_of_a_journal_is_n
     assert (refused.returncode, "j.3 is a journal" in refused.stderr) == (1, True)
     left = json.loads(perpetua("deadletters", "list", "--json", "--nats-url", broker.url).stdout)
     assert [letter["number"] for letter in left] == [two["number"]]
+
+
+async def test_a_letter_that_holds_only_a_beginning_is_not_delivered_again(bus: Bus, broker: Broker) -> None:
+    body = b"x" * (1024 * 1024 + 1)
+    await bury(bus, streams.INBOX, "inbox.3.ann", body, "no inbox item", 1)
+    (kept,) = json.loads(perpetua("deadletters", "list", "--json", "--nats-url", broker.url).stdout)
+    refused = perpetua("deadletters", "retry", str(kept["number"]), "--nats-url", broker.url)
+    assert (refused.returncode, "holds only the beginning" in refused.stderr) == (1, True)
+    assert await held(bus, streams.INBOX) == []
