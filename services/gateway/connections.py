@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from http import HTTPStatus
 from typing import Any, cast
 
 import msgspec
 from msgspec import Struct
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.gateway.guard import HEADERS
@@ -21,6 +22,10 @@ from services.gateway.rates import client_of
 
 _HEADER_BYTES = 32
 """What a header costs beyond its bytes, as HTTP/2 counts it: empty ones are not free."""
+
+_NOTHING = memoryview(b"")
+_PIECE_BYTES = 2048
+"""Parsed at once: a small request takes a hundred times its bytes, so not many may wait for their turn."""
 
 
 class ConnectionLimits(Struct, frozen=True, kw_only=True):
@@ -73,8 +78,25 @@ class Door:
         return Connection(self, **parts)
 
 
+class _InTurn(FlowControl):
+    """Reads on only while no request waits for its turn: what is sent further ahead stays with the client."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        """Read on, unless a request waits."""
+        if not self._waiting:
+            super().resume_reading()
+
+
 class Connection(HttpToolsProtocol):
-    """One connection behind the door."""
+    """One connection behind the door.
+
+    A client may send requests before the earlier ones are answered. Of those few are parsed, and no more are
+    read, until it is their turn.
+    """
 
     def __init__(self, door: Door, **parts: Any) -> None:
         super().__init__(**parts)
@@ -82,6 +104,7 @@ class Connection(HttpToolsProtocol):
         self._inside: str | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
+        self._unparsed = _NOTHING
         self._in_head = True
         self._fed = 0
         """Bytes that came of a head that is not at its end."""
@@ -92,6 +115,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Let the client in, or say that it is one too many."""
         super().connection_made(transport)
+        self.flow = _InTurn(transport, self.pipeline)
         client = client_of(self.client[0]) if self.client else ""
         if not self._door.enter(client):
             return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; come again later")
@@ -103,20 +127,44 @@ class Connection(HttpToolsProtocol):
         """Let the client out."""
         self._disarm()
         self.resume_writing()
+        self.pipeline.clear()
         if self._inside is not None:
             self._door.leave(self._inside)
             self._inside = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; those of a head are counted and timed."""
+        """Take bytes, and parse them when it is their turn."""
         if self._inside is None or self.transport.is_closing():
             return
+        self._unparsed = memoryview(bytes(self._unparsed) + data if self._unparsed else data)
+        self._parse()
+
+    def on_response_complete(self) -> None:
+        """Go on with what was sent ahead."""
+        super().on_response_complete()
+        if not self.transport.is_closing():
+            self._parse()
+
+    def _parse(self) -> None:
+        """Parse what has come, until a request waits for its turn: while one does, no client is too slow."""
+        while self._unparsed and not self.pipeline and not self.transport.is_closing():
+            piece, self._unparsed = self._unparsed[:_PIECE_BYTES], self._unparsed[_PIECE_BYTES:]
+            self._feed(piece)
+        if not self._unparsed:
+            self._unparsed = _NOTHING  # else it would keep what it was cut off
+        if self.pipeline or self.transport.is_closing():
+            self._disarm()
+        elif self._timer is None and not self._in_head:
+            self._arm(self._door.limits.body_s, self._slow_body)
+
+    def _feed(self, piece: memoryview) -> None:
+        """Parse some bytes; those of a head are counted and timed."""
         if self._in_head:
-            self._fed += len(data)
+            self._fed += len(piece)
             if self._timer is None:
                 self._arm(self._door.limits.head_s, self._slow_head)
-        super().data_received(data)
+        super().data_received(cast("bytes", piece))
         if self._in_head and self._fed > self._door.limits.head_bytes:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, self._too_large)
 
@@ -135,6 +183,8 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin the request, if its head is not too large, and time its body."""
+        if self.transport.is_closing():
+            return None
         self._in_head, self._fed = False, 0
         self._arm(self._door.limits.body_s, self._slow_body)
         if self._counted > self._door.limits.head_bytes:
@@ -206,12 +256,15 @@ class Connection(HttpToolsProtocol):
             self._timer = None
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
-        """Answer with a problem document and close. Where an answer is under way, only close."""
+        """Answer with a problem document and close. Where another answer comes first, only close."""
         self._disarm()
         self._door.refused(status.phrase)
         if self.transport.is_closing():
             return None
-        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
+        under_way = (
+            self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
+        )
+        if under_way or self.pipeline:
             return self.transport.abort()
         body = msgspec.json.encode(Problem(title=status.phrase, status=status, detail=detail))
         head = [b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode())]
