@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -138,12 +139,13 @@ class Feed:
         if self.clients >= self._most_clients:
             raise Unavailable(f"{self._most_clients} clients follow the event stream already")
 
-    async def frames(self, after: int) -> AsyncGenerator[bytes]:
-        """Yield what follows a sequence, as it comes, until the feed is closed."""
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Count one client more while the context is open. Raises as `check_room` does."""
+        self.check_room()
         self._count(1)
         try:
-            async for data in self._frames(after):
-                yield data
+            yield
         finally:
             self._count(-1)
 
@@ -153,7 +155,8 @@ class Feed:
         now.set()
         then.clear()
 
-    async def _frames(self, cursor: int) -> AsyncIterator[bytes]:
+    async def frames(self, cursor: int) -> AsyncGenerator[bytes]:
+        """Yield what follows a sequence, as it comes, until the feed is closed; for who has a place."""
         clock = asyncio.get_running_loop().time
         comment_due = clock() + KEEP_ALIVE_S
         while not self._closing:
