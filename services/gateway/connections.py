@@ -18,7 +18,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.gateway.guard import HEADERS
 from services.gateway.problems import MEDIA_TYPE, Problem
-from services.gateway.rates import client_of
 
 _HEADER_BYTES = 32
 """What a header costs beyond its bytes, as HTTP/2 counts it: empty ones are not free."""
@@ -38,8 +37,11 @@ class ConnectionLimits(Struct, frozen=True, kw_only=True):
     head_bytes: int = 32 * 1024
     """Of a request line with its headers, and of a chunked body's trailers."""
 
+    handshake_s: float = 10.0
+    """From a connection's beginning to the end of its TLS handshake, and for the words at its end."""
+
     head_s: float = 10.0
-    """From a request's first byte, or the connection's beginning, to the end of its headers."""
+    """From a request's first byte, or the end of the handshake, to the end of its headers."""
 
     body_s: float = 30.0
     """From there to the end of its body."""
@@ -73,10 +75,6 @@ class Door:
         if not self._clients[client]:
             del self._clients[client]
 
-    def protocol(self, **parts: Any) -> Connection:
-        """Return a new connection, for uvicorn."""
-        return Connection(self, **parts)
-
 
 class _InTurn(FlowControl):
     """Reads on only while no request waits for its turn: what is sent further ahead stays with the client."""
@@ -98,10 +96,14 @@ class Connection(HttpToolsProtocol):
     read, until it is their turn.
     """
 
-    def __init__(self, door: Door, **parts: Any) -> None:
+    def __init__(self, door: Door, client: str | None, **parts: Any) -> None:
+        """`client` is who was let in; None: one too many, to be told so."""
         super().__init__(**parts)
+        self.begun = False
+        """Whether it has a transport: over TLS, whether the handshake is done."""
+
         self._door = door
-        self._inside: str | None = None
+        self._inside = client
         self._timer: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._unparsed = _NOTHING
@@ -113,13 +115,12 @@ class Connection(HttpToolsProtocol):
         """Bytes of the head's parts, and of trailers."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Let the client in, or say that it is one too many."""
+        """Wait for what the client says, or say that it is one too many."""
         super().connection_made(transport)
+        self.begun = True
         self.flow = _InTurn(transport, self.pipeline)
-        client = client_of(self.client[0]) if self.client else ""
-        if not self._door.enter(client):
+        if self._inside is None:
             return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; come again later")
-        self._inside = client
         self._arm(self._door.limits.head_s, self._slow_head)
         return None
 
@@ -272,8 +273,3 @@ class Connection(HttpToolsProtocol):
         head.append(b"content-type: %b\r\ncontent-length: %d\r\n" % (MEDIA_TYPE.encode(), len(body)))
         self.transport.write(b"".join(head) + b"connection: close\r\n\r\n" + body)
         return self.transport.close()
-
-
-def http_of(door: Door) -> Any:
-    """Return what uvicorn is to make connections with."""
-    return cast("Any", door.protocol)

@@ -110,7 +110,7 @@ async def served(limits: ConnectionLimits | None = None, **env: str) -> AsyncIte
     loop = asyncio.get_running_loop()
     rates = Rates(wanted.requests_per_s, loop.time)
     guard = Guard(cast("ASGIApp", application), Access(wanted.tokens, time.time), rates, wanted.names, note)
-    server = Server(config(cast("ASGIApp", guard), door, wanted))
+    server = Server(config(cast("ASGIApp", guard), wanted), door)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await server.until_started()
