@@ -50,6 +50,9 @@ _CLIENTS = 1000
 _RING_FRAMES = 4096
 _RING_BYTES = 8 * 1024 * 1024
 _TAKEN_AT_ONCE = 256
+_BYTES_AT_ONCE = 128 * 1024
+"""Of frames that a client is sent together: they wait in memory for one that reads slowly."""
+
 _READ_RETRY_S = 0.5
 _KNOWN = frozenset(EventType)
 
@@ -188,12 +191,22 @@ class Feed:
         if not self._ring or cursor + 1 < self._ring[0].sequence:
             return None
         begin = cursor + 1 - self._ring[0].sequence
-        return [self._ring[i] for i in range(begin, min(begin + _TAKEN_AT_ONCE, len(self._ring)))]
+        taken: list[Frame] = []
+        room = _BYTES_AT_ONCE
+        for i in range(begin, min(begin + _TAKEN_AT_ONCE, len(self._ring))):
+            frame = self._ring[i]
+            room -= len(frame.data)
+            if taken and room < 0:
+                break
+            taken.append(frame)
+        return taken
 
     async def _from_stream(self, cursor: int) -> list[Frame]:
         """Read on in the stream; nothing while the broker is away."""
         try:
-            stored = await read_after(self._bus, streams.EVENTS, cursor, _TAKEN_AT_ONCE)
+            stored = await read_after(
+                self._bus, streams.EVENTS, cursor, _TAKEN_AT_ONCE, most_bytes=_BYTES_AT_ONCE
+            )
         except BusError as error:
             log.debug("backlog_not_read", error=str(error))
             return []

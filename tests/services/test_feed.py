@@ -168,6 +168,30 @@ async def test_many_clients_are_woken_together_and_each_gets_everything_in_order
     assert pieces < clients * total / 4
 
 
+@pytest.mark.fact("5.3")
+async def test_large_events_are_sent_few_at_a_time_out_of_the_stream_and_live(bus: Bus) -> None:
+    """What is sent together waits in memory for a client that reads slowly."""
+    ours = {streams.PLACE: "1.1"}
+
+    async def publish_large() -> int:
+        for _ in range(20):
+            last = await bus.publish("perpetua.in.events._._.check_result", b"x" * 60_000, ours)
+        return last
+
+    async with feed(bus) as one:
+        first = await publish_large()
+        async with following(one, 0) as client:
+            for last in (first, 2 * first):
+                seen = 0
+                async with asyncio.timeout(20):
+                    while seen < last:
+                        data = await anext(client)
+                        assert len(data) < 200_000
+                        seen = int(data.rpartition(b"id: ")[2].partition(b"\n")[0] or seen)
+                if last == first:
+                    await publish_large()
+
+
 async def test_a_client_that_comes_while_the_broker_is_away_is_served_when_it_is_back(
     bus: Bus, broker: Broker
 ) -> None:
