@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -46,11 +47,38 @@ def _answer(good: bool, **more: object) -> tuple[int, bytes]:
     return (200 if good else 503), msgspec.json.encode({"ok": good, **more})
 
 
+_CONNECTIONS = 16
+"""At once, a thread each. One more ends the oldest: who asks is answered in milliseconds."""
+
+
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._open: deque[socket.socket] = deque()
+        self._changing = threading.Lock()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._changing:
+            self._open.append(request)
+            if len(self._open) > _CONNECTIONS:
+                with suppress(OSError):
+                    self._open.popleft().shutdown(socket.SHUT_RDWR)  # its thread closes it
+        super().process_request(request, client_address)
+
+    def close_request(self, request: Any) -> None:
+        with self._changing, suppress(ValueError):
+            self._open.remove(request)
+        super().close_request(request)
 
 
 class _Quiet(WSGIRequestHandler):
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # who is gone needs no answer
+            super().handle()
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
         pass
 

@@ -19,6 +19,9 @@ _SEED_BYTES = 32
 _RESPONSES_FOR = "2m"
 _SUFFIX = ".nk"
 
+USERS_CONF = "users.conf"
+"""Who may do what, for the broker."""
+
 NATS_CONF = """# A broker for Perpetua, written once by `perpetua keys`: change it as you like.
 # This machine alone reaches it; for others name its address here, and give it TLS.
 host: "127.0.0.1"
@@ -45,7 +48,7 @@ def make_keys(folder: Path, *, public_events: bool = False) -> list[KeyFile]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         seeds = [_seed(folder, user) for user in permissions()]
         known = {found.user: found.public for found in seeds if found.user and found.public}
-        users = current(folder / "users.conf", authorization(known, public_events=public_events), 0o644)
+        users = current(folder / USERS_CONF, authorization(known, public_events=public_events), 0o644)
         return [*seeds, users, once(folder / "nats.conf", _nats_conf(folder), 0o644)]
     except OSError as error:
         raise not_writable(folder, error) from error

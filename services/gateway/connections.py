@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from http import HTTPStatus
 from typing import Any, cast
 
 import msgspec
 from msgspec import Struct
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.gateway.guard import HEADERS
 from services.gateway.problems import MEDIA_TYPE, Problem
-from services.gateway.rates import client_of
 
 _HEADER_BYTES = 32
 """What a header costs beyond its bytes, as HTTP/2 counts it: empty ones are not free."""
+
+_NOTHING = memoryview(b"")
+_PIECE_BYTES = 2048
+"""Parsed at once: a small request takes a hundred times its bytes, so not many may wait for their turn."""
 
 
 class ConnectionLimits(Struct, frozen=True, kw_only=True):
@@ -33,8 +37,11 @@ class ConnectionLimits(Struct, frozen=True, kw_only=True):
     head_bytes: int = 32 * 1024
     """Of a request line with its headers, and of a chunked body's trailers."""
 
+    handshake_s: float = 10.0
+    """From a connection's beginning to the end of its TLS handshake, and for the words at its end."""
+
     head_s: float = 10.0
-    """From a request's first byte, or the connection's beginning, to the end of its headers."""
+    """From a request's first byte, or the end of the handshake, to the end of its headers."""
 
     body_s: float = 30.0
     """From there to the end of its body."""
@@ -68,20 +75,38 @@ class Door:
         if not self._clients[client]:
             del self._clients[client]
 
-    def protocol(self, **parts: Any) -> Connection:
-        """Return a new connection, for uvicorn."""
-        return Connection(self, **parts)
+
+class _InTurn(FlowControl):
+    """Reads on only while no request waits for its turn: what is sent further ahead stays with the client."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        """Read on, unless a request waits."""
+        if not self._waiting:
+            super().resume_reading()
 
 
 class Connection(HttpToolsProtocol):
-    """One connection behind the door."""
+    """One connection behind the door.
 
-    def __init__(self, door: Door, **parts: Any) -> None:
+    A client may send requests before the earlier ones are answered. Of those few are parsed, and no more are
+    read, until it is their turn.
+    """
+
+    def __init__(self, door: Door, client: str | None, **parts: Any) -> None:
+        """`client` is who was let in; None: one too many, to be told so."""
         super().__init__(**parts)
+        self.begun = False
+        """Whether it has a transport: over TLS, whether the handshake is done."""
+
         self._door = door
-        self._inside: str | None = None
+        self._inside = client
         self._timer: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
+        self._unparsed = _NOTHING
         self._in_head = True
         self._fed = 0
         """Bytes that came of a head that is not at its end."""
@@ -90,12 +115,12 @@ class Connection(HttpToolsProtocol):
         """Bytes of the head's parts, and of trailers."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Let the client in, or say that it is one too many."""
+        """Wait for what the client says, or say that it is one too many."""
         super().connection_made(transport)
-        client = client_of(self.client[0]) if self.client else ""
-        if not self._door.enter(client):
+        self.begun = True
+        self.flow = _InTurn(transport, self.pipeline)
+        if self._inside is None:
             return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; come again later")
-        self._inside = client
         self._arm(self._door.limits.head_s, self._slow_head)
         return None
 
@@ -103,20 +128,44 @@ class Connection(HttpToolsProtocol):
         """Let the client out."""
         self._disarm()
         self.resume_writing()
+        self.pipeline.clear()
         if self._inside is not None:
             self._door.leave(self._inside)
             self._inside = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; those of a head are counted and timed."""
+        """Take bytes, and parse them when it is their turn."""
         if self._inside is None or self.transport.is_closing():
             return
+        self._unparsed = memoryview(bytes(self._unparsed) + data if self._unparsed else data)
+        self._parse()
+
+    def on_response_complete(self) -> None:
+        """Go on with what was sent ahead."""
+        super().on_response_complete()
+        if not self.transport.is_closing():
+            self._parse()
+
+    def _parse(self) -> None:
+        """Parse what has come, until a request waits for its turn: while one does, no client is too slow."""
+        while self._unparsed and not self.pipeline and not self.transport.is_closing():
+            piece, self._unparsed = self._unparsed[:_PIECE_BYTES], self._unparsed[_PIECE_BYTES:]
+            self._feed(piece)
+        if not self._unparsed:
+            self._unparsed = _NOTHING  # else it would keep what it was cut off
+        if self.pipeline or self.transport.is_closing():
+            self._disarm()
+        elif self._timer is None and not self._in_head:
+            self._arm(self._door.limits.body_s, self._slow_body)
+
+    def _feed(self, piece: memoryview) -> None:
+        """Parse some bytes; those of a head are counted and timed."""
         if self._in_head:
-            self._fed += len(data)
+            self._fed += len(piece)
             if self._timer is None:
                 self._arm(self._door.limits.head_s, self._slow_head)
-        super().data_received(data)
+        super().data_received(cast("bytes", piece))
         if self._in_head and self._fed > self._door.limits.head_bytes:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, self._too_large)
 
@@ -135,6 +184,8 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin the request, if its head is not too large, and time its body."""
+        if self.transport.is_closing():
+            return None
         self._in_head, self._fed = False, 0
         self._arm(self._door.limits.body_s, self._slow_body)
         if self._counted > self._door.limits.head_bytes:
@@ -206,12 +257,15 @@ class Connection(HttpToolsProtocol):
             self._timer = None
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
-        """Answer with a problem document and close. Where an answer is under way, only close."""
+        """Answer with a problem document and close. Where another answer comes first, only close."""
         self._disarm()
         self._door.refused(status.phrase)
         if self.transport.is_closing():
             return None
-        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
+        under_way = (
+            self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
+        )
+        if under_way or self.pipeline:
             return self.transport.abort()
         body = msgspec.json.encode(Problem(title=status.phrase, status=status, detail=detail))
         head = [b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode())]
@@ -219,8 +273,3 @@ class Connection(HttpToolsProtocol):
         head.append(b"content-type: %b\r\ncontent-length: %d\r\n" % (MEDIA_TYPE.encode(), len(body)))
         self.transport.write(b"".join(head) + b"connection: close\r\n\r\n" + body)
         return self.transport.close()
-
-
-def http_of(door: Door) -> Any:
-    """Return what uvicorn is to make connections with."""
-    return cast("Any", door.protocol)

@@ -46,11 +46,18 @@ async def held(bus: Bus, stream: str) -> Held:
 
 
 async def read_after(
-    bus: Bus, stream: str, after: int, limit: int, subject: str | None = None
+    bus: Bus, stream: str, after: int, limit: int, subject: str | None = None, *, most_bytes: int = 0
 ) -> list[Stored]:
-    """Return up to `limit` messages with a sequence greater than `after`, in order, of one subject or all."""
+    """Return up to `limit` messages with a sequence greater than `after`, in order, of one subject or all.
+
+    With `most_bytes` the broker stops at the message that goes beyond them.
+    """
     request: dict[str, Any] = {"seq": after + 1, "batch": limit}
-    return await batch(bus, stream, request if subject is None else request | {"next_by_subj": subject})
+    if subject is not None:
+        request["next_by_subj"] = subject
+    if most_bytes:
+        request["max_bytes"] = most_bytes
+    return await batch(bus, stream, request)
 
 
 async def event_page(bus: Bus, after: int, limit: int, persona_id: str | None = None) -> EventPage:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -49,6 +50,9 @@ _CLIENTS = 1000
 _RING_FRAMES = 4096
 _RING_BYTES = 8 * 1024 * 1024
 _TAKEN_AT_ONCE = 256
+_BYTES_AT_ONCE = 128 * 1024
+"""Of frames that a client is sent together: they wait in memory for one that reads slowly."""
+
 _READ_RETRY_S = 0.5
 _KNOWN = frozenset(EventType)
 
@@ -138,12 +142,13 @@ class Feed:
         if self.clients >= self._most_clients:
             raise Unavailable(f"{self._most_clients} clients follow the event stream already")
 
-    async def frames(self, after: int) -> AsyncGenerator[bytes]:
-        """Yield what follows a sequence, as it comes, until the feed is closed."""
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Count one client more while the context is open. Raises as `check_room` does."""
+        self.check_room()
         self._count(1)
         try:
-            async for data in self._frames(after):
-                yield data
+            yield
         finally:
             self._count(-1)
 
@@ -153,7 +158,8 @@ class Feed:
         now.set()
         then.clear()
 
-    async def _frames(self, cursor: int) -> AsyncIterator[bytes]:
+    async def frames(self, cursor: int) -> AsyncGenerator[bytes]:
+        """Yield what follows a sequence, as it comes, until the feed is closed; for who has a place."""
         clock = asyncio.get_running_loop().time
         comment_due = clock() + KEEP_ALIVE_S
         while not self._closing:
@@ -185,12 +191,22 @@ class Feed:
         if not self._ring or cursor + 1 < self._ring[0].sequence:
             return None
         begin = cursor + 1 - self._ring[0].sequence
-        return [self._ring[i] for i in range(begin, min(begin + _TAKEN_AT_ONCE, len(self._ring)))]
+        taken: list[Frame] = []
+        room = _BYTES_AT_ONCE
+        for i in range(begin, min(begin + _TAKEN_AT_ONCE, len(self._ring))):
+            frame = self._ring[i]
+            room -= len(frame.data)
+            if taken and room < 0:
+                break
+            taken.append(frame)
+        return taken
 
     async def _from_stream(self, cursor: int) -> list[Frame]:
         """Read on in the stream; nothing while the broker is away."""
         try:
-            stored = await read_after(self._bus, streams.EVENTS, cursor, _TAKEN_AT_ONCE)
+            stored = await read_after(
+                self._bus, streams.EVENTS, cursor, _TAKEN_AT_ONCE, most_bytes=_BYTES_AT_ONCE
+            )
         except BusError as error:
             log.debug("backlog_not_read", error=str(error))
             return []

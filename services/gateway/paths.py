@@ -6,7 +6,6 @@ segment decoded and encoded again in one canonical way; `decode_segment` gives h
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import quote, unquote_to_bytes
 
@@ -17,11 +16,7 @@ from libs.contracts.limits import Identifier, ItemId
 from libs.contracts.refusals import Invalid
 from services.gateway.problems import ID_RULE
 
-_REMEMBERED = 1024
-"""Paths whose canonical form is remembered: most requests have one of a few."""
 
-
-@lru_cache(_REMEMBERED)
 def canonical(raw_path: bytes) -> str:
     """Return a raw path with each segment decoded and encoded again; only unreserved characters stay bare."""
     path = raw_path.partition(b"?")[0]

@@ -26,8 +26,9 @@ from libs.concurrency.tasks import Background
 from libs.contracts.presence import BootSummary
 from libs.runtime.process import ConfigurationError, Process, own_version, versions
 from libs.settings.gateway import GatewaySettings
+from services.gateway.accepting import Entrance
 from services.gateway.app import make_app
-from services.gateway.connections import ConnectionLimits, Door, http_of
+from services.gateway.connections import Connection, ConnectionLimits, Door
 from services.gateway.feed import Feed
 from services.gateway.metrics import Refusals
 from services.gateway.peers import Swarm
@@ -86,7 +87,7 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
     Gauge(
         "perpetua_http_connections", "Connections to the gateway.", registry=process.metrics.registry
     ).set_function(lambda: door.inside)
-    server = Server(config(app, door, settings))
+    server = Server(config(app, settings), door)
     rates = Rates(settings.requests_per_s, time.monotonic)
     async with (
         _open(listener),
@@ -128,14 +129,16 @@ class _State(ServerState):
 
 
 class Server(uvicorn.Server):
-    """A server inside our own event loop: signals stay with the process.
+    """A server inside our own event loop: signals stay with the process, and connections pass the door.
 
     It wakes for its clients alone. The library's wakes ten times a second, to see whether it is to end and
     what the date is.
     """
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, door: Door) -> None:
         super().__init__(config)
+        self._door = door
+        self._listeners: list[socket.socket] = []
         self.server_state = _State(config.encoded_headers)
         self._ends = asyncio.Event()
 
@@ -144,9 +147,27 @@ class Server(uvicorn.Server):
         self.should_exit = True
         self._ends.set()
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Have the library listen nowhere."""
+        self._listeners, self.servers = sockets or [], []
+        self.started = True
+
     async def main_loop(self) -> None:
-        """Return once the server is to end."""
-        await self._ends.wait()
+        """Take connections until the server is to end."""
+        async with Background() as tasks:
+            for listener in self._listeners:
+                entrance = Entrance(self._door, listener, self.config.ssl, self._connection)
+                tasks.create_task(entrance.run(), name="accept")
+            await self._ends.wait()
+
+    def _connection(self, client: str | None) -> Connection:
+        return Connection(
+            self._door,
+            client,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -159,12 +180,12 @@ class Server(uvicorn.Server):
             await asyncio.sleep(0.005)
 
 
-def config(app: ASGIApp, door: Door, settings: GatewaySettings) -> uvicorn.Config:
+def config(app: ASGIApp, settings: GatewaySettings) -> uvicorn.Config:
     """Return how the server runs. Raises `ConfigurationError` for a certificate that cannot be used."""
     made = uvicorn.Config(
         cast("Any", app),
         loop="none",
-        http=http_of(door),
+        http=Connection,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -1,8 +1,13 @@
-"""Where a client's stream begins [5.3]."""
+"""A client's stream: where it begins, and its place among the others [5.3]."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any, cast
+
+from litestar.response import Stream
+from litestar.response.base import ASGIResponse
+from litestar.types import Receive, Scope, Send
 
 from services.gateway.event_log import Held
 from services.gateway.feed import Feed, comment
@@ -10,6 +15,7 @@ from services.gateway.feed import Feed, comment
 RETRY_MS = 1000
 """How long, in milliseconds, a browser waits before it connects again."""
 
+_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 _SEQUENCE_DIGITS = 18
 
 
@@ -32,7 +38,25 @@ def beginning(wanted: str | None, there: Held) -> tuple[int, str | None]:
     return sequence, None
 
 
-async def event_stream(feed: Feed, after: int, remark: str | None) -> AsyncIterator[bytes]:
+class EventStream(Stream):
+    """The answer to one client. It takes a place of the feed as it begins, and gives it back as it ends."""
+
+    def __init__(self, feed: Feed, after: int, remark: str | None) -> None:
+        super().__init__(_frames(feed, after, remark), media_type="text/event-stream", headers=_HEADERS)
+        self._feed = feed
+
+    def to_asgi_response(self, *args: Any, **parts: Any) -> ASGIResponse:
+        """Return the answer as it is sent; it raises `Unavailable`, instead, where there is no place."""
+        answer = super().to_asgi_response(*args, **parts)
+
+        async def placed(scope: Scope, receive: Receive, send: Send) -> None:
+            with self._feed.place():
+                await answer(scope, receive, send)
+
+        return cast("ASGIResponse", placed)
+
+
+async def _frames(feed: Feed, after: int, remark: str | None) -> AsyncIterator[bytes]:
     """Yield the bytes of one client's stream."""
     yield f"retry: {RETRY_MS}\n".encode() + comment(remark or "connected")
     async for data in feed.frames(after):

@@ -28,6 +28,13 @@ def test_every_service_is_up_and_its_health_check_says_so(system: System) -> Non
         podman("healthcheck", "run", container)
 
 
+def test_a_container_sees_the_seed_of_its_own_service_and_no_key_of_a_certificate(system: System) -> None:
+    for service in SERVICES:
+        found = podman("exec", system.container(service), "find", "/var/lib/perpetua", "-type", "f").split()
+        seen = [path for path in found if path.endswith((".nk", ".key", ".old"))]
+        assert seen == [f"/var/lib/perpetua/keys/{service}.nk"], service
+
+
 def test_containers_have_no_rights_and_nowhere_to_write(system: System) -> None:
     for service in (*SERVICES, "nats"):
         found = inspected(system.container(service))

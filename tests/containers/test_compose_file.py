@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from libs.contracts.permissions import ADMIN
+from libs.contracts.permissions import SERVICES as USERS
 from libs.settings.cognition import cognition_reader, read_cognition
 from libs.settings.process import process_reader, read_process
 from libs.settings.tracing import read_tracing, tracing_reader
+from libs.supervisor.certificates import make_certificates
+from libs.supervisor.handing import hand_out
+from libs.supervisor.keys import make_keys
 from tests.support.containers import ROOT
 
 SETTLED = {
@@ -59,3 +65,45 @@ def test_only_thinkers_are_given_the_key_of_the_endpoint() -> None:
     key = "CODETETHER_COGNITION_THINKER_API_KEY"
     given = {name for name, spec in services().items() if key in (spec.get("environment") or {})}
     assert given == {"thinker", "thinker-gpu"}
+
+
+def seen(tmp_path: Path) -> dict[str, set[str]]:
+    """The files of keys and certificates in the volumes of each service, but `keys`, which makes them."""
+    keys, certificates, each = (tmp_path / name for name in ("keys", "certificates", "each"))
+    make_keys(keys)
+    make_certificates(certificates, ())
+    hand_out(each, keys, certificates)
+    mounts = {name: [one.split(":") for one in spec.get("volumes", ())] for name, spec in services().items()}
+    folders = {"keys": keys, "certificates": certificates}
+    folders |= {
+        source: each / Path(target).name for source, target, *_ in mounts.pop("keys") if "/each/" in target
+    }
+    return {
+        name: {file.name for source, *_ in found if source in folders for file in folders[source].iterdir()}
+        for name, found in mounts.items()
+    }
+
+
+def test_each_container_is_given_the_seed_of_its_own_user_alone(tmp_path: Path) -> None:
+    found = {name: {file for file in files if file.endswith(".nk")} for name, files in seen(tmp_path).items()}
+    own = {user: {f"{user}.nk"} for user in USERS}
+    own |= {"provision": {f"{ADMIN}.nk"}, "thinker-gpu": {"thinker.nk"}, "gateway-tls": {"gateway.nk"}}
+    assert {name: seeds for name, seeds in found.items() if seeds} == own
+
+
+def test_keys_of_certificates_are_given_to_who_shows_the_certificate(tmp_path: Path) -> None:
+    found = {
+        name: {file for file in files if file.endswith(".key")} for name, files in seen(tmp_path).items()
+    }
+    assert {name: keys for name, keys in found.items() if keys} == {
+        "nats": {"tls.key"},
+        "gateway-tls": {"tls.key"},
+    }
+
+
+def test_no_container_but_that_of_the_keys_is_given_the_whole_folders() -> None:
+    for name, spec in services().items():
+        whole = [
+            one for one in spec.get("volumes", ()) if one.startswith(("keys:", "${PERPETUA_CERTIFICATES"))
+        ]
+        assert bool(whole) == (name == "keys"), name

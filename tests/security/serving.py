@@ -15,7 +15,7 @@ from litestar.types import ASGIApp
 from libs.settings.gateway import GatewaySettings, read_gateway
 from libs.settings.process import process_reader
 from services.gateway.access import Access
-from services.gateway.connections import ConnectionLimits, Door
+from services.gateway.connections import Connection, ConnectionLimits, Door
 from services.gateway.guard import Guard
 from services.gateway.rates import Rates
 from services.gateway.service import Server, config, listen
@@ -25,12 +25,13 @@ TOKENS = f"read:{READER},control:{MASTER}"
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
-    """Says how long the body was; `/large` sends more than any buffer takes."""
+    """Says how long the body was; `/large` sends more than any buffer takes, `/slow` takes its time."""
     length, more = 0, True
     while more:
         message = await receive()
         length += len(message.get("body", b""))
         more = message.get("more_body", False)
+    await asyncio.sleep({"/slow": 0.02, "/slower": 0.5}.get(scope["path"], 0))
     body = b"x" * (32 << 20) if scope["path"] == "/large" else str(length).encode()
     headers = [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -40,10 +41,16 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 class Served:
     """A server that runs, and what it has refused."""
 
-    def __init__(self, port: int, door: Door, refused: Counter[str]) -> None:
+    def __init__(self, server: Server, port: int, door: Door, refused: Counter[str]) -> None:
+        self._server = server
         self.port = port
         self.door = door
         self.refused = refused
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for an earlier one of their connection."""
+        return sum(len(cast("Connection", one).pipeline) for one in self._server.server_state.connections)
 
     async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 20)
@@ -103,11 +110,11 @@ async def served(limits: ConnectionLimits | None = None, **env: str) -> AsyncIte
     loop = asyncio.get_running_loop()
     rates = Rates(wanted.requests_per_s, loop.time)
     guard = Guard(cast("ASGIApp", application), Access(wanted.tokens, time.time), rates, wanted.names, note)
-    server = Server(config(cast("ASGIApp", guard), door, wanted))
+    server = Server(config(cast("ASGIApp", guard), wanted), door)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await server.until_started()
-        yield Served(listener.getsockname()[1], door, refused)
+        yield Served(server, listener.getsockname()[1], door, refused)
     finally:
         server.end()
         await serving

@@ -13,6 +13,8 @@ from tests.security.serving import Answered, served
 from tests.support.eventually import eventually
 
 HEAD = b"GET /v1/x HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+SLOW = b"GET /slow HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+SMALL = b"GET / HTTP/1.1\r\n\r\n"
 QUICK = ConnectionLimits(
     connections=100, client_connections=0, head_s=0.4, body_s=0.4, stalled_s=0.4, head_bytes=8192
 )
@@ -165,3 +167,54 @@ async def test_pipelined_requests_are_answered_each() -> None:
     async with served(QUICK) as server:
         said = await server.exchange((HEAD + b"\r\n") * 20 + HEAD + b"Connection: close\r\n\r\n")
         assert said.count(b"HTTP/1.1 200") == 21
+
+
+async def test_of_what_a_client_sends_ahead_little_is_parsed_before_its_turn() -> None:
+    """A small request takes a hundred times its bytes, and this is before the guard has seen it."""
+    async with served(QUICK) as server:
+        reader, writer = await server.open()
+        writer.write(SLOW * 20 + SMALL * 3000)
+        answered = most = 0
+        while answered < 3020:
+            most = max(most, server.waiting)
+            answered += (await reader.readuntil(b"\r\n\r\n")).count(b"HTTP/1.1 200")
+            await reader.readexactly(1)
+        writer.close()
+        assert 0 < most <= 120
+        assert server.refused == {}
+
+
+async def test_what_a_client_sends_further_ahead_is_not_read() -> None:
+    """Else the bytes would fill the memory, parsed or not."""
+    async with served(QUICK) as server:
+        _, writer = await server.open()
+        writer.write(SLOW.replace(b"/slow", b"/slower") + SMALL * 2_000_000)
+        await eventually(lambda: server.waiting > 0, what="requests that wait")
+        await asyncio.sleep(0.3)
+        assert writer.transport.get_write_buffer_size() > 20_000_000, "what the kernel does not take either"
+        writer.transport.abort()
+        await eventually(lambda: server.door.inside == 0, what="the client to be out")
+
+
+async def test_what_waits_for_its_turn_is_not_too_slow() -> None:
+    """Heads and bodies are timed while they are waited for, not while an earlier request is answered."""
+    body = b"x" * 4000
+    post = HEAD.replace(b"GET", b"POST") + b"Content-Length: 4000\r\n\r\n"
+    async with served(QUICK) as server:
+        reader, writer = await server.open()
+        writer.write(SLOW * 30 + post + body + HEAD + b"Connection: close\r\n\r\n")
+        said = await asyncio.wait_for(reader.read(), 20)
+        assert said.count(b"HTTP/1.1 200") == 32
+        assert b"4000" in said
+        writer.close()
+        assert server.refused == {}
+
+
+async def test_a_body_that_was_begun_ahead_and_never_ends_is_given_up_in_time() -> None:
+    async with served(QUICK) as server:
+        reader, writer = await server.open()
+        writer.write(SLOW * 3 + HEAD.replace(b"GET", b"POST") + b"Content-Length: 4000\r\n\r\nx")
+        said = await asyncio.wait_for(reader.read(), 20)
+        assert said.count(b"HTTP/1.1 200") == 3
+        assert b"body did not come in time" in said
+        writer.close()

@@ -12,7 +12,7 @@ import nats
 import pytest
 from nats.aio.client import Client
 
-from libs.contracts.permissions import permissions
+from libs.contracts.permissions import ADMIN, SERVICES, permissions
 from libs.supervisor.broker import find_server, free_port, is_free
 from tests.support.broker import HOST
 from tests.support.eventually import eventually_sync
@@ -54,6 +54,46 @@ def test_again_it_keeps_what_is_there_and_makes_what_is_missing(tmp_path: Path) 
     assert (tmp_path / "users.conf.old").read_bytes() == before["users.conf"]
     assert (tmp_path / "nats.conf").read_text() == "# mine\n"
     assert (tmp_path / "gateway.nk").read_bytes() == before["gateway.nk"]
+
+
+def test_each_process_is_handed_its_own_and_nothing_else(tmp_path: Path) -> None:
+    folder, each, certificates = tmp_path / "keys", tmp_path / "each", tmp_path / "certificates"
+    hand_out = ("--each", str(each), "--certificates", str(certificates))
+    created = {name: status for name, status in listed(folder, *hand_out).items() if "/" in name}
+    assert set(created.values()) == {"created"}
+    assert {path.name: sorted(file.name for file in path.iterdir()) for path in each.iterdir()} == {
+        **{user: [f"{user}.nk"] for user in (ADMIN, *SERVICES)},
+        "broker": ["users.conf"],
+        "authority": ["ca.crt"],
+        "tls": ["ca.crt", "tls.crt", "tls.key"],
+    }
+    for secret in (*each.glob("*/*.nk"), *each.glob("*/*.key")):
+        assert secret.stat().st_mode & 0o777 == 0o600
+        assert (
+            secret.read_bytes()
+            == (certificates if secret.suffix == ".key" else folder).joinpath(secret.name).read_bytes()
+        )
+    (folder / "thinker.nk").unlink()
+    again = listed(folder, *hand_out)
+    assert {name for name in created if again[name] == "updated"} == {
+        "thinker/thinker.nk",
+        "broker/users.conf",
+    }
+    assert (each / "thinker/thinker.nk").read_bytes() == (folder / "thinker.nk").read_bytes()
+    assert [file.name for file in (each / "thinker").iterdir()] == ["thinker.nk"], (
+        "not the former key, either"
+    )
+
+
+def test_given_certificates_are_handed_out_without_what_was_made_before(tmp_path: Path) -> None:
+    each, given = tmp_path / "each", tmp_path / "given"
+    listed(tmp_path / "keys", "--each", str(each), "--certificates", str(tmp_path / "made"))
+    given.mkdir()
+    for name in ("tls.crt", "tls.key"):
+        (given / name).write_text(f"given {name}")
+    listed(tmp_path / "keys", "--each", str(each), "--certificates", str(given))
+    assert (each / "tls/tls.key").read_text() == "given tls.key"
+    assert not list(each.glob("*/ca.crt"))
 
 
 def test_people_see_a_table_and_no_seed(tmp_path: Path) -> None:

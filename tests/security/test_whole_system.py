@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from http.client import HTTPResponse
@@ -107,6 +109,17 @@ def test_one_follower_too_many_is_told_so_and_the_others_go_on(closed: Swarm) ->
         with Stream(url, bearer(READER)) as fourth:
             assert fourth.head().startswith("HTTP/1.1 503")
         assert next(stream.frames())
+    eventually_sync(lambda: follows(closed), 15, "room again")
+
+
+def test_of_followers_who_come_together_no_more_are_let_in_than_may(closed: Swarm) -> None:
+    url = f"{closed.url}/v1/cognition/stream"
+    with ExitStack() as held:
+        os.kill(closed.pid("gateway"), signal.SIGSTOP)
+        streams = [held.enter_context(Stream(url, bearer(READER))) for _ in range(40)]
+        os.kill(closed.pid("gateway"), signal.SIGCONT)
+        answers = Counter(stream.head().split()[1] for stream in streams)
+    assert answers == {"200": 3, "503": 37}
     eventually_sync(lambda: follows(closed), 15, "room again")
 
 

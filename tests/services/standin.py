@@ -137,7 +137,7 @@ async def gateway(bus: Bus, **env: str) -> AsyncIterator[StandIn]:
         )
         door = Door(ConnectionLimits(connections=64, client_connections=0), refused.append)
         listener = listen(settings)
-        server = Server(config(app, door, settings))
+        server = Server(config(app, settings), door)
         tasks.create_task(feed.run(), name="feed")
         serving = tasks.create_task(server.serve(sockets=[listener]), name="http")
         await server.until_started()

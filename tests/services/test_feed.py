@@ -39,6 +39,14 @@ async def feed(bus: Bus) -> AsyncIterator[Feed]:
         yield made
 
 
+@asynccontextmanager
+async def following(one: Feed, after: int) -> AsyncIterator[AsyncIterator[bytes]]:
+    """A client of the feed."""
+    with one.place():
+        async with aclosing(one.frames(after)) as client:
+            yield client
+
+
 async def followed(bus: Bus) -> bool:
     """Whether the event stream has a consumer that somebody listens to."""
     listed = await bus.api(f"CONSUMER.LIST.{streams.EVENTS}", {"offset": 0})
@@ -72,7 +80,7 @@ async def test_nothing_is_followed_until_a_client_comes_nor_long_after_the_last_
     last = await publish(bus, 3)
     async with feed(bus) as one:
         assert not await followed(bus)
-        async with aclosing(one.frames(last)) as client:
+        async with following(one, last) as client:
             reading = asyncio.create_task(read(client, last + 2))
             await eventually(lambda: followed(bus), what="following")
             await publish(bus, 2)
@@ -89,7 +97,7 @@ async def test_what_is_stored_while_nobody_listens_is_sent_to_who_resumes(bus: B
         for _ in range(3):
             begin = last
             last = await publish(bus, 7)
-            async with aclosing(one.frames(begin)) as client:
+            async with following(one, begin) as client:
                 assert await read(client, last) == cognition(begin + 1, last)
                 more = await publish(bus, 5)
                 assert await read(client, more) == cognition(last + 1, more)
@@ -102,13 +110,13 @@ async def test_lag_is_exact_for_what_was_evicted_while_nobody_listened(bus: Bus)
     await provision(bus, StreamBounds(max_events=32, max_snapshots=128))
     begin = await publish(bus, 5)
     async with feed(bus) as one:
-        async with aclosing(one.frames(begin - 1)) as client:
+        async with following(one, begin - 1) as client:
             assert await read(client, begin) == cognition(begin, begin)
         await deserted(bus)
         last = await publish(bus, 100)
-        async with aclosing(one.frames(begin)) as client:
+        async with following(one, begin) as client:
             assert await read(client, last) == [(last - 32, "lag"), *cognition(last - 31, last)]
-        async with aclosing(one.frames(0)) as client:
+        async with following(one, 0) as client:
             assert await read(client, last) == cognition(last - 31, last)
 
 
@@ -121,17 +129,17 @@ async def test_clients_that_come_and_go_while_events_come_miss_none_and_see_none
     async def client(one: Feed) -> None:
         while len(seen) < total:
             begin = seen[-1][0] if seen else 0
-            async with aclosing(one.frames(begin)) as frames:
+            async with following(one, begin) as frames:
                 async with asyncio.timeout(20):
                     data = await anext(frames)
                 seen.extend((int(i), name.decode()) for i, name, _ in _FRAME.findall(data))
             await asyncio.sleep(0.02 if len(seen) % 3 else 1.2 * LINGER_S)
 
     async with feed(bus) as one:
-        following = asyncio.create_task(client(one))
+        coming_and_going = asyncio.create_task(client(one))
         await publish(bus, total)
         async with asyncio.timeout(60):
-            await following
+            await coming_and_going
     assert seen == cognition(1, total)
 
 
@@ -144,7 +152,7 @@ async def test_many_clients_are_woken_together_and_each_gets_everything_in_order
     async def client(one: Feed) -> list[tuple[int, str]]:
         nonlocal pieces
         found: list[tuple[int, str]] = []
-        async with aclosing(one.frames(0)) as frames:
+        async with following(one, 0) as frames:
             async for data in frames:
                 pieces += 1
                 found += [(int(i), name.decode()) for i, name, _ in _FRAME.findall(data)]
@@ -160,11 +168,35 @@ async def test_many_clients_are_woken_together_and_each_gets_everything_in_order
     assert pieces < clients * total / 4
 
 
+@pytest.mark.fact("5.3")
+async def test_large_events_are_sent_few_at_a_time_out_of_the_stream_and_live(bus: Bus) -> None:
+    """What is sent together waits in memory for a client that reads slowly."""
+    ours = {streams.PLACE: "1.1"}
+
+    async def publish_large() -> int:
+        for _ in range(20):
+            last = await bus.publish("perpetua.in.events._._.check_result", b"x" * 60_000, ours)
+        return last
+
+    async with feed(bus) as one:
+        first = await publish_large()
+        async with following(one, 0) as client:
+            for last in (first, 2 * first):
+                seen = 0
+                async with asyncio.timeout(20):
+                    while seen < last:
+                        data = await anext(client)
+                        assert len(data) < 200_000
+                        seen = int(data.rpartition(b"id: ")[2].partition(b"\n")[0] or seen)
+                if last == first:
+                    await publish_large()
+
+
 async def test_a_client_that_comes_while_the_broker_is_away_is_served_when_it_is_back(
     bus: Bus, broker: Broker
 ) -> None:
     last = await publish(bus, 3)
-    async with feed(bus) as one, aclosing(one.frames(last - 3)) as client:
+    async with feed(bus) as one, following(one, last - 3) as client:
         reading = asyncio.create_task(read(client, last))
         await restart(broker)
         assert await reading == cognition(last - 2, last)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from urllib.parse import quote
 
 import pytest
@@ -37,6 +38,18 @@ def test_every_spelling_of_a_path_is_one_canonical_path() -> None:
     assert canonical(b"/a~b-c._d") == canonical(b"/%61%7Eb%2Dc%2E%5Fd") == "/a~b-c._d"
     assert canonical(canonical("/ü/ /%".encode()).encode()) == canonical("/ü/ /%".encode())
     assert canonical(b"/a//b/") == "/a//b/"
+
+
+def test_paths_that_were_asked_for_take_no_memory() -> None:
+    """They are looked at before it is known who asks."""
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            canonical(b"/%d/" % number + b"!" * 10_000)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1 << 20
 
 
 @pytest.mark.fact("5.2")

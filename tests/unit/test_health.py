@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from contextlib import ExitStack
+from socket import create_connection
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -12,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from libs.contracts.presence import BootSummary
 from libs.runtime.health import STUCK_S, Health, HealthServer
+from tests.support.eventually import eventually_sync
 
 
 def test_a_process_is_ready_once_it_says_so() -> None:
@@ -31,6 +35,22 @@ def test_a_process_whose_loop_is_stuck_is_neither_live_nor_ready() -> None:
     assert health.answer("/readyz")[0] == 503
     health.beat = time.monotonic()
     assert health.answer("/livez")[0] == 200
+
+
+def test_clients_that_say_nothing_take_few_threads_and_nobody_s_answer() -> None:
+    server = HealthServer("127.0.0.1", 0, CollectorRegistry(), Health(beat=time.monotonic(), ready=True))
+    before = threading.active_count()
+    with ExitStack() as held:
+        held.callback(server.close)
+        clients = [held.enter_context(create_connection(("127.0.0.1", server.port), 20)) for _ in range(100)]
+        for client in clients:
+            client.sendall(b"G")
+        for client in clients[: 100 - 16]:
+            while client.recv(4096):
+                pass
+        with urlopen(f"http://127.0.0.1:{server.port}/livez", timeout=20) as answer:
+            assert answer.status == 200
+        eventually_sync(lambda: threading.active_count() - before <= 16, what="threads that have ended")
 
 
 def test_health_and_metrics_are_served() -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 from libs.cli import options, output
 from libs.supervisor.data_dir import DataDir
+from libs.supervisor.handing import hand_out
 from libs.supervisor.keys import make_keys
 
 
@@ -31,6 +32,12 @@ from libs.supervisor.keys import make_keys
 @click.option(
     "--names", metavar="NAMES", default="", help="Host names and addresses, by comma, that they are for."
 )
+@click.option(
+    "--each",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Copy to each process what is its own, into a folder of its name there: for containers.",
+)
 @options.data_dir
 @options.as_json
 def keys(
@@ -38,6 +45,7 @@ def keys(
     public_events: bool,
     certificates: Path | None,
     names: str,
+    each: Path | None,
     data_dir: DataDir,
     as_json: bool,
 ) -> None:
@@ -52,6 +60,8 @@ def keys(
         from libs.supervisor.certificates import make_certificates  # loads OpenSSL: where it is asked for
 
         found += make_certificates(certificates.expanduser(), tuple(filter(None, names.split(","))))
+    if each is not None:
+        found += hand_out(each.expanduser(), folder, certificates and certificates.expanduser())
     if as_json:
         return output.print_json({"folder": str(folder), "files": [msgspec.to_builtins(f) for f in found]})
     rows = [(f.file, f.status, f.public or "") for f in found]

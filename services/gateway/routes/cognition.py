@@ -8,7 +8,6 @@ from litestar import Controller, get, post
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, JSONBody, QueryParameter
-from litestar.response import Stream
 
 from libs.bus.connection import Bus
 from libs.contracts import streams
@@ -18,7 +17,7 @@ from services.gateway import event_log
 from services.gateway.feed import Feed
 from services.gateway.peers import Swarm
 from services.gateway.routes.common import problems
-from services.gateway.sse import beginning, event_stream
+from services.gateway.sse import EventStream, beginning
 
 After = Annotated[int, QueryParameter(ge=0, le=2**62, description="Only what follows this sequence")]
 PersonaId = Annotated[str, QueryParameter(max_length=128, description="Only events of this persona")]
@@ -38,8 +37,6 @@ StreamAfter = Annotated[
     QueryParameter(description="The same as `Last-Event-ID`, for clients without it; 0: the oldest"),
 ]
 Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="At most so many")]
-
-_SSE_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 class Cognition(Controller):
@@ -86,12 +83,12 @@ class Cognition(Controller):
         feed: NamedDependency[Feed],
         last_event_id: LastEventId = None,
         after: StreamAfter = None,
-    ) -> Stream:
+    ) -> EventStream:
         """Follow the event stream. `Last-Event-ID`, or `after`, resumes behind that event."""
         feed.check_room()
         there = await event_log.held(bus, streams.EVENTS)
         begin, remark = beginning(after if last_event_id is None else last_event_id, there)
-        return Stream(event_stream(feed, begin, remark), media_type="text/event-stream", headers=_SSE_HEADERS)
+        return EventStream(feed, begin, remark)
 
     @get("/events", responses=problems(400, 503), operation_id="events")
     async def events(
