@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from time import time
 
-from libs.contracts.accounts import AccountShort
+from libs.contracts.accounts import AccountShort, Settlement
 from libs.contracts.journal import Pause, ThoughtEntry
 from libs.contracts.tokens import shard_of
 from libs.roster.state import Roster
+from services.scheduler.account import NOTHING
 from services.scheduler.accounts import WINDOW_S, window_of
 from services.scheduler.bank import Bank
 from services.scheduler.estimate import expected
@@ -81,16 +82,15 @@ class Admitting:
     async def settle(self, thought: ThoughtEntry) -> None:
         """Tell the accounts what a thought has really cost."""
         owner = self._owners.get(shard_of(thought.persona_id))
-        life = owner.ledger.persona(thought.persona_id).life if owner is not None else None
-        if life is not None and (settled := life.settlement) is not None:
+        settled = _settled(owner.ledger.persona(thought.persona_id)) if owner is not None else None
+        if settled is not None:
             await self._treasury.settle(thought.persona_id, settled)
 
     def _want(self, persona_id: str, entry: PersonaLedger) -> Want:
         charter = self._roster.personas[persona_id].identity.charter
         least, minute = self._treasury.least_limits(persona_id), window_of(self._wall())
         cost = expected(entry, charter, self._max_tokens, least, minute)
-        settled = entry.life.settlement if entry.life is not None else None
-        return Want(persona_id, entry.count + 1, cost, settled)
+        return Want(persona_id, entry.count + 1, cost, _settled(entry))
 
     def _pause_in(self, persona_id: str, entry: PersonaLedger) -> Pause | None:
         """Return a persona's pause as it was said last, be it stored or not."""
@@ -139,3 +139,13 @@ class Admitting:
         note.stored = asyncio.get_running_loop().create_future()
         note.stored.add_done_callback(over)
         owner.say(note)
+
+
+def _settled(entry: PersonaLedger) -> Settlement | None:
+    """Return what a persona's newest thought has cost; None where that is not known.
+
+    Whose thoughts were all plain fallbacks has no life that says so, and they cost nothing.
+    """
+    if entry.life is not None and entry.life.thoughts:
+        return entry.life.settlement
+    return Settlement(entry.count, 0, NOTHING) if entry.count else None
