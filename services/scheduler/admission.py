@@ -47,7 +47,10 @@ class Admitting:
         """By persona, what was said of it last and is not stored yet: its pause, None where that is over."""
 
     def pause_of(self, persona_id: str, entry: PersonaLedger) -> float | None:
-        """Return until when a persona waits for credits, in seconds of wall time; None where it does not."""
+        """Return until when a persona waits for credits, in seconds of wall time; None where it does not.
+
+        That is the present minute's end at most: the clock may have been set back since the pause began.
+        """
         pause = self._pause_in(persona_id, entry)
         if pause is None:
             return None
@@ -56,7 +59,8 @@ class Admitting:
             if pause.resumes_at is not None
             else (window_of(pause.since.timestamp()) + 1) * WINDOW_S
         )
-        return until if until > self._wall() else None
+        now = self._wall()
+        return min(until, (window_of(now) + 1) * WINDOW_S) if until > now else None
 
     def share_left(self, persona_id: str) -> float:
         """Return which part of this minute's credits a persona has left, 0 to 1."""

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from libs.bus.connection import Bus
 from libs.cognition.answer import Answer
 from libs.cognition.compose import compose
-from libs.contracts.accounts import Credits
+from libs.contracts.accounts import AccountAsk, AccountsRequest, Credits
 from libs.contracts.journal import ThoughtEntry
 from libs.contracts.personas import PolicyRequest
 from libs.contracts.tokens import shard_of
@@ -21,9 +21,10 @@ from services.scheduler.accounts import window_of
 from services.scheduler.admission import Admitting
 from services.scheduler.bank import Bank
 from services.scheduler.metrics import SchedulerMetrics
+from services.scheduler.notes import Note
 from services.scheduler.owner import ShardOwner
 from services.scheduler.treasury import Treasury
-from tests.services.support import owner
+from tests.services.support import owner, shard_records
 from tests.services.test_credits import ROOT, Clock
 from tests.services.test_shard_owners import owning
 from tests.unit.make import NOW, Tree, item
@@ -42,6 +43,11 @@ def fallback(number: int) -> ThoughtEntry:
     return compose(item(ROOT, number), 1, Answer(), NOW)
 
 
+async def said(bus: Bus) -> list[str]:
+    """Return the types of the events in the root's shard, but for those of thoughts."""
+    return [event.event_type for one in await shard_records(bus, shard_of(ROOT)) for event in one.events]
+
+
 class Place:
     """Admission to the thoughts of a shard's owner."""
 
@@ -49,12 +55,17 @@ class Place:
         self.owner = one
         self.clock = clock
         banks = {one.shard: Bank(one, roster, clock)}
+        self.bank = banks[one.shard]
         treasury, metrics = Treasury(bus, roster, banks), SchedulerMetrics(CollectorRegistry())
         self.admitting = Admitting(treasury, roster, {one.shard: one}, banks, 100, metrics, clock)
 
     async def may_think(self) -> bool:
         admitted, _ = await self.admitting.admit({ROOT: self.owner.ledger.persona(ROOT)})
         return admitted == [ROOT]
+
+    async def spend(self, cpu_ms: int) -> None:
+        """Have a child of the root's reserve so much."""
+        await self.bank.answer(AccountsRequest(asks=[AccountAsk(ROOT, "child", 1, Credits(0, cpu_ms))]))
 
     @property
     def committed(self) -> Credits:
@@ -115,3 +126,26 @@ async def test_a_fallback_that_nobody_settled_is_settled_with_the_next_one(
         clock.minute += 1
         await here.admitting.settle(fallback(1))
         assert here.committed == NOTHING
+
+
+@pytest.mark.fact("A16")
+@pytest.mark.parametrize(("jump", "minutes"), [(-600, 1), (-2, 1), (-1, 2), (0, 1), (1, 0), (600, 0)])
+async def test_a_pause_lasts_for_a_minute_or_two_wherever_the_clock_jumps(
+    bus: Bus, jump: int, minutes: int
+) -> None:
+    """An urgent message waits as long: nothing but the pause's end lets its persona think."""
+    clock = Clock()
+    async with place(bus, "boot", alone(), clock) as here:
+        await here.spend(9500)
+        assert not await here.may_think()
+        entry = here.owner.ledger.persona(ROOT)
+        clock.minute += jump
+        for _ in range(minutes):
+            until = here.admitting.pause_of(ROOT, entry)
+            assert until is None or clock() < until <= (clock.minute + 1) * 60
+            assert not await here.may_think(), "the spent minute goes on"
+            clock.minute += 1
+        assert here.admitting.pause_of(ROOT, entry) is None
+        assert await here.may_think()
+        await here.owner.note(Note())  # stored after what was said before it
+    assert await said(bus) == ["budget_paused", "budget_resumed"]
