@@ -250,12 +250,12 @@ class World:
         """Do with thoughts that are stored what `Scheduler` does."""
         for thought in thoughts:
             self.record.stored(thought, wall())
+            self._tasks.create_task(self.admitting.settle(thought), name="settle-credits")
             if (effort := thought.effort) is None:
                 continue
             owner = self.owners[shard_of(thought.persona_id)]
             if owner.ledger.decisions:
                 self.offers.decided(cast("ShardOwner", owner))
-            self._tasks.create_task(self.admitting.settle(thought), name="settle-credits")
             kind, event = thought.events[0]
             if effort.shares and kind == EventType.SNAPSHOT_COMPRESSED:
                 self._tasks.create_task(self._snapshot(bytes(event)), name="snapshot")

@@ -33,14 +33,14 @@ class Account:
 
     def counts(self, persona_id: str, thought: int, window: int) -> bool:
         """Whether a thought without a reservation is news to a window that is still kept."""
-        return not self._is_over(window) and not self.knows(persona_id, thought)
+        return not self.is_over(window) and not self.knows(persona_id, thought)
 
     def apply(self, change: CreditChange) -> None:
         """Fold a change; it names the window that it changes, so nothing depends on what was forgotten."""
         if change.event is CreditEvent.RESERVED:
             self._enter(change.window)
             self.newest.reserve(change.persona_id, change.thought, change.cost)
-        elif self._is_over(change.window):
+        elif self.is_over(change.window):
             return
         elif change.event is CreditEvent.SETTLED:
             self._window(change.window).settle(change.persona_id, change.thought, change.cost)
@@ -50,7 +50,8 @@ class Account:
     def _kept(self) -> tuple[Window, ...]:
         return (self.newest,) if self.before is None else (self.newest, self.before)
 
-    def _is_over(self, window: int) -> bool:
+    def is_over(self, window: int) -> bool:
+        """Whether a window is older than those that are kept; the clock's own is where it was set back."""
         return window < self.newest.number - 1
 
     def _enter(self, window: int) -> None:
@@ -59,7 +60,7 @@ class Account:
         Where the clock was set back, the newest one becomes the minute that the clock says now: nothing spent
         is forgotten, and credits come anew with the next minute.
         """
-        if self._is_over(window):
+        if self.is_over(window):
             self.newest.number = window
             if self.before is not None:
                 self.before.number = window - 1

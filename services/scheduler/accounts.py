@@ -84,6 +84,8 @@ class Accounts:
         short = _shortage(account, limits, self.committed(account, window), cost)
         if short is None:
             self._happened(CreditEvent.RESERVED, account, persona_id, thought, window, cost)
+        elif held is not None and held.is_over(window):
+            self._set_back(account, persona_id, thought, window)
         return short
 
     def settle(self, account: str, persona_id: str, thought: int, window: int, cost: Credits) -> None:
@@ -167,6 +169,14 @@ class Accounts:
             older = self._accounts.get(one.account)
             before = older.newest if older is not None else None
             self._accounts[one.account] = Account(Window.load(one), before)
+
+    def _set_back(self, account: str, persona_id: str, thought: int, window: int) -> None:
+        """Have the newest window be the one that the clock says now, though nothing is granted in it.
+
+        Else an account that was spent when the clock was set back would be so until the clock is there again.
+        """
+        self._happened(CreditEvent.RESERVED, account, persona_id, thought, window, NOTHING)
+        self._happened(CreditEvent.RELEASED, account, persona_id, thought, window, NOTHING)
 
     def _happened(
         self, event: CreditEvent, account: str, persona_id: str, thought: int, window: int, cost: Credits

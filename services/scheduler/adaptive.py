@@ -283,17 +283,20 @@ class AdaptiveTicker(Ticking):
         self._set(persona_id, now)
 
     def _decided(self, run: int | None, admitted: list[str], refused: list[str]) -> None:
-        """Begin the thoughts of those who may think; the others look again."""
+        """Begin the thoughts of those who may think; the others look again.
+
+        So does everybody whose run has ended meanwhile while another one is on: its first look found that its
+        credits were being asked for. What was reserved is for the same thought in this run.
+        """
         if run is None or run != self.run_now:
-            return
-        for persona_id in refused:
-            self._set(persona_id, self._now() + _LATER_S)
+            return self._look_later([*admitted, *refused])
+        self._look_later(refused)
         by_shard: dict[int, list[str]] = defaultdict(list)
         for persona_id in admitted:
             by_shard[shard_of(persona_id)].append(persona_id)
         for shard, names in by_shard.items():
             self._begin(shard, run, names)
-        self._wake.set()
+        return self._wake.set()
 
     def _begin(self, shard: int, run: int, names: list[str]) -> None:
         owner, members = self._owners.get(shard), self._members.get(shard, {})
@@ -319,10 +322,13 @@ class AdaptiveTicker(Ticking):
 
     def _given_up(self, persona_ids: list[str]) -> None:
         """Have personas look again whose thought was given up or withdrawn: nothing else would."""
-        if self.run_now is not None:
-            for persona_id in persona_ids:
-                if persona_id in self._pulses:
-                    self._set(persona_id, self._now() + _LATER_S)
+        self._look_later(persona_ids)
+
+    def _look_later(self, persona_ids: Iterable[str]) -> None:
+        """Have those of these look again who are looked after still; nobody is while the loop is stopped."""
+        for persona_id in persona_ids:
+            if persona_id in self._pulses:
+                self._set(persona_id, self._now() + _LATER_S)
 
     def _arm(self, shard: int) -> None:
         """Have a shard's personas look for the first time: at once, but not all in one moment."""

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from time import time
 
-from libs.contracts.accounts import AccountShort
+from libs.contracts.accounts import AccountShort, Settlement
 from libs.contracts.journal import Pause, ThoughtEntry
 from libs.contracts.tokens import shard_of
 from libs.roster.state import Roster
+from services.scheduler.account import NOTHING
 from services.scheduler.accounts import WINDOW_S, window_of
 from services.scheduler.bank import Bank
 from services.scheduler.estimate import expected
@@ -46,7 +47,10 @@ class Admitting:
         """By persona, what was said of it last and is not stored yet: its pause, None where that is over."""
 
     def pause_of(self, persona_id: str, entry: PersonaLedger) -> float | None:
-        """Return until when a persona waits for credits, in seconds of wall time; None where it does not."""
+        """Return until when a persona waits for credits, in seconds of wall time; None where it does not.
+
+        That is the present minute's end at most: the clock may have been set back since the pause began.
+        """
         pause = self._pause_in(persona_id, entry)
         if pause is None:
             return None
@@ -55,7 +59,8 @@ class Admitting:
             if pause.resumes_at is not None
             else (window_of(pause.since.timestamp()) + 1) * WINDOW_S
         )
-        return until if until > self._wall() else None
+        now = self._wall()
+        return min(until, (window_of(now) + 1) * WINDOW_S) if until > now else None
 
     def share_left(self, persona_id: str) -> float:
         """Return which part of this minute's credits a persona has left, 0 to 1."""
@@ -81,16 +86,15 @@ class Admitting:
     async def settle(self, thought: ThoughtEntry) -> None:
         """Tell the accounts what a thought has really cost."""
         owner = self._owners.get(shard_of(thought.persona_id))
-        life = owner.ledger.persona(thought.persona_id).life if owner is not None else None
-        if life is not None and (settled := life.settlement) is not None:
+        settled = _settled(owner.ledger.persona(thought.persona_id)) if owner is not None else None
+        if settled is not None:
             await self._treasury.settle(thought.persona_id, settled)
 
     def _want(self, persona_id: str, entry: PersonaLedger) -> Want:
         charter = self._roster.personas[persona_id].identity.charter
         least, minute = self._treasury.least_limits(persona_id), window_of(self._wall())
         cost = expected(entry, charter, self._max_tokens, least, minute)
-        settled = entry.life.settlement if entry.life is not None else None
-        return Want(persona_id, entry.count + 1, cost, settled)
+        return Want(persona_id, entry.count + 1, cost, _settled(entry))
 
     def _pause_in(self, persona_id: str, entry: PersonaLedger) -> Pause | None:
         """Return a persona's pause as it was said last, be it stored or not."""
@@ -139,3 +143,13 @@ class Admitting:
         note.stored = asyncio.get_running_loop().create_future()
         note.stored.add_done_callback(over)
         owner.say(note)
+
+
+def _settled(entry: PersonaLedger) -> Settlement | None:
+    """Return what a persona's newest thought has cost; None where that is not known.
+
+    Whose thoughts were all plain fallbacks has no life that says so, and they cost nothing.
+    """
+    if entry.life is not None and entry.life.thoughts:
+        return entry.life.settlement
+    return Settlement(entry.count, 0, NOTHING) if entry.count else None

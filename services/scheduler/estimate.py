@@ -55,7 +55,8 @@ def _first(tokens: int, least: Credits) -> Credits:
 
 
 def _spread(cost: int, least: int, minutes: int) -> int:
-    return least if least < cost <= least * minutes else max(cost, 1)
+    """Minutes below 0 are those by which the clock was set back: else none passed until it is there again."""
+    return least if least < cost <= least * abs(minutes) else max(cost, 1)
 
 
 def _told(entry: PersonaLedger) -> int:

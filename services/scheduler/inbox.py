@@ -65,6 +65,10 @@ class Held(Struct, gc=False, eq=False):
         if self.attempts:
             self.not_before = now + RETRY_S * 2 ** (self.attempts - 1)
 
+    def is_aged(self, now: float) -> bool:
+        """Whether it has waited so long that waiting adds no more."""
+        return now - self.arrived >= AGED_S
+
     def effective(self, now: float) -> float:
         """Return its priority in hundredths with what waiting has added: 0 to 150 [A4]."""
         return self.standing.base + AGING * min(max(now - self.arrived, 0.0) / AGED_S, 1.0)
@@ -129,15 +133,15 @@ class Inbox:
     def best(self, now: float, above: float = -1.0, most: int = ITEMS_A_THOUGHT) -> list[Held]:
         """Return the best items that may be taken up now, best first.
 
-        Those whose effective priority is not above `above` hundredths are left for later [A9]. Where more
-        would do than there are places, the last place is for the one that has waited longest, once it has
-        waited 30 s: aging ends there, so a standing backlog of better ones would starve it [A4].
+        Those whose effective priority is not above `above` hundredths are left for later [A9], until they
+        have waited 30 s. Aging ends there: what is not above it by then never would be, and what waits keeps
+        the mood as it is [A4]. Where more would do than there are places, the last place is for the one that
+        has waited longest, once it has waited so long: a standing backlog of better ones would starve it.
         """
-        order = takewhile(lambda held: held.effective(now) > above, self._in_order(now))
-        chosen = list(islice(order, most))
+        chosen = list(islice(self._in_order(now, above), most))
         if len(chosen) == most > 1:
-            oldest = self._oldest(now, above)
-            if oldest is not None and oldest not in chosen and now - oldest.arrived >= AGED_S:
+            oldest = self._oldest(now)
+            if oldest is not None and oldest not in chosen and oldest.is_aged(now):
                 chosen[-1] = oldest
         return chosen
 
@@ -195,14 +199,21 @@ class Inbox:
         tails = (_last_free(bucket) for bucket in self._buckets.values())
         return max((held for held in tails if held is not None), key=_by_priority(now), default=None)
 
-    def _in_order(self, now: float) -> Iterator[Held]:
-        free = ((h for h in bucket.values() if _is_free(h, now)) for bucket in self._buckets.values())
-        return merge(*free, key=_by_priority(now))
+    def _in_order(self, now: float, above: float) -> Iterator[Held]:
+        """Yield what may be taken up and is above a priority or aged, best first.
 
-    def _oldest(self, now: float, above: float) -> Held | None:
+        Of a bucket that is what came first: it has waited longest.
+        """
+
+        def engages(held: Held) -> bool:
+            return held.effective(now) > above or held.is_aged(now)
+
+        free = ((h for h in bucket.values() if _is_free(h, now)) for bucket in self._buckets.values())
+        return merge(*(takewhile(engages, some) for some in free), key=_by_priority(now))
+
+    def _oldest(self, now: float) -> Held | None:
         heads = (_first(bucket, now) for bucket in self._buckets.values())
-        eager = (held for held in heads if held is not None and held.effective(now) > above)
-        return min(eager, key=_arrival, default=None)
+        return min((held for held in heads if held is not None), key=_arrival, default=None)
 
 
 def _is_free(held: Held, now: float) -> bool:

@@ -140,7 +140,10 @@ ALWAYS_ABOVE = 80
 """Effective priority, in hundredths, that every mood engages with [A9]."""
 
 ENGAGES_ABOVE = {Mood.OVERWHELMED: 70, Mood.TIRED: 50, Mood.ACTIVE: 30, Mood.IDLE: 10}
-"""Effective priority, in hundredths, above which a mood engages with an item [A9]."""
+"""Effective priority, in hundredths, above which a mood engages with an item [A9].
+
+That only defers: with what has waited 30 s every mood engages, see `Inbox.best` [A4].
+"""
 
 SPENT_BELOW = 0.2
 """Energy up to which a tired persona engages with nothing but what every mood does."""

@@ -205,7 +205,7 @@ class Ledger:
                     self.spending.add(thought)
                     self._decide(thought, thought.effort)
             elif fresh and (life := self.persona(thought.persona_id).life) is not None:
-                life.fell_back()
+                life.fell_back(thought.thought_count)
         self._note(sequence, record)
 
     def _reap(self, sequence: int, persona_ids: list[str]) -> None:

@@ -57,7 +57,7 @@ class Life:
         """What its last thought by a model has cost."""
 
         self.settlement: Settlement | None = None
-        """What the newest thought that cost something has cost, for the accounts."""
+        """What its newest thought has cost, for the accounts: a plain fallback nothing."""
 
         self.minute = 0
         """The minute of its newest spending, see `accounts.window_of`."""
@@ -111,9 +111,10 @@ class Life:
         if effort.by_model and not effort.repeats:
             self._idle_s = 0.0
 
-    def fell_back(self) -> None:
-        """Fold a thought that was a plain declared fallback."""
+    def fell_back(self, number: int) -> None:
+        """Fold the n-th thought, which was a plain declared fallback."""
         self._turn()
+        self.settlement = Settlement(number, self.minute, NOTHING)
         self.by_model = False
 
     def spent_in(self, minute: int) -> Credits:

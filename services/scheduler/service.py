@@ -207,6 +207,8 @@ class Scheduler:
             self.metrics.thought_settled(thought.effort)
             if thought.effort is not None:
                 self._lived(thought, thought.effort)
+            if self.process.cognition.adaptive:
+                self.tasks.create_task(self.admitting.settle(thought), name="settle-credits")
         self.ticker.settled(thoughts)
         last = thoughts[-1]
         self.process.did(f"stored thought {last.thought_count} of {last.persona_id}")
@@ -219,8 +221,6 @@ class Scheduler:
         owner = self.shards.live.get(shard_of(thought.persona_id))
         if owner is not None and owner.ledger.decisions:
             self.offers.decided(owner)
-        if self.process.cognition.adaptive:
-            self.tasks.create_task(self.admitting.settle(thought), name="settle-credits")
 
     @asynccontextmanager
     async def _history(self) -> AsyncIterator[History]:

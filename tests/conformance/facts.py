@@ -221,7 +221,10 @@ FACTS: dict[str, Fact] = {
         "Priority of an item by what concerns its persona",
         ("services/scheduler/priority.py", "services/scheduler/mail.py"),
     ),
-    "A4": Fact("Waiting raises an item's priority; nothing starves", ("services/scheduler/inbox.py",)),
+    "A4": Fact(
+        "Waiting raises an item's priority, and 30 s of it do in every mood; nothing starves",
+        ("services/scheduler/inbox.py",),
+    ),
     "A5": Fact(
         "A thought takes up ten items; failing ones are retried, then set aside; so many answer a post",
         (

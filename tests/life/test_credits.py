@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from tests.life.conftest import SETTINGS
 from tests.life.support import charter, early_in_a_minute, make, payloads, send, state, thoughts
 from tests.support.endpoint import Endpoint
 from tests.support.eventually import eventually_sync
-from tests.support.swarm import Swarm
+from tests.support.swarm import Swarm, swarm
 
 TOKENS_A_CALL = 120
 LIMIT = 1000
@@ -64,3 +65,20 @@ def test_who_waited_for_credits_thinks_on_when_the_minute_is_over(up: Swarm) -> 
     assert paused["reason"].startswith("a thought is expected to cost")
     assert resumed["paused_at"] < paused["resumes_at"], "it was of this pause"
     eventually_sync(lambda: thoughts(up, "pauper") > before, 20, "it thinks on")
+
+
+@pytest.mark.fact("A16")
+@pytest.mark.fact("A6")
+def test_a_tree_without_a_model_spends_nothing_and_never_waits_for_credits() -> None:
+    """A thought of which nothing is known is expected to cost a second. A minute has ten; 24 are thought."""
+    settings = SETTINGS | {"THINKER_ENABLED": "false", "CPU_CREDITS_PER_MINUTE": "10000"}
+    names = ["trunk", *(f"branch-{number}" for number in range(5))]
+    with swarm("--quiet", settings=settings) as bare:
+        early_in_a_minute()
+        make(bare, "trunk", max_branching_factor=5)
+        for name in names[1:]:
+            body = {"persona_id": name, "name": name, "role": "critic", "charter": charter(name)}
+            bare.post("/v1/swarm/personas/trunk/spawn", body)
+        eventually_sync(lambda: all(thoughts(bare, name) == 4 for name in names), 20, "a cycle of each")
+        assert [payloads(bare, "budget_paused", name) for name in names] == [[]] * len(names)
+        assert _spend(bare) == []

@@ -262,6 +262,24 @@ def test_a_clock_that_was_set_back_neither_gives_credits_twice_nor_takes_them_fo
 
 
 @pytest.mark.fact("A16")
+def test_a_spent_account_has_credits_anew_in_the_next_minute_of_a_clock_that_was_set_back() -> None:
+    """Though in the minute that it was set back to nothing can be granted. A fold comes to the same."""
+    accounts = Accounts()
+    reserve(accounts, 1, 10, window=100)
+    for _ in range(2):
+        assert reserve(accounts, 2, 1, window=40) is not None
+    changes = accounts.take_changes()
+    assert len(changes) == 3, "asked again, nothing more happens"
+    rebuilt = Accounts()
+    for change in changes:
+        rebuilt.apply(change)
+    for one in (accounts, rebuilt):
+        assert one.committed(ROOT, 40) == Credits(10, 0)
+        assert reserve(one, 2, 1, window=41) is None
+        assert one.committed(ROOT, 41) == Credits(1, 0)
+
+
+@pytest.mark.fact("A16")
 def test_a_clock_that_was_set_back_after_accounts_were_forgotten_counts_nothing_twice() -> None:
     """The fold has forgotten nothing, so it comes to a little more; never to less, and never to a crash."""
     accounts = Accounts()

@@ -29,6 +29,15 @@ def test_who_always_costs_more_than_a_minute_has_thinks_that_much_less_often() -
 
 
 @pytest.mark.fact("A16")
+@pytest.mark.parametrize("back", [1, 4, 5, 600])
+def test_a_clock_that_is_set_back_ends_nobody_who_has_had_a_slow_thought(back: int) -> None:
+    """It costs five minutes: it thinks at once where the clock jumped by as many, else in less than ten."""
+    entry = slow(40_000)
+    waits = next(n for n in range(20) if not short(entry, minute=7 - back + n))
+    assert waits == (0 if back >= 5 else back + 5)
+
+
+@pytest.mark.fact("A16")
 def test_what_a_minute_has_is_expected_as_it_is_however_long_ago_the_last_was() -> None:
     assert expected(slow(5_000), "Watch.", 256, LIMITS, 1000) == Credits(960, 6_000)
 

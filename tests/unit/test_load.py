@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import count, islice
+from math import ceil
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from libs.contracts.limits import ITEMS_A_THOUGHT
 from services.scheduler.cadence import wait
 from services.scheduler.inbox import AGED_S, Held, Inbox
 from services.scheduler.inner_state import Mood
@@ -92,6 +96,65 @@ def test_load_lowers_no_mood_s_threshold(clock: Clock, takes: Takes) -> None:
     before = takes.above(entry)
     takes.least = LOW
     assert takes.above(entry) == before == 70
+
+
+@pytest.mark.fact("A4")
+@pytest.mark.fact("A8")
+@pytest.mark.fact("A9")
+def test_who_is_overwhelmed_by_what_is_of_low_priority_comes_out_of_it(clock: Clock, takes: Takes) -> None:
+    """Waiting makes 70 of 20 at most, and 70 is not above 70: by the thresholds alone it would stay so."""
+    entry = holding(clock, *range(61))
+    assert entry.inbox is not None and entry.life is not None
+    clock.now += AGED_S - 0.5
+    assert {item.id for item in takes.of(entry)} == {f"i-{base}" for base in range(51, 61)}
+    entry.inbox = holding(clock, *[20] * 60).inbox
+    assert entry.inbox is not None
+    clock.now += AGED_S - 0.5
+    assert not takes.has_any(entry)
+    clock.now += 0.5
+    for left in (50, 40, 30, 20, 10, 0):
+        for item in takes.of(entry):
+            entry.inbox.remove(item.sequence)
+        assert len(entry.inbox) == left
+    assert entry.life.state.mood(0, clock.now) is Mood.IDLE
+
+
+@pytest.mark.fact("A4")
+@pytest.mark.fact("A9")
+@pytest.mark.fact("A13")
+@settings(deadline=None)
+@given(
+    bases=st.lists(st.integers(0, 100), min_size=1, max_size=60),
+    energy=st.floats(0.1, 1.0),
+    responds=st.booleans(),
+    took_ms=st.integers(0, 20_000),
+    flood=st.integers(0, 12),
+    loaded=st.booleans(),
+)
+def test_in_no_mood_at_no_load_and_no_energy_does_an_item_starve(
+    bases: list[int], energy: float, responds: bool, took_ms: int, flood: int, loaded: bool
+) -> None:
+    """Thoughts follow each other without rest, better items keep coming: each takes the oldest, at least."""
+    clock = Clock()
+    takes = Takes(adaptive=True, clock=clock, wall=clock)
+    takes.least = LOW if loaded else EVERYTHING
+    entry = holding(clock, *bases)
+    inbox, state = entry.inbox, entry.life.state if entry.life is not None else None
+    assert inbox is not None and state is not None
+    waiting = set(range(1, len(bases) + 1))
+    clock.now += AGED_S
+    state.energy, state.last_activity = energy, clock.now
+    sequences = count(len(bases) + 1)
+    for _ in range(len(bases) if flood else ceil(len(bases) / ITEMS_A_THOUGHT)):
+        for sequence in islice(sequences, flood):
+            inbox.add(Held(sequence, Standing(100), clock(), inbox_item()), clock())
+        taken_up = takes.of(entry)
+        for item in taken_up:
+            inbox.remove(item.sequence)
+            waiting.discard(item.sequence)
+        clock.now += took_ms / 1000
+        state.thought(clock.now, took_ms, len(taken_up), responds)
+    assert not waiting
 
 
 @pytest.mark.fact("A13")
