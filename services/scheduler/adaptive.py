@@ -282,15 +282,16 @@ class AdaptiveTicker(Ticking):
         """Have a persona look again at once: its own thought is forgotten only after this."""
         self._set(persona_id, now)
 
-    def _decided(self, run: int | None, admitted: list[str], refused: list[str]) -> None:
-        """Begin the thoughts of those who may think; the others look again.
+    def _decided(self, run: int | None, asked: list[str], admitted: list[str]) -> None:
+        """Begin the thoughts of those who may think; the others for whom was asked look again.
 
         So does everybody whose run has ended meanwhile while another one is on: its first look found that its
         credits were being asked for. What was reserved is for the same thought in this run.
         """
         if run is None or run != self.run_now:
-            return self._look_later([*admitted, *refused])
-        self._look_later(refused)
+            return self._look_later(asked)
+        may = set(admitted)
+        self._look_later([name for name in asked if name not in may])
         by_shard: dict[int, list[str]] = defaultdict(list)
         for persona_id in admitted:
             by_shard[shard_of(persona_id)].append(persona_id)

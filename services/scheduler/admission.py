@@ -67,21 +67,18 @@ class Admitting:
         bank = self._banks.get(shard_of(persona_id))
         return bank.share_left(persona_id) if bank is not None else 1.0
 
-    async def admit(self, entries: dict[str, PersonaLedger]) -> tuple[list[str], list[str]]:
-        """Return who may think now, and who may not for want of an answer. Others wait for credits."""
+    async def admit(self, entries: dict[str, PersonaLedger]) -> list[str]:
+        """Return who may think now. Others wait for credits, or for an answer about them."""
         names = [name for name in entries if name in self._roster.personas]
         wants = [self._want(name, entries[name]) for name in names]
         admitted: list[str] = []
-        unanswered: list[str] = []
         for name, admission in zip(names, await self._treasury.admit(wants), strict=True):
             if admission.granted:
                 self._resume(name, entries[name])
                 admitted.append(name)
-            else:
-                if admission.short is not None:
-                    self._pause(name, entries[name], admission.short)
-                unanswered.append(name)
-        return admitted, unanswered
+            elif admission.short is not None:
+                self._pause(name, entries[name], admission.short)
+        return admitted
 
     async def settle(self, thought: ThoughtEntry) -> None:
         """Tell the accounts what a thought has really cost."""

@@ -154,8 +154,3 @@ def threshold(mood: Mood, energy: float) -> int:
     if mood is Mood.TIRED and energy <= SPENT_BELOW:
         return ALWAYS_ABOVE
     return ENGAGES_ABOVE[mood]
-
-
-def engages(mood: Mood, energy: float, effective: float) -> bool:
-    """Whether a persona takes up an item of this effective priority, in hundredths, now [A9]."""
-    return effective > threshold(mood, energy)

@@ -27,7 +27,7 @@ LOW = 30
 LOADED = 2.0
 
 Decided = Callable[[int | None, list[str], list[str]], None]
-"""Is told a run, who of those whose turn it was may think in it, and who has no credits for now."""
+"""Is told a run, whose turn it was, and who of those may think in it."""
 
 
 class Turns:
@@ -124,10 +124,10 @@ class Turns:
 
     async def _admit(self, run: int | None, persona_ids: list[str]) -> None:
         try:
-            admitted, refused = await self._admitting.admit(self._entries(persona_ids))
+            admitted = await self._admitting.admit(self._entries(persona_ids))
         finally:
             self._asking.difference_update(persona_ids)
-        self._decided(run, admitted, refused)
+        self._decided(run, persona_ids, admitted)
 
     def _entries(self, persona_ids: list[str]) -> dict[str, PersonaLedger]:
         found = ((name, self._owners.get(shard_of(name))) for name in persona_ids)

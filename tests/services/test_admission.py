@@ -60,7 +60,7 @@ class Place:
         self.admitting = Admitting(treasury, roster, {one.shard: one}, banks, 100, metrics, clock)
 
     async def may_think(self) -> bool:
-        admitted, _ = await self.admitting.admit({ROOT: self.owner.ledger.persona(ROOT)})
+        admitted = await self.admitting.admit({ROOT: self.owner.ledger.persona(ROOT)})
         return admitted == [ROOT]
 
     async def spend(self, cpu_ms: int) -> None:

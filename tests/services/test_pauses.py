@@ -42,7 +42,7 @@ class Poor:
 
     async def ask(self) -> bool:
         """Whether the root may think."""
-        admitted, _ = await self.admitting.admit({ROOT: self.entry})
+        admitted = await self.admitting.admit({ROOT: self.entry})
         return admitted == [ROOT]
 
     def paused(self) -> bool:

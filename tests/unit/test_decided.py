@@ -29,8 +29,7 @@ SILENT = Options(
 )  # fmt: skip
 NAMES = [name_of(number) for number in range(SILENT.personas)]
 ASKED_S = 2.0
-Admitted = tuple[list[str], list[str]]
-Admit = Callable[[dict[str, PersonaLedger]], Awaitable[Admitted]]
+Admit = Callable[[dict[str, PersonaLedger]], Awaitable[list[str]]]
 
 
 async def halted(owner: ShardOwner, number: int) -> None:
@@ -60,7 +59,7 @@ def ask_slowly(monkeypatch: pytest.MonkeyPatch, world: World, admit: Admit) -> N
     """Have the first answer about credits take two seconds."""
     first = [True]
 
-    async def slow(entries: dict[str, PersonaLedger]) -> Admitted:
+    async def slow(entries: dict[str, PersonaLedger]) -> list[str]:
         if first:
             first.clear()
             decided = await admit(entries)
@@ -122,8 +121,8 @@ def test_a_stopped_loop_thinks_nothing_that_was_admitted_meanwhile(
 def test_who_is_reaped_while_its_credits_are_asked_for_is_looked_at_no_more(
     monkeypatch: pytest.MonkeyPatch, lived: Callable[..., None]
 ) -> None:
-    async def refuse(entries: dict[str, PersonaLedger]) -> Admitted:
-        return [], list(entries)
+    async def refuse(entries: dict[str, PersonaLedger]) -> list[str]:
+        return []
 
     async def reap(world: World) -> None:
         ask_slowly(monkeypatch, world, refuse)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scheduler.inner_state import FLOOR, InnerState, Mood, engages, threshold
+from services.scheduler.inner_state import FLOOR, InnerState, Mood, threshold
 
 T = 1_760_000_000.0
 SHARE = st.floats(0, 1)
@@ -166,11 +166,11 @@ def test_a_mood_passes_without_anything_being_done() -> None:
     ],
 )
 def test_who_engages_with_what(mood: Mood, energy: float, lowest: int) -> None:
-    assert [engages(mood, energy, priority) for priority in (lowest - 1, lowest, 150)] == [False, True, True]
+    engages_above = threshold(mood, energy)
+    assert [priority > engages_above for priority in (lowest - 1, lowest, 150)] == [False, True, True]
 
 
 @pytest.mark.fact("A9")
-@given(st.sampled_from(Mood), SHARE, st.floats(0, 150))
-def test_what_is_above_80_is_always_taken_up(mood: Mood, energy: float, priority: float) -> None:
-    assert engages(mood, energy, priority) == (priority > threshold(mood, energy))
-    assert engages(mood, energy, priority) or priority <= 80
+@given(st.sampled_from(Mood), SHARE)
+def test_what_is_above_80_is_always_taken_up(mood: Mood, energy: float) -> None:
+    assert threshold(mood, energy) <= 80
