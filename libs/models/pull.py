@@ -204,7 +204,7 @@ def _make(job: Pull, source: _Source, work: Path) -> Manifest:
     if architecture is None:
         official.require_torch(config)
     need = _needs(config, architecture, source, job.compute_type)
-    parameters = architecture.parameters if architecture is not None else source.weight_bytes // 2
+    parameters = _parameters(architecture, source)
     job.report.found(
         Found(
             name=job.reference.name,
@@ -240,8 +240,13 @@ def _needs(config: dict[str, Any], architecture: Architecture | None, source: _S
             architecture.parameters, architecture.vocabulary, architecture.hidden, kind, source.missing()
         )
     vocabulary, hidden = int(config.get("vocab_size") or 0), int(config.get("hidden_size") or 0)
-    # Of two bytes a weight, and torch holds each in float32 beside CTranslate2.
-    return needs.estimate(source.weight_bytes, vocabulary, hidden, kind, source.missing())
+    parameters = _parameters(None, source)
+    return needs.estimate(parameters, vocabulary, hidden, kind, source.missing(), by_torch=True)
+
+
+def _parameters(architecture: Architecture | None, source: _Source) -> int:
+    """Return how many weights a model has; of a family that is not covered, as many as have two bytes."""
+    return architecture.parameters if architecture is not None else source.weight_bytes // 2
 
 
 def _convert_and_check(
