@@ -30,7 +30,7 @@ from libs.models.manifest import CheckResult, Manifest
 from libs.models.names import Reference
 from libs.models.needs import Needs
 from libs.models.source import Safetensors
-from libs.models.store import Store
+from libs.models.store import MADE, SOURCE, Store
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _MADE_WITH = ("perpetua", "ctranslate2", "transformers", "numpy", "huggingface_hub")
@@ -108,6 +108,7 @@ def pull(job: Pull) -> tuple[Manifest, bool]:
 
 def _pull(job: Pull) -> tuple[Manifest, bool]:
     reference, hub, listing = job.reference, None, None
+    job.store.recover(reference.name)
     if reference.repo is not None:
         hub = Hub(job.token)
         listing = hub.describe(reference.repo, reference.revision)
@@ -138,7 +139,7 @@ def _disk(error: OSError, folder: Path, rest: int | None = None) -> ModelError:
 
 def _remote(hub: Hub, listing: Listing, work: Path, report: Report) -> _Source:
     """Prepare a repository: its config is fetched at once, the rest when `fetch` is called."""
-    folder = work / f"source-{listing.revision}"
+    folder = work / f"{SOURCE}{listing.revision}"
     for other in work.iterdir():
         if other != folder:
             shutil.rmtree(other)
@@ -219,7 +220,7 @@ def _make(job: Pull, source: _Source, work: Path) -> Manifest:
         need,
     )
     needs.check_disk(work, need.disk)
-    made = work / "made"
+    made = work / MADE
     if made.exists():
         shutil.rmtree(made)
     try:
