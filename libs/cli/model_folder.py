@@ -9,7 +9,10 @@ from libs.supervisor.data_dir import DataDir
 
 
 def model_folder(asked: str, data: DataDir) -> Path:
-    """Return the folder of a pulled model, by name or repository, or a CTranslate2 one. Raises `CliError`."""
+    """Return the folder of a pulled model, by name or repository, or a CTranslate2 one. Raises `CliError`.
+
+    With `@REVISION` a pulled one is taken at that commit only.
+    """
     from libs.models.store import Store
 
     store = Store(data.models)
@@ -22,6 +25,8 @@ def model_folder(asked: str, data: DataDir) -> Path:
         raise CliError(
             f"{path} is a model that is not converted yet: convert it with `perpetua model pull {asked}`"
         )
+    if store.called(asked):
+        raise CliError(store.absent(asked))
     raise CliError(
         f"{asked} is no pulled model, and {path} is not a CTranslate2 model folder (no model.bin in it). "
         f"{_cure(asked, store.absent(asked))}, or use `--model tiny` for one with random weights"

@@ -16,6 +16,7 @@ from libs.supervisor.text import plain, style
 _EVERY_S = 1.0
 _TENTHS = 10
 _LAYERS = "layers"
+_CHECKSUM = "checksum of "
 
 
 class _Bars(Protocol):
@@ -49,6 +50,10 @@ class Screen:
         """Show how far a file is."""
         self._bars.show(name, done, total)
 
+    def compared(self, name: str, done: int, total: int) -> None:
+        """Show how far a file's checksum is."""
+        self._bars.show(f"{_CHECKSUM}{name}", done, total)
+
     def step(self, text: str) -> None:
         """Say what is being done."""
         _line("now", text)
@@ -73,6 +78,10 @@ class JsonScreen:
     def at(self, name: str, done: int, total: int) -> None:
         """Say how far a file is."""
         self._progress("downloading", file=name, done=done, total=total)
+
+    def compared(self, name: str, done: int, total: int) -> None:
+        """Say how far a file's checksum is."""
+        self._progress("comparing", file=name, done=done, total=total)
 
     def step(self, text: str) -> None:
         """Say what is being done."""
@@ -99,7 +108,8 @@ class _Lines:
         tenth = _TENTHS * done // total if total else _TENTHS
         if total >= 1 << 20 and self._tenths.get(what) != tenth:
             self._tenths[what] = tenth
-            _line("fetched", f"{what}: {size(done)} of {size(total)}")
+            compared = what.startswith(_CHECKSUM)
+            _line("compared" if compared else "fetched", f"{what}: {size(done)} of {size(total)}")
 
 
 class _Live:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -24,11 +24,18 @@ from libs.supervisor.data_dir import DataDir
 if TYPE_CHECKING:
     from libs.bus.connection import Bus
 
+T = TypeVar("T")
+
 _BROKER_WITHIN_S = 5.0
-_ANSWER_WITHIN_S = 900.0
+_BESIDES_S = 900.0
+"""For what is not the model's answering: loading it above all."""
+
+_ATTEMPTS = 2
 _THINKER = f"{PREFIX}THINKER_"
 _KEPT = frozenset({f"{_THINKER}API_KEY"})
 _RANGES_SHOWN = 8
+_FOLLOW = frozenset({"seed_given", "not_honoured"})
+"""What follows from other settings."""
 
 SWITCH_ON = (
     "Thinkers keep what PERPETUA_CAPTURE says: `sample` (the default: at most 20 thoughts a second of each), "
@@ -48,6 +55,12 @@ class Changes(Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     repeat_penalty: float | None = None
     seed: int | None = None
+    timeout_ms: int | None = None
+    device: str | None = None
+
+    def named(self) -> list[str]:
+        """Return what is to be other than it was."""
+        return [name for name, value in msgspec.structs.asdict(self).items() if value is not None]
 
 
 def fetch(broker: BrokerSettings, persona_id: str, thought_count: int) -> Capture:
@@ -105,19 +118,25 @@ def think_again(capture: Capture, changes: Changes, data: DataDir) -> Replayed:
 
     Pulled models are looked for in `data`. Raises `CliError`.
     """
+    timeout_ms = int(_first(changes.timeout_ms, capture.settings.timeout_ms))
+    within_s = _BESIDES_S + _ATTEMPTS * timeout_ms / 1000
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "services.thinker.replay"],
+            [
+                sys.executable,
+                "-m",
+                "services.thinker.replay",
+                *(f"--changed={name}" for name in changes.named()),
+            ],
             input=msgspec.json.encode(capture.prompt),
             env=environment(os.environ, capture.settings, changes, data),
             capture_output=True,
-            timeout=_ANSWER_WITHIN_S,
+            timeout=within_s,
             check=False,
         )
     except subprocess.TimeoutExpired:
         raise CliError(
-            f"the thought cannot be replayed: no answer after {_ANSWER_WITHIN_S:g} s; "
-            "what thought of it was ended"
+            f"the thought cannot be replayed: no answer after {within_s:g} s; what thought of it was ended"
         ) from None
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip()
@@ -137,6 +156,7 @@ def environment(
     backend = changes.backend or ("openai_compat" if changes.base_url is not None else was.backend)
     in_process = backend == "ctranslate2"
     _check(was, changes, backend)
+    moved = changes.device is not None
     seed = changes.seed if changes.seed is not None else was.seed if was.seed_given or in_process else None
     wanted: dict[str, object] = {
         "ENABLED": "true",
@@ -145,8 +165,11 @@ def environment(
         "MODEL": None if in_process else changes.model or was.model,
         "CT2_MODEL_PATH": _folder(was, changes, data) if in_process else None,
         "CT2_TOKENIZER_PATH": was.tokenizer_path if in_process and changes.model is None else None,
-        "CT2_DEVICE": was.device,
-        "CT2_COMPUTE_TYPE": was.compute_type,
+        "CT2_DEVICE": changes.device or was.device,
+        "CT2_DEVICE_INDEX": None if moved else was.device_index,
+        "CT2_COMPUTE_TYPE": None if moved and changes.device != was.device else was.compute_type,
+        "CT2_LENGTH_STEP": was.length_step,
+        "CT2_STATIC_PROMPT": was.static_prompt,
         "TEMPERATURE": _first(changes.temperature, was.temperature),
         "TOP_P": _first(changes.top_p, was.top_p),
         "MAX_TOKENS": _first(changes.max_tokens, was.max_tokens),
@@ -154,7 +177,7 @@ def environment(
         "REPEAT_LAST_N": was.repeat_last_n,
         "SEED": seed,
         "CONTEXT_WINDOW": was.window,
-        "TIMEOUT_MS": was.timeout_ms,
+        "TIMEOUT_MS": _first(changes.timeout_ms, was.timeout_ms),
     }
     others = {name: value for name, value in env.items() if not name.startswith(_THINKER) or name in _KEPT}
     return others | {f"{_THINKER}{name}": str(value) for name, value in wanted.items() if value is not None}
@@ -176,14 +199,15 @@ def _folder(was: CapturedSettings, changes: Changes, data: DataDir) -> str:
     return str(model_folder(changes.model or was.model, data))
 
 
-def _first(changed: object, was: object) -> object:
+def _first(changed: T | None, was: T) -> T:
     return was if changed is None else changed
 
 
 def differences(before: CapturedSettings, after: CapturedSettings) -> dict[str, tuple[object, object]]:
-    """Return what differs, by name: how it was, how it is."""
+    """Return what is known to differ, by name: how it was, how it is."""
     old, new = msgspec.structs.asdict(before), msgspec.structs.asdict(after)
-    return {name: (old[name], new[name]) for name in old if old[name] != new[name] and name != "seed_given"}
+    left_out = {*_FOLLOW, *before.unknown()}
+    return {name: (old[name], new[name]) for name in old if old[name] != new[name] and name not in left_out}
 
 
 def as_plain(capture: Capture, replayed: Replayed, changed: dict[str, tuple[object, object]]) -> object:
@@ -193,6 +217,7 @@ def as_plain(capture: Capture, replayed: Replayed, changed: dict[str, tuple[obje
             "persona_id": capture.persona_id,
             "thought_count": capture.thought_count,
             "changed": {name: {"from": before, "to": after} for name, (before, after) in changed.items()},
+            "unknown": capture.settings.unknown(),
             "captured": capture,
             "replayed": replayed,
         }

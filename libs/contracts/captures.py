@@ -44,6 +44,18 @@ class CapturedSettings(Struct, frozen=True, kw_only=True):
     seed_given: bool
     window: int
     timeout_ms: int
+    device_index: int | None = None
+    """Which GPU. Null for an endpoint, as are the two that follow, and where an older version captured."""
+
+    length_step: int | None = None
+    static_prompt: bool | None = None
+    not_honoured: list[str] | None = None
+    """Which of these what thinks cannot honour; null where an older version captured."""
+
+    def unknown(self) -> list[str]:
+        """Return what an older version, which captured this, did not keep."""
+        of_a_model = ("device_index", "length_step", "static_prompt") if self.endpoint is None else ()
+        return [name for name in (*of_a_model, "not_honoured") if getattr(self, name) is None]
 
 
 class CapturedAnswer(Struct, frozen=True, kw_only=True):

@@ -58,8 +58,6 @@ def convert(
     spec.optimize(quantization=compute_type)
     step("writing model.bin")
     spec.save(str(target))
-    for path in target.iterdir():
-        _sync(path)
 
 
 def copy_tokenizer(source: Path, target: Path) -> Any:
@@ -120,11 +118,3 @@ def name_tokens(spec: Any, tokenizer: Any, size: int) -> None:
         raise SourceError("its tokenizer names no end-of-sequence token, so that no answer would ever end")
     if config.bos_token is None:
         config.bos_token = config.eos_token
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -26,6 +26,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import hf_raise_for_status
 from msgspec import Struct
 
+from libs.models import durable
 from libs.models.convert import OTHER_FILES, TOKENIZER_FILES
 from libs.models.errors import HubError, SourceError
 from libs.models.source import INDEX, weight_files
@@ -40,6 +41,7 @@ _PAUSE_S = 1.0
 _ANSWER_WITHIN_S = 30.0
 _SERVER_FAULTS = frozenset({408, 429, 500, 502, 503, 504})
 _PARTIAL = 206
+_PIECE = 1 << 20
 PART = ".part"
 
 
@@ -74,6 +76,9 @@ class Meter(Protocol):
 
     def at(self, name: str, done: int, total: int) -> None:
         """So many bytes of a file are here."""
+
+    def compared(self, name: str, done: int, total: int) -> None:
+        """So many bytes of a file that is here are compared with its checksum."""
 
 
 class Hub:
@@ -130,16 +135,19 @@ class Hub:
     def fetch(self, repo: str, revision: str, file: RemoteFile, folder: Path, meter: Meter) -> None:
         """Bring a file into a folder, from where an earlier attempt ended.
 
+        What an earlier one left is compared with its checksum, too: a disk may have lost what it was given.
         Raises `HubError`, or an `OSError` of the disk.
         """
         target, part = folder / file.name, folder / f"{file.name}{PART}"
-        if target.is_file() and target.stat().st_size == file.size:
-            return meter.at(file.name, file.size, file.size)
+        if target.is_file():
+            if _is_right(target, file, meter):
+                return meter.at(file.name, file.size, file.size)
+            target.unlink()
         for _ in range(_WHOLE_TRIES):
             self._download(repo, revision, file, part, meter)
-            if _is_right(part, file):
-                part.replace(target)
-                return None
+            if _is_right(part, file, meter):
+                durable.sync(part)
+                return durable.rename(part, target)
             part.unlink()
         raise HubError(
             f"{file.name} of {repo} has another checksum than the hub says, also when fetched anew. "
@@ -254,6 +262,9 @@ class _NoMeter:
     def at(self, name: str, done: int, total: int) -> None:
         pass
 
+    def compared(self, name: str, done: int, total: int) -> None:
+        pass
+
 
 def _may_pass(error: Exception) -> bool:
     """Whether another attempt can help."""
@@ -274,12 +285,12 @@ def _remote(sibling: Any) -> RemoteFile:
     )
 
 
-def _is_right(path: Path, file: RemoteFile) -> bool:
+def _is_right(path: Path, file: RemoteFile, meter: Meter) -> bool:
     """Whether a file is the one the hub announced: by SHA-256, or as git names small files."""
     if path.stat().st_size != file.size:
         return False
     if file.sha256 is not None:
-        return sha256(path) == file.sha256
+        return sha256(path, lambda done: meter.compared(file.name, done, file.size)) == file.sha256
     if file.git_sha1 is not None:
         digest = hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
         digest.update(path.read_bytes())
@@ -287,7 +298,12 @@ def _is_right(path: Path, file: RemoteFile) -> bool:
     return True
 
 
-def sha256(path: Path) -> str:
-    """Return a file's SHA-256 in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256(path: Path, step: Callable[[int], None] = lambda _: None) -> str:
+    """Return a file's SHA-256 in hexadecimal. `step` is told, each megabyte, how much is read."""
+    digest, piece, done = hashlib.sha256(), memoryview(bytearray(_PIECE)), 0
+    with path.open("rb", buffering=0) as file:
+        while read := file.readinto(piece):
+            digest.update(piece[:read])
+            done += read
+            step(done)
+    return digest.hexdigest()

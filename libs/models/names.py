@@ -46,24 +46,30 @@ class Reference(Struct, frozen=True, kw_only=True):
 
 def parse(asked: str, kept_as: str | None = None) -> Reference:
     """Return what `NAME[@REVISION]` means. Raises `ModelError`."""
-    base, _, revision = asked.partition("@")
+    base, revision = split(asked)
     if base in KNOWN:
-        return Reference(name=_checked(kept_as or base), repo=KNOWN[base].repo, revision=revision or None)
+        return Reference(name=_checked(kept_as or base), repo=KNOWN[base].repo, revision=revision)
     if base == TINY:
         raise ModelError("`tiny` is made on the spot: `perpetua up --model tiny`. There is nothing to pull")
     folder = Path(asked).expanduser()
     if asked and folder.is_dir():
         return Reference(name=_checked(kept_as or folder.resolve().name), folder=folder.resolve())
     if _REPOSITORY.fullmatch(base):
-        return Reference(name=_checked(kept_as or folder_name(base)), repo=base, revision=revision or None)
+        return Reference(name=_checked(kept_as or folder_name(base)), repo=base, revision=revision)
     raise ModelError(
         f"{asked!r} is no model: expected one of {', '.join(KNOWN)}, a repository `owner/name`, or a folder"
     )
 
 
+def split(asked: str) -> tuple[str, str | None]:
+    """Return what stands before an `@`, and the revision behind it, if there is one."""
+    base, _, revision = asked.partition("@")
+    return base, revision or None
+
+
 def folder_name(asked: str) -> str:
     """Return the name under which a model that was asked for is kept, unless another is chosen."""
-    base = asked.partition("@")[0]
+    base, _ = split(asked)
     known = next((name for name, known in KNOWN.items() if known.repo == base), None)
     return known or base.replace("/", "--")
 

@@ -47,16 +47,25 @@ def stored_bytes(parameters: int, compute_type: str) -> int:
     return int(parameters * _BYTES[kind]) + _BESIDES
 
 
-def estimate(parameters: int, vocabulary: int, hidden: int, compute_type: str, download: int) -> Needs:
+def estimate(
+    parameters: int,
+    vocabulary: int,
+    hidden: int,
+    compute_type: str,
+    download: int,
+    *,
+    by_torch: bool = False,
+) -> Needs:
     """Return what a pull needs. Raises `TooLittle` where the machine cannot have the memory.
 
-    The check holds the loaded model, its logits, and one matrix of the source with a copy.
+    The check holds the loaded model, its logits, and one matrix of the source with a copy; `by_torch` also
+    the whole source in float32, and it is always strict.
     """
     kept = stored_bytes(parameters, compute_type)
     beside = _PROCESS + 2 * TOKENS * vocabulary * 4 + 3 * vocabulary * hidden * 4
-    strict, loose = 4 * parameters + beside, int(1.1 * parameters) + beside
+    strict, loose = (8 if by_torch else 4) * parameters + beside, int(1.1 * parameters) + beside
     available = memory_available()
-    rounded = compute_type.startswith("int8") and strict > available
+    rounded = compute_type.startswith("int8") and not by_torch and strict > available
     memory = loose if rounded else strict
     needs = Needs(download=download, kept=kept, disk=download + kept, memory=memory, strict=not rounded)
     if memory > available:
@@ -81,13 +90,25 @@ def free(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def memory_available() -> int:
-    """Return how many bytes this process may still take, its container's limit included."""
+def memory_available(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return how many bytes this process may still take, its container's limit included.
+
+    Pages of files that nobody used of late count as free, as the kernel takes them back: a download fills
+    the page cache, which a container's usage includes.
+    """
     available = int(psutil.virtual_memory().available)
     with suppress(OSError, ValueError):
-        most = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        available = min(available, most - int(Path("/sys/fs/cgroup/memory.current").read_text()))
+        most = int((cgroup / "memory.max").read_text())
+        used = int((cgroup / "memory.current").read_text()) - _inactive_file(cgroup / "memory.stat")
+        available = min(available, most - used)
     return max(available, 0)
+
+
+def _inactive_file(stat: Path) -> int:
+    with suppress(OSError, ValueError):
+        fields = dict(line.split() for line in stat.read_text().splitlines())
+        return int(fields.get("inactive_file", 0))
+    return 0
 
 
 def size(count: float) -> str:

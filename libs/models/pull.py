@@ -30,7 +30,7 @@ from libs.models.manifest import CheckResult, Manifest
 from libs.models.names import Reference
 from libs.models.needs import Needs
 from libs.models.source import Safetensors
-from libs.models.store import Store
+from libs.models.store import MADE, SOURCE, Store
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _MADE_WITH = ("perpetua", "ctranslate2", "transformers", "numpy", "huggingface_hub")
@@ -108,6 +108,7 @@ def pull(job: Pull) -> tuple[Manifest, bool]:
 
 def _pull(job: Pull) -> tuple[Manifest, bool]:
     reference, hub, listing = job.reference, None, None
+    job.store.recover(reference.name)
     if reference.repo is not None:
         hub = Hub(job.token)
         listing = hub.describe(reference.repo, reference.revision)
@@ -138,7 +139,7 @@ def _disk(error: OSError, folder: Path, rest: int | None = None) -> ModelError:
 
 def _remote(hub: Hub, listing: Listing, work: Path, report: Report) -> _Source:
     """Prepare a repository: its config is fetched at once, the rest when `fetch` is called."""
-    folder = work / f"source-{listing.revision}"
+    folder = work / f"{SOURCE}{listing.revision}"
     for other in work.iterdir():
         if other != folder:
             shutil.rmtree(other)
@@ -204,7 +205,7 @@ def _make(job: Pull, source: _Source, work: Path) -> Manifest:
     if architecture is None:
         official.require_torch(config)
     need = _needs(config, architecture, source, job.compute_type)
-    parameters = architecture.parameters if architecture is not None else source.weight_bytes // 2
+    parameters = _parameters(architecture, source)
     job.report.found(
         Found(
             name=job.reference.name,
@@ -219,7 +220,7 @@ def _make(job: Pull, source: _Source, work: Path) -> Manifest:
         need,
     )
     needs.check_disk(work, need.disk)
-    made = work / "made"
+    made = work / MADE
     if made.exists():
         shutil.rmtree(made)
     try:
@@ -240,8 +241,13 @@ def _needs(config: dict[str, Any], architecture: Architecture | None, source: _S
             architecture.parameters, architecture.vocabulary, architecture.hidden, kind, source.missing()
         )
     vocabulary, hidden = int(config.get("vocab_size") or 0), int(config.get("hidden_size") or 0)
-    # Of two bytes a weight, and torch holds each in float32 beside CTranslate2.
-    return needs.estimate(source.weight_bytes, vocabulary, hidden, kind, source.missing())
+    parameters = _parameters(None, source)
+    return needs.estimate(parameters, vocabulary, hidden, kind, source.missing(), by_torch=True)
+
+
+def _parameters(architecture: Architecture | None, source: _Source) -> int:
+    """Return how many weights a model has; of a family that is not covered, as many as have two bytes."""
+    return architecture.parameters if architecture is not None else source.weight_bytes // 2
 
 
 def _convert_and_check(

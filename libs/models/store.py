@@ -15,12 +15,22 @@ from pathlib import Path
 
 import msgspec
 
+from libs.models import durable
 from libs.models.errors import ModelError
 from libs.models.manifest import Manifest, Unfinished
-from libs.models.names import SAFE, folder_name
+from libs.models.names import SAFE, folder_name, split
 
 MANIFEST = "manifest.json"
 MODEL = "model.bin"
+SOURCE = "source-"
+"""How the folder of what a pull fetched begins; the commit follows."""
+
+MADE = "made"
+"""The folder of a model that is being made."""
+
+_OLD = "old"
+"""The folder of the model whose place another one takes, for as long as that takes."""
+
 _PULLS = ".pull"
 
 
@@ -34,11 +44,19 @@ class Store:
         self.path = path
 
     def find(self, asked: str) -> Manifest | None:
-        """Return a finished model by its name, the name it was asked by, or its repository."""
-        for name in dict.fromkeys((asked, folder_name(asked))):
-            if (manifest := self._manifest(name)) is not None:
-                return manifest
-        return next((m for m in self.all() if m.repo is not None and m.repo == asked), None)
+        """Return a finished model by its name, the name it was asked by, or its repository.
+
+        With `@REVISION` only one of that commit, or whose commit begins so.
+        """
+        _, revision = split(asked)
+        return next((model for model in self.called(asked) if _is_at(model, revision)), None)
+
+    def called(self, asked: str) -> list[Manifest]:
+        """Return the finished models that are called so, at whatever revision."""
+        base, _ = split(asked)
+        named = [self._manifest(name) for name in dict.fromkeys((base, folder_name(base)))]
+        found = [model for model in named if model is not None]
+        return found + [model for model in self.all() if model.repo == base and model not in found]
 
     def folder(self, manifest: Manifest) -> Path:
         """Return where a model lies."""
@@ -68,8 +86,7 @@ class Store:
         """Remove a model and what a pull of it left; return the bytes freed. Raises `ModelError`."""
         manifest = self.find(asked)
         name = manifest.name if manifest is not None else folder_name(asked)
-        left = SAFE.fullmatch(name) is not None and (self.path / _PULLS / name).is_dir()
-        if manifest is None and not left:
+        if manifest is None and (self.called(asked) or not self._has_left(asked)):
             raise ModelError(self.absent(asked))
         with self.pulling(name) as work:
             folders = [work, self.path / name] if manifest is not None else [work]
@@ -80,10 +97,24 @@ class Store:
 
     def absent(self, asked: str) -> str:
         """Return the sentence for a model that is not there."""
+        if others := self.called(asked):
+            return _other(asked, others)
         if any(pull.name == folder_name(asked) for pull in self.unfinished()):
-            return f"the pull of {asked} did not end. Go on with `perpetua model pull {asked}`"
+            return (
+                f"the pull of {asked} did not end. Go on with `perpetua model pull {asked}`, or remove what "
+                f"it left with `perpetua model rm {folder_name(asked)}`"
+            )
         names = ", ".join(manifest.name for manifest in self.all())
         return f"there is no model {asked!r} in {self.path} (there: {names or 'none'})"
+
+    def _has_left(self, asked: str) -> bool:
+        """Whether a pull of a model, of its revision where one is named, left something."""
+        name, (_, revision) = folder_name(asked), split(asked)
+        work = self.path / _PULLS / name
+        if SAFE.fullmatch(name) is None or not work.is_dir():
+            return False
+        sources = (path.name.removeprefix(SOURCE) for path in work.iterdir() if path.name.startswith(SOURCE))
+        return revision is None or any(commit.startswith(revision) for commit in sources)
 
     @contextmanager
     def pulling(self, name: str) -> Iterator[Path]:
@@ -116,24 +147,57 @@ class Store:
     def finish(self, made: Path, manifest: Manifest) -> Path:
         """Put a model that is complete into its place, in the place of an older one. Return where it is."""
         (made / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+        durable.sync_all(made)
         target = self.path / manifest.name
-        old = made.with_name("old")
+        old = made.with_name(_OLD)
         _remove(old)
         if target.exists():
             target.rename(old)
-        made.rename(target)
+        durable.rename(made, target)
         _remove(old)
         _remove(made.parent)
         return target
 
+    def recover(self, name: str) -> None:
+        """Put a model into its place whose pull ended while the old one was away: the new one, else the old.
+
+        Raises `ModelError` where another pull has the name.
+        """
+        work, target = self.path / _PULLS / name, self.path / name
+        if not (work / _OLD).is_dir():
+            return
+        with self.pulling(name):
+            if not target.exists():
+                durable.rename(work / (MADE if _read(work / MADE) is not None else _OLD), target)
+            _remove(work / _OLD)
+
     def _manifest(self, name: str) -> Manifest | None:
-        folder = self.path / name
-        if SAFE.fullmatch(name) is None or not (folder / MODEL).is_file():
-            return None
-        try:
-            return _decode((folder / MANIFEST).read_bytes())
-        except (OSError, msgspec.DecodeError):
-            return None
+        return _read(self.path / name) if SAFE.fullmatch(name) is not None else None
+
+
+def _is_at(model: Manifest, revision: str | None) -> bool:
+    if revision is None:
+        return True
+    return model.revision is not None and model.revision.startswith(revision)
+
+
+def _other(asked: str, there: list[Manifest]) -> str:
+    base, revision = split(asked)
+    kept = ", ".join(f"{m.name} at {m.revision[:12] if m.revision else 'no revision'}" for m in there)
+    return (
+        f"{base} is not there at {revision!r} (there: {kept}). Leave out the @, name the commit, or pull "
+        "that revision"
+    )
+
+
+def _read(folder: Path) -> Manifest | None:
+    """Return the manifest of a finished model's folder."""
+    if not (folder / MODEL).is_file():
+        return None
+    try:
+        return _decode((folder / MANIFEST).read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return None
 
 
 def _remove(path: Path) -> None:

@@ -7,6 +7,8 @@ change.
 
 from __future__ import annotations
 
+import fcntl
+import shutil
 import sys
 import zlib
 from collections.abc import Sequence, Set
@@ -17,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.models import durable
 from libs.models.architecture import Architecture, Rope
 from libs.models.convert import name_tokens
 from libs.models.errors import SourceError
@@ -115,6 +118,20 @@ def mute_tokens(tokenizer: Any, rows: int) -> frozenset[int]:
     return frozenset(range(rows)) - read - {tokenizer.eos_token_id}
 
 
+def make(folder: Path) -> None:
+    """Build one unless it is there: it comes whole or not at all, however many processes do this."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = folder.with_name(f".{folder.name}.new")
+    with aside.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.is_dir():
+            return
+        shutil.rmtree(aside, ignore_errors=True)
+        build(aside)
+        durable.sync_all(aside)
+        durable.rename(aside, folder)
+
+
 class RandomWeights:
     """Tensors of an architecture under their Hugging Face names, made from a seed each time they are read.
 
@@ -201,4 +218,4 @@ def architecture_of(shape: Shape, vocabulary: int) -> Architecture:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: python -m libs.models.tiny FOLDER")
-    build(Path(sys.argv[1]))
+    make(Path(sys.argv[1]))

@@ -236,7 +236,16 @@ def settings_of(settings: ThinkerSettings, backend: Backend) -> CapturedSettings
         seed_given=settings.seed_given,
         window=settings.window,
         timeout_ms=settings.timeout_ms,
+        device_index=settings.device_index if in_process else None,
+        length_step=settings.length_step if in_process else None,
+        static_prompt=settings.static_prompt if in_process else None,
+        not_honoured=[field_of(name) for name in getattr(backend, "ignores", ())],
     )
+
+
+def field_of(setting: str) -> str:
+    """Return under which name a capture has a setting of thinkers."""
+    return setting.removeprefix("THINKER_").lower()
 
 
 def answer_of(answer: Answer) -> CapturedAnswer:

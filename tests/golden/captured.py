@@ -27,6 +27,7 @@ CAPTURED_SETTINGS = captures.CapturedSettings(
     seed_given=False,
     window=0,
     timeout_ms=12000,
+    not_honoured=["repeat_penalty", "repeat_last_n", "seed"],
 )
 CAPTURED_ANSWER = captures.CapturedAnswer(
     text="A calm signal.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from libs.models import needs
+from libs.models import needs, official
 from libs.models.errors import ModelError, TooLittle
 from libs.models.names import DEFAULT, KNOWN, parse
+from libs.models.pull import Pull, pull
 from libs.models.store import Store
 from tests.models.conftest import cli
 from tests.support.eventually import eventually_sync
@@ -67,6 +69,44 @@ def test_memory_decides_how_strictly_int8_is_checked(monkeypatch: pytest.MonkeyP
         with_memory(1 * GIGA)
     with pytest.raises(TooLittle, match="memory"):
         with_memory(4 * GIGA, "float16")
+
+
+class Said:
+    """Takes what a pull finds, and nothing else."""
+
+    def found(self, *_: object) -> None:
+        raise AssertionError("it is said that it fits")
+
+
+def test_ctranslate2s_converter_is_never_checked_in_int8(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch holds the source in float32 whatever is free, so too little memory is said before."""
+    source = write(tmp_path / "source", "qwen2")
+    config = json.loads((source / "config.json").read_text()) | {"model_type": "mistral"}
+    (source / "config.json").write_text(json.dumps(config))
+    parameters = sum(path.stat().st_size for path in source.glob("*.safetensors")) // 2
+    monkeypatch.setattr(needs, "memory_available", lambda: 10**12)
+    shape = (config["vocab_size"], config["hidden_size"], "int8", 0)
+    need = needs.estimate(parameters, *shape, by_torch=True)
+    assert need.strict
+    assert need.memory - needs.estimate(parameters, *shape).memory == 4 * parameters
+    assert need.kept == needs.stored_bytes(parameters, "int8")
+    monkeypatch.setattr(needs, "memory_available", lambda: need.memory - 1)
+    monkeypatch.setattr(official, "require_torch", lambda _: None)
+    said: Any = Said()
+    with pytest.raises(TooLittle, match="of memory"):
+        pull(Pull(parse(str(source), "m"), Store(tmp_path / "models"), "int8", None, said))
+
+
+def test_the_page_cache_of_a_container_counts_as_free(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("900\n")
+    assert needs.memory_available(tmp_path) == 100
+    (tmp_path / "memory.stat").write_text("anon 200\nfile 700\ninactive_file 600\nactive_file 100\n")
+    assert needs.memory_available(tmp_path) == 700
+    (tmp_path / "memory.max").write_text("max\n")
+    assert needs.memory_available(tmp_path) > 700, "without a limit, what the machine has"
 
 
 def test_disk_is_compared_with_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

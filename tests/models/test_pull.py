@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -90,7 +91,9 @@ def test_programs_get_progress_on_standard_error_and_one_object(qwen2: Path, tmp
     with hub(**{DEFAULT: Repository(qwen2)}) as running:
         done = cli("pull", "--data-dir", str(tmp_path), "--json", hub=running)
     events = [json.loads(line) for line in done.stderr.splitlines()]
-    assert {"found", "downloading", "step", "checking"} <= {event["event"] for event in events}
+    assert {"found", "downloading", "comparing", "step", "checking"} <= {event["event"] for event in events}
+    compared = {event["file"] for event in events if event["event"] == "comparing"}
+    assert compared == {FIRST, SECOND}, "large files, whose checksum takes a while"
     found = next(event for event in events if event["event"] == "found")
     assert found["licence"] == "apache-2.0"
     assert found["needs"]["download"] > 1_000_000
@@ -166,6 +169,19 @@ def test_a_wrong_checksum_is_never_used(qwen2: Path, tmp_path: Path) -> None:
         assert listed(tmp_path)["models"] == []
         repository.flip = "tokenizer.json"
         assert "tokenizer.json" in pulled(tmp_path, hub=running)["files"], "it was right the first time"
+
+
+def test_what_an_earlier_pull_left_is_compared_before_it_is_used(qwen2: Path, tmp_path: Path) -> None:
+    """After a loss of power a file may have its length and other bytes; the check would see those twice."""
+    repository = Repository(qwen2, flip=SECOND)
+    with hub(**{DEFAULT: repository}) as running:
+        assert cli("pull", "--data-dir", str(tmp_path), hub=running).returncode == 1
+        repository.flip = None
+        left = tmp_path / "models" / ".pull" / NAME / f"source-{COMMIT}" / FIRST
+        left.write_bytes(bytes(left.stat().st_size))
+        made = pulled(tmp_path, hub=running)
+        assert running.asked_for(FIRST) == [None, None], "anew"
+    assert made["source_files"][FIRST] == hashlib.sha256((qwen2 / FIRST).read_bytes()).hexdigest()
 
 
 def test_a_small_files_checksum_counts_too(qwen2: Path, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ def up(model: Endpoint) -> Iterator[Swarm]:
         "THINKER_BASE_URL": model.base_url,
         "THINKER_API_KEY": KEY,
         "THINKER_MODEL": "m:1",
+        "THINKER_REPEAT_PENALTY": "1.3",
         "LOOP_INTERVAL_MS": "200",
         "MAX_EVENTS": "5000",
     }
@@ -105,6 +106,16 @@ def test_every_variable_reaches_the_endpoint(up: Swarm, model: Endpoint) -> None
     }
 
 
+def test_what_the_endpoint_never_honoured_is_said_and_forbids_nothing(up: Swarm) -> None:
+    """The swarm's penalty is not the default, which `auto` warns of."""
+    settings = replayed(up, "1")["replayed"]["settings"]
+    assert settings["repeat_penalty"] == 1.3
+    assert settings["not_honoured"] == ["repeat_penalty", "repeat_last_n", "seed"]
+    lines = up.cli("replay", "root-thinker", "1", "--seed", "4").stdout.splitlines()
+    honoured = "not honoured: repeat penalty, repeat last n; when it was captured: "
+    assert f"{honoured}repeat penalty, repeat last n, seed" in lines
+
+
 def test_another_endpoint_may_answer(up: Swarm) -> None:
     with endpoint(lambda _: "From elsewhere.") as other:
         found = replayed(up, "1", "--base-url", other.base_url)
@@ -166,6 +177,7 @@ def test_a_thought_that_is_not_captured_is_said_with_those_that_are_and_the_cure
             ["--backend", "ctranslate2", "--base-url", "http://h/v1"],
             "--base-url is for --backend openai_compat",
         ),
+        (["--repeat-penalty", "1.5"], "--repeat-penalty cannot be honoured by m:1 at http"),
         (["--base-url", "no-url"], "CODETETHER_COGNITION_THINKER_BASE_URL='no-url' is not allowed"),
     ],
 )
@@ -189,7 +201,10 @@ def test_without_a_swarm_it_says_where_captures_are(up: Swarm, tmp_path: Any) ->
 @pytest.mark.fact("H18")
 def test_a_model_in_the_process_says_the_same_again_where_it_does_not_sample() -> None:
     """And an endpoint may be asked what it would have said instead."""
-    settings = {"THINKER_TEMPERATURE": "0", "LOOP_INTERVAL_MS": "200", "THINKER_MAX_TOKENS": "24"}
+    settings = {
+        "THINKER_TEMPERATURE": "0", "LOOP_INTERVAL_MS": "200", "THINKER_MAX_TOKENS": "24",
+        "THINKER_CT2_LENGTH_STEP": "1", "THINKER_CT2_STATIC_PROMPT": "false",
+    }  # fmt: skip
     with swarm("--quiet", "--model", "tiny", settings=settings) as up:
         eventually_sync(lambda: up.get("/v1/swarm/personas/root-thinker")["thought_count"] >= 2, 30)
         up.post("/v1/cognition/stop")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from libs.cli import options, output
 from libs.cli.broker import broker_holding
+from libs.contracts.limits import INTERVAL_CEILING_MS
 from libs.supervisor.data_dir import DataDir
 from libs.supervisor.text import plain
+
+if TYPE_CHECKING:
+    from libs.contracts.captures import CapturedSettings
 
 
 @click.command()
@@ -19,6 +25,10 @@ from libs.supervisor.text import plain
 @click.option("--max-tokens", type=click.IntRange(min=1))
 @click.option("--repeat-penalty", type=click.FloatRange(0, 100, min_open=True))
 @click.option("--seed", type=click.IntRange(min=0))
+@click.option("--timeout-ms", type=click.IntRange(1, INTERVAL_CEILING_MS), help="Patience for each attempt.")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where a model in the process runs."
+)
 @click.option("--backend", type=click.Choice(["ctranslate2", "openai_compat"]), help="What is to think.")
 @click.option("--base-url", metavar="URL", help="Another OpenAI-compatible endpoint.")
 @options.data_dir
@@ -33,6 +43,8 @@ def replay(
     max_tokens: int | None,
     repeat_penalty: float | None,
     seed: int | None,
+    timeout_ms: int | None,
+    device: str | None,
     backend: str | None,
     base_url: str | None,
     data_dir: DataDir,
@@ -55,6 +67,8 @@ def replay(
         max_tokens=max_tokens,
         repeat_penalty=repeat_penalty,
         seed=seed,
+        timeout_ms=timeout_ms,
+        device=device,
     )
     capture = fetch(broker_holding(data_dir, nats_url, "the captures"), persona, number)
     replayed = think_again(capture, changes, data_dir)
@@ -64,9 +78,11 @@ def replay(
     when = f"{output.ago(capture.at)} by {plain(capture.thinker)}"
     click.echo(f"thought {number} of {plain(persona)} ({capture.phase}), {when}")
     for name, (before, after) in changed.items():
-        click.echo(f"changed: {name.replace('_', ' ')} {_shown(before)} → {_shown(after)}")
+        click.echo(f"changed: {_words(name)} {_shown(before)} → {_shown(after)}")
     if not changed:
         click.echo("changed: nothing")
+    _say_unknown(capture.settings, replayed.settings)
+    _say_not_honoured(capture.settings, replayed.settings)
     if replayed.settings.temperature > 0:
         click.echo(
             "Both were sampled, so they may differ without any change; --temperature 0 does not sample."
@@ -80,6 +96,30 @@ def replay(
         (said(capture.answer), said(replayed.answer)),
     )
     return None
+
+
+def _say_unknown(before: CapturedSettings, after: CapturedSettings) -> None:
+    unknown = [
+        f"{_words(name)} (now {_shown(value)})"
+        for name in before.unknown()
+        if (value := getattr(after, name)) is not None and name != "not_honoured"
+    ]
+    if unknown:
+        click.echo(f"unknown: {', '.join(unknown)}; an older version captured this and did not keep it")
+
+
+def _say_not_honoured(before: CapturedSettings, after: CapturedSettings) -> None:
+    """Say which settings what thinks now passes over, and whether what thought then did too."""
+    now, then = after.not_honoured or [], before.not_honoured
+    if not now and not then:
+        return
+    names = ", ".join(map(_words, now)) or "nothing"
+    was = "unknown" if then is None else ", ".join(map(_words, then)) or "nothing"
+    click.echo(f"not honoured: {names}" + ("" if now == then else f"; when it was captured: {was}"))
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _shown(value: object) -> str:
