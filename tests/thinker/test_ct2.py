@@ -250,6 +250,9 @@ def test_a_models_window_is_what_its_folder_says(tiny: Path, tmp_path: Path) -> 
         ({"REPEAT_LAST_N": "8", "REPEAT_PENALTY": "1"}, None),
         ({"REPEAT_LAST_N": "0"}, None),
         ({"REPEAT_LAST_N": "4000"}, None),
+        ({"REPEAT_LAST_N": "64", "MAX_TOKENS": "256"}, "REPEAT_LAST_N"),
+        ({"CANDLE_REPEAT_LAST_N": "64", "MAX_TOKENS": "256"}, "REPEAT_LAST_N"),
+        ({"MAX_TOKENS": "256"}, None),
         ({"SEED": "4294967296"}, "SEED"),
         ({"SEED": "4294967295"}, "SEED"),
         ({"SEED": "4294967294"}, None),
@@ -260,7 +263,7 @@ async def test_a_setting_that_a_named_backend_cannot_honour_is_refused(
 ) -> None:
     """With `auto` the choice is ours, so it is a warning; a setting left alone is neither.
 
-    CTranslate2 takes a seed of 2^32 - 1 for none.
+    One that was given its default value was given. CTranslate2 takes a seed of 2^32 - 1 for none.
     """
     async with backend_of(tiny, **given_settings) as (backend, _):
         with capture_logs() as logs:

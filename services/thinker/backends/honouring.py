@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from libs.runtime.process import ConfigurationError
-from libs.settings.cognition import PREFIX, ThinkerSettings, cognition_reader, read_cognition
+from libs.settings.cognition import PREFIX, ThinkerSettings
 from services.thinker.backends.base import Backend
 
 log = structlog.get_logger("settings")
@@ -14,11 +14,11 @@ log = structlog.get_logger("settings")
 def check(settings: ThinkerSettings, backend: Backend) -> None:
     """Say which settings the backend cannot honour.
 
-    Raises `ConfigurationError` for one that was given another value than its default, where the backend was
-    given by name too: both cannot be had.
+    Raises `ConfigurationError` for one that was given, where the backend was given by name too: both cannot
+    be had.
     """
     ignores: tuple[str, ...] = getattr(backend, "ignores", ())
-    chosen = [name for name in ignores if _chosen(settings, name)]
+    chosen = [name for name in ignores if name in settings.given]
     if chosen and settings.backend != "auto":
         raise ConfigurationError(
             f"{', '.join(PREFIX + name for name in chosen)} cannot be honoured by {backend.description}; "
@@ -30,10 +30,3 @@ def check(settings: ThinkerSettings, backend: Backend) -> None:
         )
     if others := [PREFIX + name for name in ignores if name not in chosen]:
         log.info("settings_not_honoured", settings=others)
-
-
-def _chosen(settings: ThinkerSettings, name: str) -> bool:
-    """Whether a setting has another value than its default."""
-    field = name.removeprefix("THINKER_").lower()
-    default = read_cognition(cognition_reader({})).thinker
-    return bool(getattr(settings, field) != getattr(default, field))
