@@ -53,12 +53,12 @@ class Api:
 
     def post(self, path: str, body: object = None) -> Any:
         """Return the JSON of a POST; bytes are sent as they are."""
-        data = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else b""
+        data = body if isinstance(body, bytes) else _encoded(body) if body is not None else b""
         return self._json(Request(self._url(path), data=data, headers=_SENT, method="POST"))
 
     def put(self, path: str, body: object) -> Any:
         """Return the JSON of a PUT."""
-        data = json.dumps(body).encode()
+        data = _encoded(body)
         return self._json(Request(self._url(path), data=data, headers=_SENT, method="PUT"))
 
     def follow(
@@ -130,6 +130,16 @@ def _read(response: HTTPResponse) -> Iterator[bytes]:
         yield from response
     except (OSError, HTTPException) as error:
         raise CliError(f"the connection to the gateway broke ({error!r})") from None
+
+
+def _encoded(body: object) -> bytes:
+    """Return a body in JSON. Raises `CliError` where an argument of the command was not UTF-8."""
+    try:
+        return json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        byte = ord(error.object[error.start]) & 0xFF  # Python's stand-in for a byte that is no character
+        cure = "where a character was cut in two, `| iconv -c -f UTF-8 -t UTF-8` leaves its half out"
+        raise CliError(f"nothing was sent: its byte 0x{byte:02x} is not UTF-8; {cure}") from None
 
 
 def segment(persona_id: str) -> str:

@@ -12,7 +12,7 @@ from datetime import datetime
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from libs.contracts.accounts import AccountsCheckpoint, Credit, CreditChange
+from libs.contracts.accounts import AccountsCheckpoint, Credit, CreditChange, Credits, Settlement
 from libs.contracts.inbox import Outcome, PostDecision
 from libs.contracts.lives import Spent, SpentInHour
 from libs.contracts.place import Place
@@ -274,6 +274,16 @@ class StoredLife(Struct, frozen=True, array_like=True):
     signatures: list[bytes] = []
     """Of its newest thoughts by a model, the oldest first [A19]."""
 
+    cost: Credits | None = None
+    """Of its last thought that cost anything: what the next one is expected to cost goes by it [A16]."""
+
+    minute: int = 0
+    """The minute of its newest spending, and in `minute_spent` what that minute's thoughts have cost."""
+
+    minute_spent: Credits | None = None
+    settlement: Settlement | None = None
+    """What its newest thought has cost, for accounts that have not heard it."""
+
 
 class StoredMail(Struct, frozen=True, array_like=True):
     """What a checkpoint keeps of what was sent to a persona."""
@@ -328,6 +338,9 @@ class CheckpointHead(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     decisions: list[PostDecision] = []
     """On swarm-wide posts that do not say them for certain."""
+
+    roll_up_costs: dict[str, tuple[int, Credits]] = {}
+    """Per swarm, in which minute its last summary by a model was made, and what that has cost."""
 
     ran_s: float = 0.0
     """Seconds for which the loop has run while the shard had an owner: what idle clocks go by [A17]."""

@@ -119,7 +119,7 @@ class AdaptiveTicker(Ticking):
         super().enter(shard)
         self._owners[shard].dispatches.given_up = self._given_up
         for persona_id in self._members[shard]:
-            self._waits.set(persona_id)
+            self._waits.resume(self._owners[shard], persona_id)
         if self.run_now is not None:
             self._arm(shard)
             self._wake.set()

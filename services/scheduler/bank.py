@@ -19,6 +19,8 @@ class Bank:
         self._owner = owner
         self._roster = roster
         self._wall = wall
+        self._storing = 0
+        """Answers whose changes are not stored yet."""
 
     async def answer(self, request: AccountsRequest) -> AccountsReply:
         """Settle, reserve and release. Raises `Fenced` where this process gives the shard up."""
@@ -26,8 +28,12 @@ class Bank:
         accounts.forget(window)
         shorts = [self._carry_out(accounts, ask, window) for ask in request.asks]
         changes = accounts.take_changes()
-        if changes:
-            await self._owner.note(Note(credits=changes))
+        if changes or self._storing:  # what was granted before, and is asked again, may be unstored still
+            self._storing += 1
+            try:
+                await self._owner.note(Note(credits=changes))
+            finally:
+                self._storing -= 1
         return AccountsReply(window=window, shorts=shorts)
 
     def share_left(self, persona_id: str) -> float:

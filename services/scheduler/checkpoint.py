@@ -109,6 +109,7 @@ class Checkpoints:
                 hours=ledger.spending.dump(),
                 rolled_up=ledger.roll_ups.dump_ids(),
                 roll_ups_spent=ledger.roll_ups.dump_spent(),
+                roll_up_costs=ledger.roll_ups.dump_costs(),
                 decisions=list(ledger.decisions.values()),
                 ran_s=ran,
                 folded_in=ledger.roll_ups.dump_places(),

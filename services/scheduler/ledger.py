@@ -165,7 +165,7 @@ class Ledger:
         self.received, self.settled = head.received, set(head.settled)
         self._ran, self._ran_from = head.ran_s, self._running()
         self.spending.restore(head.hours)
-        self.roll_ups.restore(head.rolled_up, head.roll_ups_spent, head.folded_in)
+        self.roll_ups.restore(head.rolled_up, head.roll_ups_spent, head.folded_in, head.roll_up_costs)
         self.decisions = {(one.post_id, one.persona_id): one for one in head.decisions}
         self._restored = head.sequence
         if head.accounts is not None:

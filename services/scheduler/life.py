@@ -135,6 +135,10 @@ class Life:
             idle_as_of=self._clock(),
             by_model=self.by_model,
             signatures=list(self.recent),
+            cost=_known(self.cost),
+            minute=self.minute,
+            minute_spent=_known(self.minute_spent),
+            settlement=self.settlement,
         )
 
     @classmethod
@@ -147,6 +151,8 @@ class Life:
         life.thoughts, life.tokens = stored.spent.thoughts, stored.spent.tokens
         life.cpu_ms = stored.spent.cpu_ms
         life.failures, life._pause = stored.failures, stored.pause
+        life.cost, life.settlement = stored.cost or NOTHING, stored.settlement
+        life.minute, life.minute_spent = stored.minute, stored.minute_spent or NOTHING
         return life
 
     def _turn(self) -> None:
@@ -162,3 +168,7 @@ class Life:
         minute = window_of(at)
         held = self.spent_in(minute)
         self.minute, self.minute_spent = minute, Credits(held.tokens + cost.tokens, held.cpu_ms + cost.cpu_ms)
+
+
+def _known(cost: Credits) -> Credits | None:
+    return cost if cost != NOTHING else None

@@ -155,6 +155,9 @@ class Mailbox:
         await self._owner.note(note)
         self._metrics.inbox_received.inc(len(good))
         for message, item in good.values():
+            if self._roster.is_reaped(item.persona_id):  # meanwhile: its inbox was emptied already
+                self._owner.say(Note(dropped=[message.sequence], events=[self._refused(item)]))
+                continue
             held = self._put(message, item)
             self._news(item.persona_id, held.base > URGENT)
 

@@ -16,16 +16,16 @@ ROLL_UPS_KNOWN = 1024
 class _Swarm:
     __slots__ = ("cost", "folded_in", "id", "minute", "spent")
 
-    def __init__(self, roll_up_id: str, spent: Spent) -> None:
+    def __init__(self, roll_up_id: str, spent: Spent, minute: int = 0, cost: Credits = NOTHING) -> None:
         self.id = roll_up_id
         self.spent = spent
         self.folded_in: Place | None = None
         """Where the journal has the newest snapshot that is folded in; None where nobody has said so."""
 
-        self.cost = NOTHING
+        self.cost = cost
         """What the last summary by a model has cost, in `minute`; nothing where that is not known."""
 
-        self.minute = 0
+        self.minute = minute
 
 
 class RollUps:
@@ -86,10 +86,23 @@ class RollUps:
         """Return what those swarms have spent that have spent anything."""
         return {swarm_id: one.spent for swarm_id, one in self._swarms.items() if one.spent.thoughts}
 
-    def restore(self, ids: dict[str, str], spent: dict[str, Spent], folded_in: dict[str, Place]) -> None:
+    def dump_costs(self) -> dict[str, tuple[int, Credits]]:
+        """Return minute and cost of the last summary by a model of those swarms that had one."""
+        return {
+            swarm_id: (one.minute, one.cost) for swarm_id, one in self._swarms.items() if one.cost != NOTHING
+        }
+
+    def restore(
+        self,
+        ids: dict[str, str],
+        spent: dict[str, Spent],
+        folded_in: dict[str, Place],
+        costs: dict[str, tuple[int, Credits]],
+    ) -> None:
         """Take what was dumped."""
         self._swarms = {
-            swarm_id: _Swarm(roll_up_id, spent.get(swarm_id, Spent())) for swarm_id, roll_up_id in ids.items()
+            swarm_id: _Swarm(roll_up_id, spent.get(swarm_id, Spent()), *costs.get(swarm_id, (0, NOTHING)))
+            for swarm_id, roll_up_id in ids.items()
         }
         for swarm_id, place in folded_in.items():
             self._swarms[swarm_id].folded_in = place

@@ -106,6 +106,7 @@ class Scheduler:
             process.cognition.thinker.max_tokens,
             self.metrics,
         )
+        self.waits = Waits(self.bus, self.roster, lambda name: self.ticker.news(name, False), tasks)
         parts = self.dispatching, self.roster, self.shards.live, process.cognition.enabled, self.metrics
         self.ticker: Ticking = (
             AdaptiveTicker(
@@ -113,7 +114,7 @@ class Scheduler:
                 takes,
                 self.admitting,
                 IdleClocks(self.bus, self.roster, tasks),
-                Waits(self.bus, self.roster, lambda name: self.ticker.news(name, False), tasks),
+                self.waits,
                 self.bus,
                 process.boot,
                 tasks,
@@ -186,6 +187,7 @@ class Scheduler:
         now = asyncio.get_running_loop().time()
         for owner in self.shards.live.values():
             owner.dispatches.touch_all(now)
+        self.waits.reconnected()
 
     def _make_owner(self, shard: int) -> ShardOwner:
         return ShardOwner(

@@ -1,13 +1,15 @@
 """The waits of this process's personas for others, told by the public events of those [A15].
 
 Whoever thinks may be another process's, so their thoughts are read off the event stream, as any subscriber
-reads them. What is lost with the connection is made up for by the next thought, or the wait times out.
+reads them. What came before we listened, or while the connection was lost, is read where it is stored.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
+from time import time
 
 from msgspec import Struct, json
 from nats.aio.msg import Msg
@@ -15,7 +17,11 @@ from nats.aio.subscription import Subscription
 
 from libs.bus.connection import Bus
 from libs.bus.errors import UNREADABLE
-from libs.contracts import subjects
+from libs.bus.patience import until_answered
+from libs.bus.read import Stored, last_of
+from libs.cognition.phases import event_of
+from libs.contracts import streams, subjects
+from libs.contracts.thoughts import Phase
 from libs.roster.state import Roster
 from services.scheduler.dependencies import Dependencies
 from services.scheduler.notes import Note
@@ -34,20 +40,29 @@ class _Event(Struct):
 
 _decode = json.Decoder(_Event).decode
 
+_THOUGHTS = tuple(event_of(phase) for phase in Phase)
+"""Types of the events of which each thought has one."""
+
 
 class Waits:
     """Which personas may not think yet because others have not.
 
-    `completed` is told of a persona that waits for nobody any more.
+    `completed` is told of a persona that waits for nobody any more. `wall` is a wall clock in seconds.
     """
 
     def __init__(
-        self, bus: Bus, roster: Roster, completed: Callable[[str], None], tasks: asyncio.TaskGroup
+        self,
+        bus: Bus,
+        roster: Roster,
+        completed: Callable[[str], None],
+        tasks: asyncio.TaskGroup,
+        wall: Callable[[], float] = time,
     ) -> None:
         self._bus = bus
         self._roster = roster
         self._completed = completed
         self._tasks = tasks
+        self._wall = wall
         self._table = Dependencies(roster.is_reaped)
         self._heard: dict[str, Subscription] = {}
         self._listening = asyncio.Lock()
@@ -55,12 +70,18 @@ class Waits:
         self._clock = asyncio.get_running_loop().time
 
     def set(self, persona_id: str) -> None:
-        """Have a persona wait for those that its record names."""
-        record = self._roster.personas.get(persona_id)
-        wanted = record.waiting_for if record is not None else ()
-        if wanted or persona_id in self._table:
-            self._table.set(persona_id, wanted, self._clock())
-            self._listen()
+        """Have a persona wait from now on for those that its record names."""
+        self._set(persona_id, self._wall())
+
+    def resume(self, owner: ShardOwner, persona_id: str) -> None:
+        """Have a persona of a shard taken over wait on, for what was thought since its last thought."""
+        began = owner.ledger.persona(persona_id).last_tick_at
+        self._set(persona_id, began.timestamp() if began is not None else 0.0)
+
+    def reconnected(self) -> None:
+        """Read what was thought while nothing was heard."""
+        if self._heard:
+            self._tasks.create_task(self._recall_all(), name="waits")
 
     def forget(self, persona_id: str) -> None:
         """Have a persona wait for nobody."""
@@ -70,7 +91,7 @@ class Waits:
 
     def began(self, persona_id: str) -> None:
         """Note that a persona begins a thought."""
-        self._table.began(persona_id, self._clock())
+        self._table.began(persona_id, self._clock(), self._wall())
 
     def unfinished(self, persona_id: str) -> list[str]:
         """Return whom a persona still waits for, sorted."""
@@ -86,6 +107,13 @@ class Waits:
             swarm_id = self._roster.swarm_of(persona_id)
             owner.say(Note(events=[timed_out(swarm_id, persona_id, name, reaped=reaped)]))
 
+    def _set(self, persona_id: str, after: float) -> None:
+        record = self._roster.personas.get(persona_id)
+        wanted = record.waiting_for if record is not None else ()
+        if wanted or persona_id in self._table:
+            self._table.set(persona_id, wanted, self._clock(), after)
+            self._listen()
+
     def _listen(self) -> None:
         """Have it soon agree who is listened to: once for all that changes in one go."""
         if not self._to_agree:
@@ -99,16 +127,45 @@ class Waits:
             wanted = set(self._table.waited_for)
             for name in wanted - self._heard.keys():
                 self._heard[name] = await self._bus.subscribe(subjects.events_of_persona(name), self._receive)
+                await self._recall(name)
             for name in self._heard.keys() - wanted:
                 await self._heard.pop(name).unsubscribe()
 
+    async def _recall_all(self) -> None:
+        async with self._listening:
+            for name in list(self._heard):
+                await self._recall(name)
+
+    async def _recall(self, persona_id: str) -> None:
+        """Note a persona's last thought, as the event stream holds it."""
+        swarm_id = self._roster.swarm_of(persona_id)
+        for kind in _THOUGHTS:
+            stored = await self._last(subjects.event(swarm_id, persona_id, kind))
+            if stored is not None and (thought := _thought(stored.data)) is not None:
+                at = datetime.fromisoformat(stored.time).timestamp()
+                self._tell(self._table.recalled(*thought, at))
+
+    async def _last(self, subject: str) -> Stored | None:
+        return await until_answered(
+            self._bus, f"reading {subject}", lambda: last_of(self._bus, streams.EVENTS, subject)
+        )
+
     async def _receive(self, message: Msg) -> None:
-        try:
-            event = _decode(message.data)
-        except UNREADABLE:
-            return
-        if event.persona_id is None or event.payload.thought_count is None:
-            return
-        for name in self._table.thought(event.persona_id, event.payload.thought_count):
-            if self._table.complete(name):
-                self._completed(name)
+        if (thought := _thought(message.data)) is not None:
+            self._tell(self._table.thought(*thought, self._wall()))
+
+    def _tell(self, persona_ids: list[str]) -> None:
+        for persona_id in persona_ids:
+            if self._table.complete(persona_id):
+                self._completed(persona_id)
+
+
+def _thought(data: bytes) -> tuple[str, int] | None:
+    """Return whose and which thought an event is of."""
+    try:
+        event = _decode(data)
+    except UNREADABLE:
+        return None
+    if event.persona_id is None or event.payload.thought_count is None:
+        return None
+    return event.persona_id, event.payload.thought_count

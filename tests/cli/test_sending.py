@@ -65,6 +65,17 @@ async def stored(served: StandIn) -> list[InboxItem]:
     return [msgspec.json.decode(one.data, type=InboxItem) for one in await held(served.bus, "INBOX")]
 
 
+async def test_a_text_that_is_not_utf_8_is_refused_with_the_byte_and_a_cure(served: StandIn) -> None:
+    """As `head -c` cuts a character in two; the others of a command are as good as before."""
+    for words in (("send", "ann", "caf\udcc3"), ("send", "ann", "Calm?", "--source", "caf\udcc3")):
+        done = await run(served, *words)
+        assert (done.status, done.out) == (1, "")
+        assert "its byte 0xc3 is not UTF-8" in done.err and "iconv -c" in done.err
+    assert await stored(served) == []
+    await run(served, "send", "ann", "café")
+    assert [item.content for item in await stored(served)] == ["café"]
+
+
 @pytest.mark.fact("A1")
 async def test_an_item_is_sent_with_what_is_said_of_it(served: StandIn) -> None:
     done = await run(

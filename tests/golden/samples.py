@@ -26,7 +26,7 @@ from libs.contracts import (
 from libs.contracts.personas import PersonaStatus
 from libs.contracts.registry import LoopPhase
 from libs.contracts.thoughts import EventType, Phase, ProposalRisk, ProposalStatus, Source
-from tests.golden.autonomy import ARRIVED, AUTONOMY, LIVES, STORED_MAIL
+from tests.golden.autonomy import ARRIVED, AUTONOMY, COST, LIVES, STORED_MAIL
 from tests.golden.captured import CAPTURES, LINE
 from tests.golden.memory import MEMORY
 
@@ -206,6 +206,7 @@ SAMPLES: list[msgspec.Struct] = [
         rolled_up={"swarm-core": "r-1"},
         ran_s=3600.25,
         folded_in={"swarm-core": (44, 1)},
+        roll_up_costs={"swarm-core": (29455384, COST)},
     ),
     journal.Position(sequence=99),
     journal.Halted(run=3, shards=[0, 63]),

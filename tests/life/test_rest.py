@@ -94,6 +94,22 @@ def test_whom_nothing_concerns_for_its_whole_idle_time_is_reaped_and_says_why(up
 
 
 @pytest.mark.fact("A17")
+@pytest.mark.fact("2.8")
+def test_children_of_who_idles_out_stay_and_think_on(up: Swarm) -> None:
+    """It is reaped without cascade, and the credits of who is reaped still bound those below it."""
+    make(up, "elder", idle_ttl_secs=3)
+    heir = {"persona_id": "heir", "name": "heir", "role": "critic", "charter": charter("heir")}
+    up.post("/v1/swarm/personas/elder/spawn", heir | {"policy": {"idle_ttl_secs": 3600}})
+    eventually_sync(lambda: state(up, "elder")["status"] == "reaped", 30, "reaped")
+    assert payloads(up, "persona_reaped", "elder") == [{"reason": "idle_ttl", "cascade": False}]
+    assert (state(up, "heir")["status"], state(up, "heir")["identity"]["parent_id"]) == ("active", "elder")
+    item = send(up, "heir")
+    handled = eventually_sync(lambda: payloads(up, "inbox_handled", "heir"), 10, "it thinks on") or []
+    assert [one["id"] for payload in handled for one in payload["items"]] == [item]
+    assert payloads(up, "budget_paused", "heir") == []
+
+
+@pytest.mark.fact("A17")
 def test_fallbacks_stop_the_idle_clock(up: Swarm, model: Endpoint) -> None:
     model.reply = lambda request: 500 if charter("moth") in str(request) else reply(request)
     make(up, "moth", idle_ttl_secs=2)

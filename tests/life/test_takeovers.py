@@ -1,4 +1,4 @@
-"""What a scheduler forgets neither when it is killed nor when it is restarted [A2, A3, A5, A17]."""
+"""What a scheduler forgets neither when it is killed nor when it is restarted [A2, A3, A5, A15, A17]."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from libs.contracts.limits import ITEM_ATTEMPTS
+from services.scheduler.dependencies import SILENT_S
 from tests.life.conftest import SETTINGS, reply, user_prompt
-from tests.life.support import make, make_rested, payloads, send, state
+from tests.life.support import make, make_rested, payloads, send, state, thoughts
 from tests.support.endpoint import Endpoint, endpoint
 from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm, swarm
@@ -95,6 +96,20 @@ def test_what_is_sent_again_after_a_takeover_is_handled_once(own: Swarm) -> None
     other = send(own, "bob", "And now?")
     eventually_sync(lambda: tried(own, "bob", other), 20, "what was sent behind it is handled")
     assert tried(own, "bob", "letter") == ["handled"]
+
+
+@pytest.mark.fact("A15")
+def test_who_has_thought_before_the_scheduler_is_killed_is_not_waited_for_again(own: Swarm) -> None:
+    make_rested(own, "first", "second", "last")
+    waits = {"waiting_for": ["first", "second"]}
+    assert own.http("PUT", "/v1/swarm/personas/last/dependencies", waits).status == 200
+    before = thoughts(own, "last")
+    send(own, "first")
+    eventually_sync(lambda: state(own, "last")["life"]["waiting_for"] == ["second"], 20, "one is left")
+    end_scheduler(own, signal.SIGKILL)
+    send(own, "second")
+    eventually_sync(lambda: thoughts(own, "last") > before, SILENT_S / 3, "both have thought")
+    assert payloads(own, "dependency_timed_out", "last") == []
 
 
 @pytest.mark.fact("A17")

@@ -161,3 +161,16 @@ async def test_a_stored_answer_is_the_same_when_the_request_is_repeated(bus: Bus
         number = one.ledger.number
         assert await bank.answer(request) == first
         assert one.ledger.number == number, "nothing new is stored for it"
+
+
+@pytest.mark.fact("A16")
+async def test_asked_again_before_it_is_stored_nothing_is_granted_yet(bus: Bus) -> None:
+    """An owner that dies then has granted nothing, and the next one may grant it to another."""
+    roster, clock = family(), Clock()
+    one = owner(bus, shard_of(ROOT), "one")
+    bank, request = Bank(one, roster, clock), AccountsRequest(asks=[AccountAsk(ROOT, NAMES[0], 1, COST)])
+    asked = [asyncio.create_task(bank.answer(request)) for _ in range(2)]
+    done, _ = await asyncio.wait(asked, timeout=0.2)
+    assert not done, "the journal has nothing of it"
+    async with owning(one):
+        assert [reply.shorts for reply in await asyncio.gather(*asked)] == [[None], [None]]

@@ -25,6 +25,7 @@ from libs.contracts.thoughts import Source
 from libs.contracts.tokens import shard_of
 from libs.roster.state import Roster
 from services.scheduler.bank import Bank
+from services.scheduler.checkpoint import Checkpoints
 from services.scheduler.estimate import FIRST_CPU_MS
 from services.scheduler.ledger import Ledger
 from services.scheduler.metrics import SchedulerMetrics
@@ -253,6 +254,9 @@ async def test_what_roll_ups_cost_is_spent_once_and_remembered_by_the_next_owner
         held = len(await shard_records(bus, SHARD))
         tree.swarm.tidy(held)
         await eventually(lambda: tree.swarm.is_tidy(held), what="a checkpoint")
+        kept = Ledger(SHARD)
+        await Checkpoints(bus, SHARD).load(kept)
+        assert kept.roll_ups.cost("s")[0] == Credits(30, 80), "what the next one is expected to cost goes by"
         await ask(bus, checkpointed)
     async with paying(bus, enforced=False) as tree:
         assert tree.spent().personas == [SpentByPersona("(roll-up) s", Spent(3, 151, 161))]

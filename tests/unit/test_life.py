@@ -81,6 +81,9 @@ def test_a_life_is_dumped_and_loaded_however_often_it_responded() -> None:
     loaded = Life.load(stored, still)
     assert (loaded.thoughts, loaded.tokens, loaded.failures) == (life.thoughts, life.tokens, life.failures)
     assert (loaded.pause, loaded.recent) == (life.pause, life.recent)
+    assert (loaded.cost, loaded.settlement) == (life.cost, life.settlement) != (NOTHING, None)
+    minute = window_of(AT)
+    assert loaded.spent_in(minute) == life.spent_in(minute) != NOTHING
     assert loaded.state.energy_at(AT + 6) == life.state.energy_at(AT + 6)
     assert len(msgspec.json.encode(stored)) < 600
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.cognition.novelty import HASHES
-from libs.contracts.accounts import Credit
+from libs.contracts.accounts import Credit, Credits, Settlement
 from libs.contracts.journal import Pause, StoredLife, StoredMail
 from libs.contracts.limits import INBOX_ITEMS, PAGE_BYTES, RECORD_BYTES
 from libs.contracts.lives import Spent
@@ -96,7 +96,9 @@ def test_the_largest_persona_that_there_may_be_fits_a_page() -> None:
     state = [1 / 3, 2 / 3, *(AT + n / 7 for n in range(17))]
     pause = Pause(name, name, Credit.TOKENS, NOW, NOW)
     spent, signatures = Spent(2**63, 2**63, 2**63), [bytes(4 * HASHES)] * RECENT_THOUGHTS
-    life = StoredLife(state, spent, 2**63, AT, pause, AT / 7, AT / 3, True, signatures)
+    cost = Credits(2**53, 2**53)
+    costs = cost, 2**31, cost, Settlement(2**63, 2**31, cost)
+    life = StoredLife(state, spent, 2**63, AT, pause, AT / 7, AT / 3, True, signatures, *costs)
     ledger.restore(name, 2**63, NOW, life, mail)
     pages = Pages(PAGE_BYTES)
     assert pages.touched([name, "q"], ledger) == [0, 1]

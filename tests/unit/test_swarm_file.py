@@ -176,3 +176,12 @@ def test_a_recursive_or_exploding_file_ends() -> None:
 @pytest.mark.parametrize("name", ["code-review", "incident-watch", "research-desk"])
 def test_the_examples_can_be_read(name: str) -> None:
     assert whole((EXAMPLES / f"{name}.yaml").read_text()).swarm == name
+
+
+@pytest.mark.fact("A16")
+@pytest.mark.parametrize("name", ["code-review", "incident-watch", "research-desk"])
+def test_the_examples_trees_may_think_as_much_as_one_model_can(name: str) -> None:
+    """A root's credits are its whole tree's, and the default is 10 s a minute."""
+    rows = [one.row.persona for one in whole((EXAMPLES / f"{name}.yaml").read_text()).personas]
+    policies = [row.policy for row in rows if row.parent_id is None]
+    assert [one.cpu_credits_per_minute for one in policies if one is not None] == [60_000]

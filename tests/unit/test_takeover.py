@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from libs.contracts.accounts import Credits
 from libs.contracts.inbox import Outcome
 from libs.contracts.journal import (
     CheckpointHead,
@@ -18,14 +19,19 @@ from libs.contracts.journal import (
     Effort,
     ItemArrived,
     ItemSettled,
+    RollUpCost,
     ShardRecord,
     StoredLife,
 )
+from libs.contracts.lives import Spent
+from services.scheduler.account import NOTHING
+from services.scheduler.accounts import window_of
+from services.scheduler.estimate import expected
 from services.scheduler.inbox import Held, Inbox
 from services.scheduler.ledger import Ledger
 from services.scheduler.mail import IDS_KEPT, RECENT_SOURCES, Mail, digest
 from services.scheduler.pages import Pages
-from tests.unit.make import inbox_item, thought
+from tests.unit.make import NOW, inbox_item, thought
 
 NAMES = ("p", "q", "r")
 
@@ -199,6 +205,39 @@ def test_a_life_of_an_older_checkpoint_is_taken_over() -> None:
     ledger.restore("p", 3, None, old)
     life = ledger.life("p")
     assert (life.thoughts, life.tokens, life.failures, life.recent, life.idle_s) == (3, 420, 1, (), 0.0)
+    assert (life.cost, life.settlement) == (NOTHING, None), "it did not say them"
+
+
+@pytest.mark.fact("A16")
+def test_a_takeover_expects_what_the_last_thought_and_the_last_summary_have_cost() -> None:
+    """Forgotten, ten slow thoughts began at once under a root that can pay for one."""
+    ledger = Ledger(0)
+    slow = Effort("observer", 800, 30_000, True, False)
+    ledger.apply(1, ShardRecord(number=1, thoughts=[structs.replace(thought("p", 1), effort=slow)]))
+    summed = RollUpCost("s", NOW, Spent(1, 700, 20_000))
+    ledger.apply(2, ShardRecord(number=2, rolled_up=[("s", "r1")], roll_up_costs=[summed]))
+    again = Ledger(0)
+    again.restore_head(head_of(ledger, 2))
+    page = checkpointed(ledger, 2)
+    again.restore("p", 1, None, page.lives["p"], as_of=2)
+    entry, least, minute = again.persona("p"), Credits(100_000, 100_000), window_of(NOW.timestamp())
+    assert expected(entry, "Watch.", 256, least, minute) == Credits(960, 36_000)
+    assert again.roll_ups.cost("s") == (Credits(700, 20_000), minute)
+    assert entry.life is not None and entry.life.settlement == ledger.life("p").settlement is not None
+
+
+def head_of(ledger: Ledger, sequence: int) -> CheckpointHead:
+    """What stands in the head of a checkpoint of roll-ups."""
+    head = CheckpointHead(
+        sequence=sequence,
+        number=ledger.number,
+        halted=0,
+        pages=1,
+        rolled_up=ledger.roll_ups.dump_ids(),
+        roll_ups_spent=ledger.roll_ups.dump_spent(),
+        roll_up_costs=ledger.roll_ups.dump_costs(),
+    )
+    return msgspec.json.decode(msgspec.json.encode(head), type=CheckpointHead)
 
 
 def failing(name: str, count: int, sequence: int) -> Any:

@@ -13,13 +13,16 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import nats
 import psutil
 import pytest
 
 from libs.contracts.limits import PRESENCE_TTL_S, SHARDS
+from libs.contracts.presence import BootSummary
 from tests.chaos.test_schedulers import shards
 from tests.support.eventually import eventually_sync
+from tests.support.http import fetch
 from tests.support.swarm import HOST, Swarm, swarm
 
 SERVICES = ["registry", "scheduler", "thinker", "compressor", "gateway", "nats"]
@@ -43,6 +46,7 @@ def test_up_says_where_everything_is_and_what_thinks_and_why() -> None:
         assert "root-thinker" in running.until_output("#1 observe (fallback)")
 
 
+@pytest.mark.fact("H3")
 @pytest.mark.fact("H9")
 def test_ps_lists_the_living_with_what_they_last_did() -> None:
     with swarm(settings={"LOOP_INTERVAL_MS": "100"}) as running:
@@ -53,6 +57,14 @@ def test_ps_lists_the_living_with_what_they_last_did() -> None:
         for row in rows:
             assert psutil.pid_exists(row["pid"])
             assert {"service", "instance", "pid", "ready", "since", "restarts", "last_activity"} <= set(row)
+        said = {row["service"]: row for row in rows if row["service"] != "nats"}
+        told = {service: msgspec.convert(row["summary"], BootSummary) for service, row in said.items()}
+        assert {service: (one.hosted, one.attempted) for service, one in told.items()} == {
+            service: (SHARDS, SHARDS) if service == "scheduler" else (1, 1) for service in said
+        }
+        for service, row in said.items():
+            shown = fetch(f"http://{HOST}:{row['metrics_port']}/readyz").json["boot"]
+            assert msgspec.convert(shown, BootSummary) == told[service]
         eventually_sync(
             lambda: "root-thinker" in (running.ps()[2]["last_activity"] or ""), 10, "the thinker's act"
         )

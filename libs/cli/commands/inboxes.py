@@ -46,6 +46,7 @@ def send(
 
     `-` as TEXT reads standard input as it comes, and sends each line that is not empty as an item of its own:
     `tail -F app.log | perpetua send --swarm watch -`. With --json each accepted line is a line of JSON.
+    Bytes of a line that are not UTF-8 are sent as `\\xNN`; a TEXT that is not UTF-8 is refused.
     """
     from libs.cli import answers, sending
 
