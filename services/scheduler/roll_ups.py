@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from libs.contracts.accounts import Credits
 from libs.contracts.journal import RollUpCost
 from libs.contracts.lives import Spent
@@ -11,6 +13,14 @@ from services.scheduler.accounts import window_of
 
 ROLL_UPS_KNOWN = 1024
 """Swarms of a shard whose last roll-up is known again when it is repeated, and whose cost is."""
+
+ROLL_UPS_BYTES = 384 * 1024
+"""What they may weigh together in the head of a checkpoint, which is one message: of long ids fewer."""
+
+_ENTRY_BYTES = 280
+_TIMES_NAMED = 4
+
+_encode = msgspec.json.Encoder().encode
 
 
 class _Swarm:
@@ -35,6 +45,8 @@ class RollUps:
         self._swarms: dict[str, _Swarm] = {}
         """Those rolled up last stand last."""
 
+        self._bytes = 0
+
     def __len__(self) -> int:
         return len(self._swarms)
 
@@ -57,12 +69,17 @@ class RollUps:
 
     def add(self, swarm_id: str, roll_up_id: str, last: Place | None = None) -> None:
         """Fold a roll-up; `last` is the place of the newest snapshot that it folds in."""
-        swarm = self._swarms.pop(swarm_id, None) or _Swarm(roll_up_id, Spent())
+        swarm = self._swarms.pop(swarm_id, None)
+        if swarm is None:
+            swarm = _Swarm(roll_up_id, Spent())
+            self._bytes += _weight(swarm_id)
         self._swarms[swarm_id] = swarm
         swarm.id = roll_up_id
         swarm.folded_in = last or swarm.folded_in
-        if len(self._swarms) > ROLL_UPS_KNOWN:
-            del self._swarms[next(iter(self._swarms))]
+        while len(self._swarms) > ROLL_UPS_KNOWN or self._bytes > ROLL_UPS_BYTES:
+            oldest = next(iter(self._swarms))
+            del self._swarms[oldest]
+            self._bytes -= _weight(oldest)
 
     def spend(self, one: RollUpCost, *, fresh: bool) -> None:
         """Fold what a roll-up has cost; the sum of a checkpoint holds it already where it is not fresh."""
@@ -106,3 +123,9 @@ class RollUps:
         }
         for swarm_id, place in folded_in.items():
             self._swarms[swarm_id].folded_in = place
+        self._bytes = sum(map(_weight, self._swarms))
+
+
+def _weight(swarm_id: str) -> int:
+    """Return what a swarm takes at most in the head of a checkpoint, in bytes."""
+    return _ENTRY_BYTES + _TIMES_NAMED * len(_encode(swarm_id))

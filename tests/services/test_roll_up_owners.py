@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from secrets import token_hex
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -17,7 +19,7 @@ from libs.bus.endpoints import Gate
 from libs.bus.telemetry import NoTelemetry
 from libs.contracts import subjects
 from libs.contracts.accounts import Credits
-from libs.contracts.journal import JournalEvent
+from libs.contracts.journal import JournalEvent, RollUpCost
 from libs.contracts.lives import SpendReply, Spent, SpentByPersona, SpentInHour
 from libs.contracts.place import Place
 from libs.contracts.rollups import ROLL_UP, RollUpAnswer, RollUpAsk, RollUpReply, RollUpRequest
@@ -30,7 +32,7 @@ from services.scheduler.estimate import FIRST_CPU_MS
 from services.scheduler.ledger import Ledger
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
-from services.scheduler.roll_ups import ROLL_UPS_KNOWN
+from services.scheduler.roll_ups import ROLL_UPS_BYTES, ROLL_UPS_KNOWN, RollUps
 from services.scheduler.rolling_up import RollingUp
 from services.scheduler.serving import served
 from services.scheduler.showing import Showing
@@ -202,6 +204,21 @@ def test_of_very_many_swarms_the_roll_ups_made_last_are_known() -> None:
     assert len(one.roll_ups) == ROLL_UPS_KNOWN
     assert one.roll_ups.last("s2") is None
     assert one.roll_ups.last(f"s{ROLL_UPS_KNOWN + 2}") == f"r{ROLL_UPS_KNOWN + 2}"
+
+
+def test_however_long_ids_are_roll_ups_have_room_in_a_checkpoints_head() -> None:
+    known = RollUps()
+    most = Spent(2**53, 2**53, 2**53)
+    for number in range(ROLL_UPS_KNOWN):
+        name = f"{number:04}" + "\x01" * 124
+        known.add(name, str(uuid4()), (2**53, 2**31))
+        known.spend(RollUpCost(name, datetime.now(UTC), most), fresh=True)
+    dumped = [known.dump_ids(), known.dump_places(), known.dump_spent(), known.dump_costs()]
+    assert ROLL_UPS_BYTES / 2 < len(msgspec.json.encode(dumped)) <= ROLL_UPS_BYTES
+    again = RollUps()
+    again.restore(known.dump_ids(), known.dump_spent(), known.dump_places(), known.dump_costs())
+    again.add("more" + "\x01" * 124, str(uuid4()))
+    assert len(again) == len(known), "what it weighs is known after a takeover, too"
 
 
 @pytest.mark.fact("A16", "A18")
