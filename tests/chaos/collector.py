@@ -6,13 +6,15 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import msgspec
 
 from libs.bus.connection import Bus
 from libs.bus.errors import BusError
 from libs.bus.read import Stored, batch, message_at
+from libs.cognition.text import SUMMARY_CHARS, trim
 
 _BATCH = 2000
 _PAUSE_S = 0.05
@@ -22,6 +24,7 @@ class Event(msgspec.Struct):
     """What is read of an event."""
 
     id: str
+    timestamp: datetime
     event_type: str
     persona_id: str | None
     swarm_id: str | None
@@ -44,6 +47,14 @@ class Event(msgspec.Struct):
         return int(usage["total_tokens"]) if usage is not None else 0
 
 
+class Copy(NamedTuple):
+    """What a snapshot or proposal must say of the event that it stands for."""
+
+    at: datetime
+    personas: tuple[str, ...]
+    summary: str = ""
+
+
 _decode = msgspec.json.Decoder(Event).decode
 
 
@@ -60,8 +71,8 @@ class Collector:
 
         self.spawned: set[str] = set()
         self.reaped: set[str] = set()
-        self.proposals: set[str] = set()
-        self.snapshots = 0
+        self.proposals: dict[str, Copy] = {}
+        self.snapshots: list[Copy] = []
         self.errors: Counter[str] = Counter()
         """What fallback thoughts say, and how often."""
 
@@ -127,9 +138,11 @@ class Collector:
             self._thought(stored, persona, event.payload)
         self.also(event)
         if event.event_type == "proposal_created":
-            self.proposals.add(event.payload["proposal_id"])
+            self.proposals[event.payload["proposal_id"]] = Copy(event.timestamp, (persona,))
         elif event.event_type == "snapshot_compressed":
-            self.snapshots += 1
+            scope = event.payload["persona_scope"] if event.is_roll_up else [persona]
+            summary = trim(event.payload["thinking"], SUMMARY_CHARS)
+            self.snapshots.append(Copy(event.timestamp, tuple(scope), summary))
 
     def _spawned(self, stored: Stored, persona: str) -> None:
         if persona in self.spawned:

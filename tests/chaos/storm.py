@@ -63,6 +63,9 @@ class Report:
     options: Options
     done: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
+    beyond: list[str] = field(default_factory=list)
+    """Kinds that were wanted and that this machine cannot do, each with what is missing."""
+
     findings: list[str] = field(default_factory=list)
     thoughts: int = 0
     events: int = 0
@@ -105,6 +108,15 @@ async def blow(options: Options, say: Callable[[str], None] = lambda _: None) ->
     return report
 
 
+def _beyond(ground: Field, options: Options) -> list[str]:
+    beyond = []
+    if not ground.clocks and not options.lively:
+        beyond.append("clock (no libfaketime)")
+    if options.disk and options.brokers == 1 and not ground.brokers.small:
+        beyond.append("disk full (only root may mount a small disk)")
+    return beyond
+
+
 async def _storm(ground: Field, options: Options, report: Report, say: Callable[[str], None]) -> None:
     rng = random.Random(options.seed)
     async with connect(",".join(ground.brokers.urls), "storm", NoTelemetry()) as bus:
@@ -132,6 +144,9 @@ async def _storm(ground: Field, options: Options, report: Report, say: Callable[
             if lively is not None:
                 lively.begin(tasks)
             looking = tasks.create_task(truth.run(), name="truth")
+            report.beyond = _beyond(ground, options)
+            for what in report.beyond:
+                say(f"no fault of this kind: {what}")
             faults = Faults(ground, bus, twice)
             planned = plan(
                 options.seed, options.faults, options.brokers,

@@ -16,12 +16,14 @@ from tests.chaos.lives import COUNCIL, POOR_CREDITS, Ends, Posted, family
 from tests.chaos.memory import Memory
 from tests.chaos.model import Model
 from tests.chaos.posts import Posts
+from tests.chaos.verdict import differences
+from tests.unit.make import NOW
 
 USAGE = {"total_tokens": 340}
 
 
 def event(event_type: str, persona: str | None, swarm_id: str | None = None, **payload: Any) -> Event:
-    return Event("e-1", event_type, persona, swarm_id, payload)
+    return Event("e-1", NOW, event_type, persona, swarm_id, payload)
 
 
 def snapshot(number: int, persona: str = "p1", swarm_id: str = COUNCIL) -> Event:
@@ -135,3 +137,16 @@ def test_the_model_numbers_its_answers_and_a_summary_names_those_that_it_is_told
     assert "In sum: [1] [7]" in asked(SYSTEM, '- "p", "r": "[1] A calm signal"\n- "q", "r": "[7] Calm."')
     decisions = [asked("You are p.", "will_respond") for _ in range(3)]
     assert sum("false" in one for one in decisions) == 1
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        ([1, 2, 3], []),
+        ([1, 2], ["3 copies were announced, 2 are kept; at 2 None for 3"]),
+        ([1, 3, 2], ["3 copies were announced, 3 are kept; at 1 3 for 2"]),
+        ([1, 2, 2, 3], ["3 copies were announced, 4 are kept; at 2 2 for 3"]),
+    ],
+)
+def test_a_copy_that_is_missing_repeated_or_another_is_found(kept: list[int], said: list[str]) -> None:
+    assert differences("copies", [1, 2, 3], kept) == said

@@ -9,6 +9,7 @@ import pytest
 
 from tests.chaos.plan import CLOCKED, Kind, plan
 from tests.chaos.storm import Options, blow
+from tests.conftest import STRICT
 
 SEED = int(os.environ.get("PERPETUA_STORM_SEED", "0")) or random.randrange(1, 10**6)
 
@@ -36,6 +37,7 @@ async def test_after_a_storm_everything_is_there_once_and_in_order(brokers: int,
     assert report.findings == [], f"seed {SEED}: {report}"
     assert report.faults > faults / 2
     assert report.thoughts > 0
+    assert not (STRICT and report.beyond), "each kind of fault is to be among those drawn"
 
 
 @pytest.mark.storm

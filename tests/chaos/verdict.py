@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import zip_longest
 from typing import Any
+
+import msgspec
 
 from libs.bus.connection import Bus
 from libs.bus.errors import BusError
-from libs.bus.read import stream_state
+from libs.bus.read import all_held, stream_state
+from libs.contracts.thoughts import MemorySnapshot, Proposal
 from tests.chaos.clients import Clients
-from tests.chaos.collector import Collector
+from tests.chaos.collector import Collector, Copy
 from tests.chaos.field import Field
 
 GO_ON_WITHIN_S = 60.0
@@ -135,13 +139,31 @@ async def _personas(findings: list[str], clients: Clients, *, within: float) -> 
 
 
 async def _copies(findings: list[str], bus: Bus, collector: Collector) -> None:
-    """Snapshots and proposals are there, one for each event that says so."""
-    proposals = int((await stream_state(bus, "KV_proposals"))["messages"])
-    snapshots = int((await stream_state(bus, "SNAPSHOTS"))["messages"])
-    if proposals != len(collector.proposals):
-        findings.append(f"{len(collector.proposals)} proposals were announced, {proposals} are kept")
-    if snapshots != collector.snapshots:
-        findings.append(f"{collector.snapshots} snapshots were announced, {snapshots} are kept")
+    """Snapshots, in order, and proposals are what the events say that stand for them."""
+    snapshots = [_snapshot(one.data) async for one in all_held(bus, "SNAPSHOTS")]
+    proposals = dict([_proposal(one.data) async for one in all_held(bus, "KV_proposals")])
+    findings += differences("snapshots", collector.snapshots, snapshots)
+    findings += differences("proposals", sorted(collector.proposals.items()), sorted(proposals.items()))
+
+
+def differences(what: str, announced: Sequence[object], kept: Sequence[object]) -> list[str]:
+    """Say how many were announced and are kept where these are not the same, and the first that differs."""
+    pairs = enumerate(zip_longest(announced, kept))
+    first = next(((at, *pair) for at, pair in pairs if pair[0] != pair[1]), None)
+    if first is None:
+        return []
+    at, wanted, found = first
+    return [f"{len(announced)} {what} were announced, {len(kept)} are kept; at {at} {found} for {wanted}"]
+
+
+def _snapshot(data: bytes) -> Copy:
+    found = msgspec.json.decode(data, type=MemorySnapshot)
+    return Copy(found.generated_at, tuple(found.persona_scope), found.summary)
+
+
+def _proposal(data: bytes) -> tuple[str, Copy]:
+    found = msgspec.json.decode(data, type=Proposal)
+    return found.id, Copy(found.created_at, (found.persona_id,))
 
 
 async def _queue_empty(findings: list[str], bus: Bus) -> None:
