@@ -51,7 +51,7 @@ class Entrance:
                 inside = self._door.enter(client)
                 if inside or self._plain:
                     work = self._open(accepted, client if inside else None)
-                    tasks.create_task(work, name="connection")
+                    tasks.create_task(work, name="client")
                 else:  # a handshake costs more than the word that there is no room
                     self._door.refused("full")
                     accepted.close()

@@ -36,7 +36,7 @@ TASKS = {
     },
     "thinker": {"captures", "keep", "look-again", "pull", "summaries"},
     "compressor": {"follow-journal", "peers", "publish", "roll-up", "say-position"},
-    "gateway": {"feed", "http", "peers"},
+    "gateway": {"accept", "feed", "http", "peers"},
 }  # fmt: skip
 WITHOUT = {"serve", "stop-signal"}
 """`serve` is the process itself, and `stop-signal` waits for an event that nothing fails."""
