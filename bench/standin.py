@@ -131,8 +131,15 @@ async def serve(port: int, latency: float, words: int, slots: int) -> None:
 @contextmanager
 def standin(latency_ms: float = 50.0, words: int = 40, slots: int = 0) -> Iterator[str]:
     """Yield the base URL of a stand-in in a process of its own."""
-    command = [sys.executable, "-m", "bench.standin", "--latency-ms", str(latency_ms)]
-    command += ["--words", str(words), "--slots", str(slots)]
+    options = ["--latency-ms", str(latency_ms), "--words", str(words), "--slots", str(slots)]
+    with serving("bench.standin", *options) as url:
+        yield url
+
+
+@contextmanager
+def serving(module: str, *options: str) -> Iterator[str]:
+    """Yield the base URL that a module says first when it runs in a process of its own."""
+    command = [sys.executable, "-m", module, *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from itertools import count
 from typing import Any
 
+from bench.standin import serving
 from libs.cognition.decision import WILL_RESPOND
 from services.thinker.summaries import SYSTEM
 from tests.support.endpoint import Endpoint, Raw, completion
@@ -58,16 +56,9 @@ class Model:
         return f"[{number}] A calm signal, and one doubt that remains."
 
 
-@contextmanager
-def model() -> Iterator[str]:
-    """Yield the base URL of a model in a process of its own."""
-    command = [sys.executable, "-m", "tests.chaos.model"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip()
-        finally:
-            process.terminate()
+def model() -> AbstractContextManager[str]:
+    """Return a context with a model in a process of its own; it is the model's base URL."""
+    return serving("tests.chaos.model")
 
 
 def main() -> None:
