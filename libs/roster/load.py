@@ -14,7 +14,7 @@ from libs.bus.read import last_of
 from libs.bus.telemetry import Telemetry
 from libs.contracts import streams, subjects
 from libs.contracts.registry import StoredLoop, StoredPersona
-from libs.journal.tail import Tail
+from libs.journal.tail import JournalHole, Tail
 from libs.roster.state import Roster
 
 log = structlog.get_logger("load")
@@ -27,14 +27,25 @@ async def load(bus: Bus, tail: Tail, roster: Roster, telemetry: Telemetry) -> di
     """Fill a roster and return the bucket revision of each subject. `tail` folds into the roster.
 
     Records of `j.registry` are trimmed only once the buckets hold them. So the records are read first: what
-    is trimmed before that is in the buckets, and what is trimmed after it has been read.
+    is trimmed before that is in the buckets, and what is trimmed after it has been read. What came later
+    and is trimmed already is in the buckets by now: where records are missing, all is read once more, and
+    only what is missing still is passed over.
     """
-    records = await tail.peek()
-    revisions = await until_answered(bus, "loading personas", lambda: _restore(bus, roster, telemetry))
-    for record in records:
-        tail.offer(record.sequence, record.data)
-    await tail.catch_up()
-    return revisions
+    missing_behind = -1
+    while True:
+        records = await tail.peek()
+        revisions = await until_answered(bus, "loading personas", lambda: _restore(bus, roster, telemetry))
+        try:
+            for record in records:
+                tail.offer(record.sequence, record.data)
+            await tail.catch_up()
+        except JournalHole as error:
+            log.warning("read_once_more", error=str(error))
+            if roster.number == missing_behind:
+                roster.pass_over()
+            missing_behind = roster.number
+        else:
+            return revisions
 
 
 async def _restore(bus: Bus, roster: Roster, telemetry: Telemetry) -> dict[str, int]:

@@ -116,6 +116,10 @@ class Roster:
         self.number = record.number
         return record
 
+    def pass_over(self) -> None:
+        """Take the next record whatever its number: what is missing before it is to come from the buckets."""
+        self.number = 0
+
     def _apply(self, change: Change, sequence: int) -> None:
         match change:
             case Spawned(persona):

@@ -29,7 +29,7 @@ from tests.chaos.plan import plan
 from tests.chaos.twice import Twice
 from tests.chaos.verdict import verdict
 
-_FELL_BEHIND = "JournalHole: j.registry"
+_FELL_BEHIND = "j.registry: record"
 _READY_WITHIN_S = 60.0
 
 
