@@ -27,11 +27,9 @@ async def load(bus: Bus, tail: Tail, roster: Roster, telemetry: Telemetry) -> di
     """Fill a roster and return the bucket revision of each subject. `tail` folds into the roster.
 
     Records of `j.registry` are trimmed only once the buckets hold them. So the records are read first: what
-    is trimmed before that is in the buckets, and what is trimmed after it has been read. What came later
-    and is trimmed already is in the buckets by now: where records are missing, all is read once more, and
-    only what is missing still is passed over.
+    is trimmed before that is in the buckets, and what is trimmed after it has been read. Where some are
+    trimmed while they are read, one after the other, the buckets are read once more: they hold them by then.
     """
-    missing_behind = -1
     while True:
         records = await tail.peek()
         revisions = await until_answered(bus, "loading personas", lambda: _restore(bus, roster, telemetry))
@@ -40,10 +38,8 @@ async def load(bus: Bus, tail: Tail, roster: Roster, telemetry: Telemetry) -> di
                 tail.offer(record.sequence, record.data)
             await tail.catch_up()
         except JournalHole as error:
-            log.warning("read_once_more", error=str(error))
-            if roster.number == missing_behind:
-                roster.pass_over()
-            missing_behind = roster.number
+            log.info("read_once_more", error=str(error))
+            roster.pass_over()
         else:
             return revisions
 

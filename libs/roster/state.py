@@ -117,7 +117,7 @@ class Roster:
         return record
 
     def pass_over(self) -> None:
-        """Take the next record whatever its number: what is missing before it is to come from the buckets."""
+        """Take the next record whatever its number: what is missing before it comes from the buckets."""
         self.number = 0
 
     def _apply(self, change: Change, sequence: int) -> None:

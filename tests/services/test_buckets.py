@@ -11,7 +11,7 @@ import pytest
 
 from libs.bus.connection import Bus, connect
 from libs.bus.provision import provision
-from libs.bus.read import Stored, last_of
+from libs.bus.read import last_of
 from libs.bus.telemetry import NoTelemetry
 from libs.contracts import streams, subjects
 from libs.contracts.control import StartCognitionRequest
@@ -264,30 +264,3 @@ async def test_a_registry_that_starts_while_records_are_made_and_trimmed_reads_t
         await late.load()
         assert not first and set(late.roster.personas) >= {"p1", "p2", "p3", "p4"}
         assert (late.roster.number, late.tail.sequence) == (one.roster.number, one.tail.sequence)
-
-
-@pytest.mark.fact("H1")
-async def test_a_registry_that_is_told_of_a_later_record_first_reads_once_more(
-    bus: Bus, broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing is trimmed and no bucket is written: what was left out is in the journal alone."""
-    async with (
-        registry(bus, in_charge=False) as one,
-        connect(broker.url, "late", NoTelemetry()) as other,
-    ):
-        for name in ("p1", "p2", "p3"):
-            await one.create(create(name))
-        late = Registry(other, in_charge=False, number=2)
-        peek, first = late.tail.peek, [True]
-
-        async def patchy() -> list[Stored]:
-            found = await peek()
-            if first:
-                first.clear()
-                del found[1]
-            return found
-
-        monkeypatch.setattr(late.tail, "peek", patchy)
-        await late.load()
-        assert late.roster.personas == one.roster.personas
-        assert late.roster.number == one.roster.number
