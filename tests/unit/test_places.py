@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -63,8 +63,9 @@ class Swarm:
     def decline(self, name: str) -> None:
         if name in self.may:
             self._decide(name, None)
-        else:
+        else:  # its shard's owner sees that no inbox has the copy any more
             self.wanting.discard(name)
+            self.post = given_back(self.post, name)
 
     def _decide(self, name: str, answer: PostAnswer | None) -> None:
         decision = PostDecision(post_id="post", persona_id=name, sequence=1, answer=answer)
@@ -89,6 +90,7 @@ class Swarm:
 
 
 @pytest.mark.fact("A5")
+@example(1, [("ask", "ann"), ("moved", "ann"), ("decline", "ann")])
 @given(st.integers(1, 3), st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from(NAMES)), max_size=60))
 def test_never_more_answer_than_may_and_a_free_place_is_had_by_who_wants_it(
     most: int, steps: list[tuple[str, str]]
