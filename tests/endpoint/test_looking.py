@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from libs.models.manifest import CheckResult, Manifest
 from libs.models.tiny import build
 from libs.supervisor.broker import free_port
 from services.thinker import looking
@@ -21,6 +19,7 @@ from services.thinker.backends.choosing import choose_again
 from services.thinker.looking import Looking
 from tests.endpoint.serving import Exchange, Server, serving, settings
 from tests.support.eventually import eventually
+from tests.support.manifests import manifest
 
 
 async def finds(server: Server | str) -> bool:
@@ -100,15 +99,3 @@ async def test_a_pulled_model_that_is_broken_is_said_and_looked_at_again(
     assert backend.model == "mine"
     assert len(changes) == 2 and changes[-1] is None, "said once, and taken back"
     assert [entry["event"] for entry in logs].count("cannot_think_with_it") == 1
-
-
-def manifest(name: str) -> Manifest:
-    nothing = CheckResult(
-        tokens=1, positions=1, computed_in="float32", largest=0, root_mean_square=0, bound=1,
-        bound_on="largest", same_first_choice=1,
-    )  # fmt: skip
-    return Manifest(
-        name=name, repo=None, folder=None, revision=None, licence=None, licence_page=None, family="qwen2",
-        parameters=1, window=2048, compute_type="int8", size=1, files={}, source_files={}, check=nothing,
-        made_at=datetime.now(UTC), made_with={}, converter="perpetua",
-    )  # fmt: skip

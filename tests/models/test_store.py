@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -15,27 +14,15 @@ from huggingface_hub import HfApi
 from libs.models import hub as hub_module
 from libs.models.errors import ModelError
 from libs.models.hub import Hub
-from libs.models.manifest import CheckResult, Manifest
 from libs.models.store import MADE, Store
 from tests.models.conftest import cli, command, one_line
 from tests.models.test_pull import DEFAULT, FIRST
 from tests.support.hub import Repository
 from tests.support.hub import hub as served
+from tests.support.manifests import manifest
 
 NAME, REPO = "qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B-Instruct"
 ONE, OTHER = "aaaa1111" * 5, "bbbb2222" * 5
-
-
-def manifest(name: str, revision: str | None, repo: str | None = REPO) -> Manifest:
-    checked = CheckResult(
-        tokens=480, positions=48, computed_in="float32", largest=0.0, root_mean_square=0.0, bound=0.01,
-        bound_on="at most", same_first_choice=1.0,
-    )  # fmt: skip
-    return Manifest(
-        name=name, repo=repo, folder=None, revision=revision, licence=None, licence_page=None, family="qwen2",
-        parameters=1, window=2048, compute_type="int8", size=1, files={}, source_files={}, check=checked,
-        made_at=datetime.now(UTC), made_with={}, converter="perpetua",
-    )  # fmt: skip
 
 
 def made(store: Store, name: str, text: str) -> Path:
@@ -47,7 +34,7 @@ def made(store: Store, name: str, text: str) -> Path:
 
 
 def keep(store: Store, name: str, revision: str | None, repo: str | None = REPO) -> None:
-    store.finish(made(store, name, revision or ""), manifest(name, revision, repo))
+    store.finish(made(store, name, revision or ""), manifest(name, repo, revision))
 
 
 def test_a_model_is_found_at_its_own_revision_only(tmp_path: Path) -> None:
