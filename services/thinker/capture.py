@@ -26,6 +26,7 @@ from libs.contracts.limits import CAPTURE_BYTES
 from libs.contracts.work import WorkItem
 from libs.settings.cognition import ThinkerSettings
 from services.thinker.backends.base import Backend
+from services.thinker.backends.honouring import ignored
 from services.thinker.prompt import Prompt
 
 log = structlog.get_logger("capture")
@@ -239,7 +240,7 @@ def settings_of(settings: ThinkerSettings, backend: Backend) -> CapturedSettings
         device_index=settings.device_index if in_process else None,
         length_step=settings.length_step if in_process else None,
         static_prompt=settings.static_prompt if in_process else None,
-        not_honoured=[field_of(name) for name in getattr(backend, "ignores", ())],
+        not_honoured=[field_of(name) for name in ignored(backend)],
     )
 
 

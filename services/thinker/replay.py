@@ -25,7 +25,7 @@ from libs.settings.cognition import ThinkerSettings, cognition_reader, read_cogn
 from libs.settings.reader import EX_CONFIG, SettingError
 from services.thinker.backends.base import Backend
 from services.thinker.backends.choosing import choose
-from services.thinker.backends.honouring import check
+from services.thinker.backends.honouring import check, ignored
 from services.thinker.budget import fit
 from services.thinker.capture import answer_of, field_of, settings_of
 from services.thinker.prompt import Prompt
@@ -51,7 +51,7 @@ async def replay(
 
 
 def _check_changed(changed: Collection[str], backend: Backend) -> None:
-    refused = [field for name in getattr(backend, "ignores", ()) if (field := field_of(name)) in changed]
+    refused = [field for name in ignored(backend) if (field := field_of(name)) in changed]
     if refused:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in refused)
         raise ConfigurationError(

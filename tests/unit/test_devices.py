@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from structlog.testing import capture_logs
 from libs.runtime.process import ConfigurationError
 from libs.settings.cognition import PREFIX, ThinkerSettings, cognition_reader, read_cognition
 from services.thinker.backends import devices
+from services.thinker.backends.computing import stored_type
 from services.thinker.backends.devices import (
     CPU_BATCH,
     GPU_BATCH,
@@ -77,13 +79,15 @@ def test_a_gpu_that_is_not_there_is_a_clear_word() -> None:
     ],
 )  # fmt: skip
 def test_float32_matrices_are_not_packed(
-    asked: str, stored: str | None, packed: str | None, monkeypatch: pytest.MonkeyPatch
+    asked: str, stored: str | None, packed: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({"compute_type": stored}))
+    settings = chosen(CT2_COMPUTE_TYPE=asked, CT2_DEVICE="cpu")
     monkeypatch.setattr(os, "environ", {})
-    prepare(chosen(CT2_COMPUTE_TYPE=asked, CT2_DEVICE="cpu"), stored)
+    prepare(settings, stored_type(settings, tmp_path))
     assert os.environ.get("CT2_PACKED_GEMM") == packed
     os.environ["CT2_PACKED_GEMM"] = "1"
-    prepare(chosen(CT2_COMPUTE_TYPE=asked, CT2_DEVICE="cpu"), stored)
+    prepare(settings, stored_type(settings, tmp_path))
     assert os.environ["CT2_PACKED_GEMM"] == "1", "what somebody has set stays"
 
 

@@ -15,23 +15,25 @@ _AS_STORED = "default"
 """CTranslate2's name for the type of the file, or the nearest that the device has."""
 
 
-def stored_type(folder: Path) -> str | None:
-    """Return the type that a pulled model was stored in; None where no manifest says."""
+def stored_type(settings: ThinkerSettings, folder: Path) -> str | None:
+    """Return the type that a pulled model was stored in, and is to be computed in.
+
+    Whoever pulled it has chosen that, or had it chosen. None where another is asked for, or no manifest says.
+    """
+    if settings.compute_type != "auto":
+        return None
     stored = read_json(folder / "manifest.json").get("compute_type")
     return stored if isinstance(stored, str) else None
 
 
-def asked_type(settings: ThinkerSettings, folder: Path) -> str:
-    """Return what CTranslate2 is asked for: whoever pulled a model has chosen a type, or had one chosen."""
-    if settings.compute_type == "auto" and stored_type(folder) is not None:
-        return _AS_STORED
-    return settings.compute_type
+def asked_type(settings: ThinkerSettings, stored: str | None) -> str:
+    """Return what CTranslate2 is asked for."""
+    return settings.compute_type if stored is None else _AS_STORED
 
 
-def tell_of_another(settings: ThinkerSettings, folder: Path, device: str, computed_in: str) -> None:
-    """Warn where `auto` comes to another type than the stored one, of which `int8` leaves the floats open."""
-    stored = stored_type(folder)
-    if settings.compute_type != "auto" or stored is None or computed_in in (stored, f"{stored}_float32"):
+def tell_of_another(stored: str | None, device: str, computed_in: str) -> None:
+    """Warn where what is to be computed as stored is not: of `int8` the floats are left open."""
+    if stored is None or computed_in in (stored, f"{stored}_float32"):
         return
     log.warning(
         "computed_in_another_type",

@@ -254,7 +254,8 @@ def load(settings: ThinkerSettings, path: Path) -> Loaded:
             f"{path} is not a CTranslate2 model folder (no model.bin in it); "
             f"set {PREFIX}THINKER_CT2_MODEL_PATH to one"
         )
-    prepare(settings, stored_type(path))
+    stored = stored_type(settings, path)
+    prepare(settings, stored)
     ctranslate2 = _library()
     chat = ChatTokenizer.load(Path(settings.tokenizer_path) if settings.tokenizer_path else path)
     budget = budget_of(window_of(path, settings.window), settings.max_tokens)
@@ -264,7 +265,7 @@ def load(settings: ThinkerSettings, path: Path) -> Loaded:
             str(path),
             device=device.name,
             device_index=device.index,
-            compute_type=asked_type(settings, path),
+            compute_type=asked_type(settings, stored),
             inter_threads=device.workers,
             intra_threads=device.threads,
         )
@@ -278,7 +279,7 @@ def load(settings: ThinkerSettings, path: Path) -> Loaded:
     ctranslate2.set_random_seed(settings.seed % _NO_SEED)
     _warm_up(generator, chat, path, device)
     computed_in = str(generator.compute_type)
-    tell_of_another(settings, path, device.name, computed_in)
+    tell_of_another(stored, device.name, computed_in)
     return Loaded(generator, chat, device, computed_in, budget)
 
 

@@ -79,10 +79,10 @@ def choose_device(settings: ThinkerSettings, ctranslate2: Any) -> Device:
 def prepare(settings: ThinkerSettings, stored: str | None = None) -> None:
     """Set what CTranslate2 reads when it loads: cuBLAS from the `gpu` extra, unpacked float32 matrices.
 
-    Packing float32 matrices makes small batches slower; the variable counts only before the first model. With
-    `auto` that is computed as it is `stored`.
+    Packing float32 matrices makes small batches slower; the variable counts only before the first model. It
+    may be computed as it is `stored`.
     """
-    if "float32" in (settings.compute_type, stored if settings.compute_type == "auto" else None):
+    if "float32" in (settings.compute_type, stored):
         os.environ.setdefault("CT2_PACKED_GEMM", "0")
     if settings.device != "cpu":
         load_cublas()

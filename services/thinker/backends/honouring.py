@@ -11,13 +11,19 @@ from services.thinker.backends.base import Backend
 log = structlog.get_logger("settings")
 
 
+def ignored(backend: Backend) -> tuple[str, ...]:
+    """Return the settings that a backend cannot honour."""
+    ignores: tuple[str, ...] = getattr(backend, "ignores", ())
+    return ignores
+
+
 def check(settings: ThinkerSettings, backend: Backend) -> None:
     """Say which settings the backend cannot honour.
 
     Raises `ConfigurationError` for one that was given, where the backend was given by name too: both cannot
     be had.
     """
-    ignores: tuple[str, ...] = getattr(backend, "ignores", ())
+    ignores = ignored(backend)
     chosen = [name for name in ignores if name in settings.given]
     if chosen and settings.backend != "auto":
         raise ConfigurationError(
