@@ -117,7 +117,7 @@ class AdaptiveTicker(Ticking):
     def enter(self, shard: int) -> None:
         """Begin to look after a shard's personas."""
         super().enter(shard)
-        self._owners[shard].dispatches.given_up = self._given_up
+        self._owners[shard].dispatches.given_up = self._look_later
         for persona_id in self._members[shard]:
             self._waits.resume(self._owners[shard], persona_id)
         if self.run_now is not None:
@@ -321,12 +321,11 @@ class AdaptiveTicker(Ticking):
         self._waits.began(persona_id)
         return pulse.echo
 
-    def _given_up(self, persona_ids: list[str]) -> None:
-        """Have personas look again whose thought was given up or withdrawn: nothing else would."""
-        self._look_later(persona_ids)
-
     def _look_later(self, persona_ids: Iterable[str]) -> None:
-        """Have those of these look again who are looked after still; nobody is while the loop is stopped."""
+        """Have those of these look again who are looked after still: nothing else would have them.
+
+        While the loop is stopped that is nobody.
+        """
         for persona_id in persona_ids:
             if persona_id in self._pulses:
                 self._set(persona_id, self._now() + _LATER_S)
