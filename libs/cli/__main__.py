@@ -21,9 +21,9 @@ from libs.cli.commands import (
     streams,
 )
 from libs.cli.errors import CliError
+from libs.runtime.plain import plain
 from libs.settings.reader import EX_CONFIG, SettingError
 from libs.supervisor.errors import UpError
-from libs.supervisor.text import plain
 
 
 @click.group()

@@ -13,7 +13,8 @@ from libs.cli.sending import Target
 from libs.cli.watch import TimeIsUp, followed
 from libs.contracts.inbox import DropReason, Outcome, copy_id
 from libs.contracts.thoughts import OwnEventType
-from libs.supervisor.text import plain, style
+from libs.runtime.plain import plain
+from libs.supervisor.text import style
 
 _HANDLED, _DROPPED = OwnEventType.INBOX_HANDLED, OwnEventType.INBOX_DROPPED
 

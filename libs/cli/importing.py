@@ -19,7 +19,8 @@ from libs.cli.errors import CliError
 from libs.cli.patience import patiently
 from libs.cli.rows import BadRow, Row, read
 from libs.contracts.limits import IMPORTED_AT_ONCE
-from libs.supervisor.text import plain, style
+from libs.runtime.plain import plain
+from libs.supervisor.text import style
 
 IMPORT_PATH = "/v1/swarm/personas/import"
 _BATCH_BYTES = 256 * 1024

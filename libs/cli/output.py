@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from libs.supervisor.text import plain, plain_json
+from libs.runtime.plain import plain
+from libs.supervisor.text import plain_json
 
 _EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 

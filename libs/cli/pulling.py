@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 from libs.models.needs import Needs, size
 from libs.models.pull import Found
-from libs.supervisor.text import plain, style
+from libs.runtime.plain import plain
+from libs.supervisor.text import style
 
 _EVERY_S = 1.0
 _TENTHS = 10

@@ -16,7 +16,8 @@ from libs.cli.api import Api, segment
 from libs.cli.errors import CliError
 from libs.cli.patience import patiently
 from libs.contracts.limits import CONTENT_LENGTH
-from libs.supervisor.text import plain, style
+from libs.runtime.plain import plain
+from libs.supervisor.text import style
 
 _SAY_EVERY_S = 0.2
 _LINE_BYTES = 8 * CONTENT_LENGTH

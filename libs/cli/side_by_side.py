@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from libs.contracts.captures import CapturedAnswer, CapturedSettings
-from libs.supervisor.text import plain
+from libs.runtime.plain import plain
 
 WIDE = 100
 """Columns of a terminal from which on two answers stand side by side."""

@@ -14,7 +14,8 @@ import msgspec
 from libs.cli.api import Api
 from libs.cli.errors import CliError
 from libs.contracts.thoughts import ThoughtEvent
-from libs.supervisor.text import event_line, plain, plain_json, style
+from libs.runtime.plain import plain
+from libs.supervisor.text import event_line, plain_json, style
 
 _decode = msgspec.json.Decoder(ThoughtEvent).decode
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from libs.contracts.presence import PresenceRecord, StageTimes
-from libs.supervisor.text import plain
+from libs.runtime.plain import plain
 
 ORDER = ("queue wait", "batch wait", "inference", "publish", "total")
 """The stages in the order in which a thought passes them; the total is of completed thoughts alone."""

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from libs.contracts.thoughts import OwnEventType, ThoughtEvent
-from libs.runtime.plain import UNSAFE
-from libs.runtime.plain import plain as plain
+from libs.runtime.plain import UNSAFE, plain
 
 _CODES = {"bold": "1", "dim": "2", "green": "32", "yellow": "33", "red": "31", "cyan": "36"}
 _PHASES = frozenset({"thought_generated", "hypothesis_raised", "check_requested", "snapshot_compressed"})

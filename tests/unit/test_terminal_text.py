@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from libs.contracts.thoughts import EventType, OwnEventType, ThoughtEvent
+from libs.runtime.plain import plain
 from libs.supervisor import text
 from tests.unit.make import NOW
 
@@ -33,13 +34,13 @@ def is_safe(line: str) -> bool:
 @given(ANY)
 @example(HOSTILE)
 def test_plain_text_is_safe_and_as_long_as_before(said: str) -> None:
-    assert is_safe(text.plain(said))
-    assert len(text.plain(said)) == len(said)
+    assert is_safe(plain(said))
+    assert len(plain(said)) == len(said)
 
 
 def test_plain_text_keeps_what_people_read() -> None:
-    assert text.plain("Größe, 日本, 😀, a\tb\nc") == "Größe, 日本, 😀, a b c"
-    assert text.plain("\x1b[31mred") == "·[31mred"
+    assert plain("Größe, 日本, 😀, a\tb\nc") == "Größe, 日本, 😀, a b c"
+    assert plain("\x1b[31mred") == "·[31mred"
 
 
 @given(ANY, st.integers(0, 60))
@@ -47,7 +48,7 @@ def test_brief_text_is_safe_and_within_its_width(said: str, width: int) -> None:
     line = text.brief(said, width)
     assert is_safe(line)
     assert len(line) <= max(width, 1)
-    assert line == text.plain(said) or line.endswith("…")
+    assert line == plain(said) or line.endswith("…")
 
 
 @given(st.sampled_from([*EventType, *OwnEventType]) | ANY, st.none() | ANY, ANY)

@@ -11,7 +11,8 @@ import click
 from libs.cli import options, output
 from libs.cli.api import Api
 from libs.cli.errors import CliError
-from libs.supervisor.text import brief, plain, style
+from libs.runtime.plain import plain
+from libs.supervisor.text import brief, style
 
 if TYPE_CHECKING:
     from libs.cli.applying import Applied

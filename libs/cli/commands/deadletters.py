@@ -8,8 +8,8 @@ import click
 
 from libs.cli import options, output
 from libs.cli.broker import broker_holding
+from libs.runtime.plain import plain
 from libs.supervisor.data_dir import DataDir
-from libs.supervisor.text import plain
 
 if TYPE_CHECKING:
     from libs.cli.deadletters import Kept

@@ -14,7 +14,7 @@ from libs.cli.api import Api, segment
 from libs.cli.importing import import_file
 from libs.cli.lives import life_rows, mood
 from libs.contracts.personas import PersonaStatus
-from libs.supervisor.text import plain
+from libs.runtime.plain import plain
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -9,8 +9,8 @@ import click
 import msgspec
 
 from libs.cli import options, output
+from libs.runtime.plain import plain
 from libs.supervisor.data_dir import DataDir
-from libs.supervisor.text import plain
 
 _PORT = click.IntRange(0, 65535)
 _FEW = click.IntRange(1, 16)

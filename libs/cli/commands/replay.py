@@ -9,8 +9,8 @@ import click
 from libs.cli import options, output
 from libs.cli.broker import broker_holding
 from libs.contracts.limits import INTERVAL_CEILING_MS
+from libs.runtime.plain import plain
 from libs.supervisor.data_dir import DataDir
-from libs.supervisor.text import plain
 
 if TYPE_CHECKING:
     from libs.contracts.captures import CapturedSettings
