@@ -207,6 +207,8 @@ def differences(before: CapturedSettings, after: CapturedSettings) -> dict[str, 
     """Return what is known to differ, by name: how it was, how it is."""
     old, new = msgspec.structs.asdict(before), msgspec.structs.asdict(after)
     left_out = {*_FOLLOW, *before.unknown()}
+    if before.weights is None or after.weights is None:
+        left_out.add("weights")
     return {name: (old[name], new[name]) for name in old if old[name] != new[name] and name not in left_out}
 
 

@@ -52,6 +52,9 @@ class CapturedSettings(Struct, frozen=True, kw_only=True):
     not_honoured: list[str] | None = None
     """Which of these what thinks cannot honour; null where an older version captured."""
 
+    weights: str | None = None
+    """SHA-256 of a pulled model's weights; null for others, and where an older version captured."""
+
     def unknown(self) -> list[str]:
         """Return what an older version, which captured this, did not keep."""
         of_a_model = ("device_index", "length_step", "static_prompt") if self.endpoint is None else ()

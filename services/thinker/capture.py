@@ -240,6 +240,7 @@ def settings_of(settings: ThinkerSettings, backend: Backend) -> CapturedSettings
         device_index=settings.device_index if in_process else None,
         length_step=settings.length_step if in_process else None,
         static_prompt=settings.static_prompt if in_process else None,
+        weights=getattr(backend, "weights", None),
         not_honoured=[field_of(name) for name in ignored(backend)],
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -177,3 +178,25 @@ async def test_a_slower_answer_may_be_waited_for(broker: Broker, bus: Bus, tmp_p
         found = json.loads((await command(broker, tmp_path, "--timeout-ms", "20000", "--json")).stdout)
     assert found["replayed"]["answer"]["text"] == "Late."
     assert found["changed"] == {"timeout_ms": {"from": 200, "to": 20000}}
+
+
+@pytest.mark.fact("H18")
+async def test_other_weights_under_the_same_name_are_said(
+    broker: Broker, bus: Bus, tiny: Path, tmp_path: Path
+) -> None:
+    """A model that was pulled again lies in the same folder."""
+    folder = tmp_path / "models" / "tiny"
+    shutil.copytree(tiny, folder)
+    manifest = folder / "manifest.json"
+    manifest.write_text(json.dumps({"files": {"model.bin": "a" * 64}}))
+    named = {"BACKEND": "ctranslate2", "CT2_MODEL_PATH": str(folder), "CT2_DEVICE": "cpu"}
+    was = (await replay(PROMPT, thinker_settings(**named))).settings
+    assert was.weights == "a" * 64
+    await stored(bus, was)
+    assert "changed: nothing" in (await command(broker, tmp_path)).stdout.splitlines()
+    manifest.write_text(json.dumps({"files": {"model.bin": "b" * 64}}))
+    assert (
+        f"changed: weights {'a' * 64} → {'b' * 64}" in (await command(broker, tmp_path)).stdout.splitlines()
+    )
+    manifest.unlink()
+    assert "changed: nothing" in (await command(broker, tmp_path)).stdout.splitlines(), "none says"

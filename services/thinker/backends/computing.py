@@ -1,4 +1,4 @@
-"""Which type a model is computed in: as asked, else as it is stored, else CTranslate2's fastest."""
+"""What computes: which weights, and in which type: as asked, else as stored, else CTranslate2's fastest."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from services.thinker.backends.window import read_json
 
 log = structlog.get_logger("computing")
 
+WEIGHTS = "model.bin"
+"""CTranslate2's name for the file of a model's weights."""
+
+_MANIFEST = "manifest.json"
+
 _AS_STORED = "default"
 """CTranslate2's name for the type of the file, or the nearest that the device has."""
 
@@ -22,8 +27,15 @@ def stored_type(settings: ThinkerSettings, folder: Path) -> str | None:
     """
     if settings.compute_type != "auto":
         return None
-    stored = read_json(folder / "manifest.json").get("compute_type")
+    stored = read_json(folder / _MANIFEST).get("compute_type")
     return stored if isinstance(stored, str) else None
+
+
+def weights_of(folder: Path) -> str | None:
+    """Return the SHA-256 of a pulled model's weights, as its manifest has it; None where none says."""
+    files = read_json(folder / _MANIFEST).get("files")
+    weights = files.get(WEIGHTS) if isinstance(files, dict) else None
+    return weights if isinstance(weights, str) else None
 
 
 def asked_type(settings: ThinkerSettings, stored: str | None) -> str:

@@ -21,7 +21,7 @@ from libs.runtime.process import ConfigurationError
 from libs.settings.cognition import PREFIX, ThinkerSettings
 from services.thinker.backends.batching import Batcher, Limits, Row
 from services.thinker.backends.chat import ChatTokenizer, Shared
-from services.thinker.backends.computing import asked_type, stored_type, tell_of_another
+from services.thinker.backends.computing import WEIGHTS, asked_type, stored_type, tell_of_another, weights_of
 from services.thinker.backends.devices import (
     GPU_CURE,
     TOKENS_A_ROW,
@@ -84,6 +84,7 @@ class CTranslate2:
         self.model: str | None = path.name
         self.device = loaded.device.name
         self.compute_type = loaded.compute_type
+        self.weights = weights_of(path)
         self.description = (
             f"{path.name} in this process on {self.device} ({self.compute_type}), because {why}"
         )
@@ -249,9 +250,9 @@ def load(settings: ThinkerSettings, path: Path) -> Loaded:
 
     Raises `ConfigurationError` with one line that says what is wrong and what would be right.
     """
-    if not (path / "model.bin").is_file():
+    if not (path / WEIGHTS).is_file():
         raise ConfigurationError(
-            f"{path} is not a CTranslate2 model folder (no model.bin in it); "
+            f"{path} is not a CTranslate2 model folder (no {WEIGHTS} in it); "
             f"set {PREFIX}THINKER_CT2_MODEL_PATH to one"
         )
     stored = stored_type(settings, path)
