@@ -56,6 +56,9 @@ class Clients:
         self._rng = rng
         self._newest = newest
         self._own = own
+        self.loop = asyncio.Lock()
+        """Who has it may start the loop, or stop it."""
+
         self._number = 0
         self._session: aiohttp.ClientSession | None = None
 
@@ -103,12 +106,20 @@ class Clients:
                     await self._create(child, root)
 
     async def create(self, parent: str | None = None) -> None:
+        await self._create(self.next_name(), parent)
+
+    def next_name(self) -> str:
+        """Return a name that nobody had."""
         self._number += 1
-        await self._create(f"c{self._number}", parent)
+        return f"c{self._number}"
+
+    def described(self, name: str) -> dict[str, Any]:
+        """Return a persona as it is asked for."""
+        body = {"persona_id": name, "name": name, "role": "r", "charter": "c", "swarm_id": "storm"}
+        return body | self._own(name)
 
     async def _create(self, name: str, parent: str | None) -> None:
-        body: dict[str, Any] = {"persona_id": name, "name": name, "role": "r", "charter": "c"}
-        body |= {"swarm_id": "storm"} | self._own(name)
+        body = self.described(name)
         path = "/v1/swarm/personas"
         if parent is not None:
             self.book.parents[name] = parent
@@ -129,19 +140,22 @@ class Clients:
 
     async def stop_and_start(self) -> None:
         """Stop; once that is acknowledged nothing may follow; then start again."""
-        self.stopped = True
-        status, _ = await self.ask("POST", "/v1/cognition/stop", {})
-        if status == 200:
-            await self._must_be_quiet()
-        await self.start()
+        async with self.loop:
+            self.stopped = True
+            status, _ = await self.ask("POST", "/v1/cognition/stop", {})
+            if status == 200:
+                await self._must_be_quiet()
+            await self.start({})
+            self.stopped = False
 
-    async def start(self) -> None:
-        """Start the loop, again and again until that is acknowledged."""
+    async def start(self, body: dict[str, Any], unanswered: Callable[[], None] = lambda: None) -> None:
+        """Start the loop, again and again until that is acknowledged; tell of each request that was not."""
         status = 0
         while status != 200:
-            status, _ = await self.ask("POST", "/v1/cognition/start", {})
+            status, _ = await self.ask("POST", "/v1/cognition/start", body)
+            if status != 200:
+                unanswered()
             await asyncio.sleep(0.2)
-        self.stopped = False
 
     async def _must_be_quiet(self) -> None:
         """After a stop the collector may still read what was there; then no thought may follow."""
@@ -162,7 +176,7 @@ class Clients:
                 status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             status, answer = 0, None
-        key = f"{path.rpartition('/')[2] if method == 'POST' else 'get'} {status}"
+        key = f"{path.rpartition('/')[2] if method == 'POST' else method.lower()} {status}"
         self.book.answers[key] = self.book.answers.get(key, 0) + 1
         return status, answer
 

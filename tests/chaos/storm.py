@@ -19,6 +19,7 @@ from libs.bus.telemetry import NoTelemetry
 from libs.concurrency.tasks import Background
 from tests.chaos import field as fields
 from tests.chaos import lives
+from tests.chaos.changes import Changes
 from tests.chaos.clients import Clients, Truth
 from tests.chaos.collector import Collector
 from tests.chaos.faults import Faults
@@ -140,7 +141,11 @@ async def _storm(ground: Field, options: Options, report: Report, say: Callable[
             truth = Truth(clients, lambda: collector.newest_at)
             await _all_go_on(collector, clients)
             say(f"{len(collector.thoughts)} personas think")
-            asking = tasks.create_task(clients.run(), name="clients")
+            changes = Changes(clients, random.Random(options.seed), options.personas - 1, options.interval_ms)
+            asking = [
+                tasks.create_task(clients.run(), name="clients"),
+                tasks.create_task(changes.run(), name="changes"),
+            ]
             if lively is not None:
                 lively.begin(tasks)
             looking = tasks.create_task(truth.run(), name="truth")
@@ -160,17 +165,18 @@ async def _storm(ground: Field, options: Options, report: Report, say: Callable[
             await faults.over()
             ground.calm()
             clients.ending = True
-            await asking
+            await asyncio.gather(*asking)
             if lively is not None:
                 await lively.end()
             report.findings += await verdict(
-                ground, bus, clients, collector, lively=options.lively, leases=options.leases
+                bus, clients, collector, changes, lively=options.lively, leases=options.leases
             )
             if lively is not None:
                 report.findings += await lively.findings()
                 report.facts = lively.facts()
             looking.cancel()
             report.findings += truth.findings + collector.findings + clients.book.findings
+            report.findings += changes.findings
             report.findings += own_ends(ground, faults)
             if report.findings:
                 ground.logs_kept = Path(tempfile.mkdtemp(prefix=f"perpetua-storm-{options.seed}-")) / "logs"
@@ -179,6 +185,7 @@ async def _storm(ground: Field, options: Options, report: Report, say: Callable[
             report.personas = len(collector.spawned)
             report.facts |= {
                 "statuses": truth.answers,
+                "imported": changes.imported,
                 "answers": dict(sorted(clients.book.answers.items())),
                 "repeated messages": twice.repeated,
                 "fallbacks": dict(collector.errors),

@@ -11,6 +11,7 @@ from libs.cognition.handling import OTHERS_ANSWERED
 from libs.contracts.inbox import Post, PostAnswer
 from libs.contracts.rollups import spender
 from services.thinker.summaries import SYSTEM
+from tests.chaos.changes import Value, others
 from tests.chaos.collector import Event
 from tests.chaos.lives import COUNCIL, POOR_CREDITS, Ends, Posted, family
 from tests.chaos.memory import Memory
@@ -150,3 +151,13 @@ def test_the_model_numbers_its_answers_and_a_summary_names_those_that_it_is_told
 )
 def test_a_copy_that_is_missing_repeated_or_another_is_found(kept: list[int], said: list[str]) -> None:
     assert differences("copies", [1, 2, 3], kept) == said
+
+
+def test_what_was_acknowledged_last_or_never_answered_may_be_and_nothing_else() -> None:
+    value = Value([])
+    for wanted, status in ((["p1"], 200), (["p2"], 503), (["p3"], 409), (["p4"], 0), (["p5"], 200)):
+        value.asked(wanted, status)
+    assert value.may_be == [["p5"], ["p2"], ["p4"]]
+    assert others({"p9": value}, {"p9": ["p2"]}) == []
+    assert len(others({"p9": value}, {"p9": ["p1"]})) == 1
+    assert len(others({"p9": value}, {})) == 1

@@ -14,9 +14,9 @@ from libs.bus.connection import Bus
 from libs.bus.errors import BusError
 from libs.bus.read import all_held, stream_state
 from libs.contracts.thoughts import MemorySnapshot, Proposal
+from tests.chaos.changes import Changes
 from tests.chaos.clients import Clients
 from tests.chaos.collector import Collector, Copy
-from tests.chaos.field import Field
 
 GO_ON_WITHIN_S = 60.0
 STATUS_WITHIN_S = 5.0
@@ -26,10 +26,10 @@ DRAINED_WITHIN_S = 30.0
 
 
 async def verdict(
-    ground: Field,
     bus: Bus,
     clients: Clients,
     collector: Collector,
+    changes: Changes,
     *,
     lively: bool = False,
     leases: bool = True,
@@ -52,6 +52,7 @@ async def verdict(
     await _read_to_end(findings, bus, collector)
     personas = await _personas(findings, clients, within=0.0 if leases else LISTED_WITHIN_S)
     findings += compare(personas, clients.book.__dict__, collector)
+    findings += await changes.compare(personas)
     await _copies(findings, bus, collector)
     await _queue_empty(findings, bus)
     return findings
