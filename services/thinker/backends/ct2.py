@@ -32,6 +32,7 @@ from services.thinker.backends.devices import (
     prepare,
 )
 from services.thinker.backends.endings import end_tokens
+from services.thinker.backends.heap import Heap
 from services.thinker.backends.telemetry import BatchTelemetry
 from services.thinker.backends.window import window_of
 from services.thinker.budget import Budget, budget_of
@@ -105,6 +106,7 @@ class CTranslate2:
         """Seconds of the slowest batch, of late; endless until there was one."""
 
         self._pool = ThreadPoolExecutor(loaded.device.workers, thread_name_prefix="generate")
+        self._heap = Heap(self._pool)
         limits = _limits(loaded, self._sampling["repetition_penalty"])
         self._batcher = Batcher(self._run, limits, loaded.device.workers, self._timeout_s)
 
@@ -161,13 +163,17 @@ class CTranslate2:
     async def close(self) -> None:
         """Wait for the batches under way and let go of the model."""
         await self._batcher.close()
+        self._heap.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     async def _run(self, batch: Sequence[Row]) -> list[Answer]:
         loop = asyncio.get_running_loop()
         left = self._timeout_s - (loop.time() - min(row.came for row in batch))
         watched = left < _SURE * self._slowest
-        return await loop.run_in_executor(self._pool, self._generate, list(batch), watched)
+        try:
+            return await loop.run_in_executor(self._pool, self._generate, list(batch), watched)
+        finally:
+            self._heap.used()
 
     def _generate(self, batch: list[Row], watched: bool) -> list[Answer]:
         """Think a batch. Where it is watched, a row that is over ends: some 10 µs a token and row."""
