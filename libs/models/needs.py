@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
 from msgspec import Struct
 
+from libs.machine.control_groups import memory_left
 from libs.models.check import TOKENS
 from libs.models.errors import TooLittle
 
@@ -90,25 +90,11 @@ def free(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def memory_available(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return how many bytes this process may still take, its container's limit included.
-
-    Pages of files that nobody used of late count as free, as the kernel takes them back: a download fills
-    the page cache, which a container's usage includes.
-    """
+def memory_available(root: Path = Path("/")) -> int:
+    """Return how many bytes this process may still take, its container's limits included."""
     available = int(psutil.virtual_memory().available)
-    with suppress(OSError, ValueError):
-        most = int((cgroup / "memory.max").read_text())
-        used = int((cgroup / "memory.current").read_text()) - _inactive_file(cgroup / "memory.stat")
-        available = min(available, most - used)
-    return max(available, 0)
-
-
-def _inactive_file(stat: Path) -> int:
-    with suppress(OSError, ValueError):
-        fields = dict(line.split() for line in stat.read_text().splitlines())
-        return int(fields.get("inactive_file", 0))
-    return 0
+    left = memory_left(root)
+    return available if left is None else min(available, left)
 
 
 def size(count: float) -> str:

@@ -99,16 +99,6 @@ def test_ctranslate2s_converter_is_never_checked_in_int8(
         pull(Pull(parse(str(source), "m"), Store(tmp_path / "models"), "int8", None, said))
 
 
-def test_the_page_cache_of_a_container_counts_as_free(tmp_path: Path) -> None:
-    (tmp_path / "memory.max").write_text("1000\n")
-    (tmp_path / "memory.current").write_text("900\n")
-    assert needs.memory_available(tmp_path) == 100
-    (tmp_path / "memory.stat").write_text("anon 200\nfile 700\ninactive_file 600\nactive_file 100\n")
-    assert needs.memory_available(tmp_path) == 700
-    (tmp_path / "memory.max").write_text("max\n")
-    assert needs.memory_available(tmp_path) > 700, "without a limit, what the machine has"
-
-
 def test_disk_is_compared_with_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(GIGA, 0, GIGA))

@@ -12,9 +12,9 @@ from typing import Any
 import structlog
 from msgspec import Struct
 
+from libs.machine.control_groups import cpu_quota
 from libs.runtime.process import ConfigurationError
 from libs.settings.cognition import ThinkerSettings
-from services.thinker.backends.quota import cpu_quota
 
 log = structlog.get_logger("device")
 
