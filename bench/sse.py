@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import nats
 
 from bench.swarms import Watch, percentile
-from libs.contracts import subjects
+from libs.contracts import streams, subjects
 from tests.support.swarm import Swarm, swarm
 
 _REST = "x" * 400
@@ -56,6 +56,7 @@ def measure(up: Swarm, clients: int, rate: int, seconds: float) -> dict[str, Any
     ours, theirs = multiprocessing.Pipe()
     reading = multiprocessing.Process(target=_read, args=(up.url, clients, theirs), daemon=True)
     reading.start()
+    theirs.close()  # so that its end is seen, should it fail
     deaf = _deaf(up.url)
     assert ours.recv() == "connected"
     watch = Watch(up)
@@ -89,7 +90,8 @@ async def _publish(up: Swarm, rate: int, seconds: float) -> int:
         await asyncio.sleep(max(began + number / rate - time.time(), 0))
         event = {"id": f"e-{number}", "event_type": "check_result", "at": time.time(), "rest": _REST}
         subject = subjects.event_in("bench", "nobody", "check_result")
-        await jetstream.publish(subject, json.dumps(event).encode())
+        place = {streams.PLACE: f"{number + 1}.0"}  # what has none is no event
+        await jetstream.publish(subject, json.dumps(event).encode(), headers=place)
     await client.close()
     return count
 
