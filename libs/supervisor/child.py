@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import logging
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -98,12 +99,12 @@ class Child:
     async def _keep(self) -> None:
         back_off = BackOff(_FIRST_BACK_OFF_S, _MOST_BACK_OFF_S)
         while not self._stopping:
-            lived = await self._run_once()
+            lived, what = await self._run_once()
             if self._stopping or self.exit_status == EX_CONFIG:
                 break
             if lived > _SETTLED_S:
                 back_off.reset()
-            self._on_line(self.instance, f"ended ({self._how()}); starting it again")
+            self._on_line(self.instance, what)
             pause = back_off.next()
             if pause > _SOON_S:
                 self._say_gone()
@@ -137,10 +138,25 @@ class Child:
             _signal(process, signal.SIGKILL)
             await process.wait()
 
-    async def _run_once(self) -> float:
+    async def _run_once(self) -> tuple[float, str]:
+        """Return how many seconds the process lived, and what there is to say of its end."""
         clock = asyncio.get_running_loop().time
         began = clock()
-        self._process = await asyncio.create_subprocess_exec(
+        try:
+            self._process = await self._start()
+        except (OSError, subprocess.SubprocessError) as error:  # no memory, process or file is left for it
+            return 0.0, f"cannot be started ({error}); trying again"
+        self._since = datetime.now(UTC)
+        self._set("running")
+        if self._stopping:
+            _signal(self._process, signal.SIGTERM)
+        await self._pump(self._process)
+        self.exit_status = await self._process.wait()
+        self._set("waiting")
+        return clock() - began, f"ended ({self._how()}); starting it again"
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
             *self._command,
             env=self._env | {"PERPETUA_RESTARTS": str(self.restarts)},
             stdin=asyncio.subprocess.DEVNULL,
@@ -150,14 +166,6 @@ class Child:
             start_new_session=True,  # Ctrl-C is the supervisor's: it ends its children in order
             preexec_fn=_die_with_parent if _libc is not None else None,
         )
-        self._since = datetime.now(UTC)
-        self._set("running")
-        if self._stopping:
-            _signal(self._process, signal.SIGTERM)
-        await self._pump(self._process)
-        self.exit_status = await self._process.wait()
-        self._set("waiting")
-        return clock() - began
 
     async def _pump(self, process: asyncio.subprocess.Process) -> None:
         """Keep what the process prints, in a log that is bounded."""
