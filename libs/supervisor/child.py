@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from libs.concurrency.tasks import beside
 from libs.concurrency.waiting import BackOff
 from libs.settings.reader import EX_CONFIG
 from libs.supervisor.data_dir import ChildRecord
@@ -123,18 +124,19 @@ class Child:
         if self._process is not None and self._process.returncode is None:
             _signal(self._process, signal.SIGTERM)
 
-    async def stop(self, grace: float) -> None:
-        """Ask the process to end, and end it after `grace` seconds."""
+    async def stop(self, grace: float, at_once: asyncio.Event | None = None) -> None:
+        """Ask the process to end, and end it after `grace` seconds, or as soon as it is to be `at_once`."""
         self._stopping = True
         process = self._process
         if process is None or process.returncode is not None:
             return
         _signal(process, signal.SIGTERM)
-        try:
-            async with asyncio.timeout(grace):
-                await process.wait()
-        except TimeoutError:
-            self._on_line(self.instance, f"did not end within {grace:g} s; ending it")
+        hurry = at_once or asyncio.Event()
+        async with beside(process.wait(), "end") as ended, beside(hurry.wait(), "at-once") as hurried:
+            await asyncio.wait([ended, hurried], timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        if process.returncode is None:
+            if not hurry.is_set():
+                self._on_line(self.instance, f"did not end within {grace:g} s; ending it")
             _signal(process, signal.SIGKILL)
             await process.wait()
 

@@ -110,7 +110,14 @@ class Screen:
 
     def stopping(self) -> None:
         """Say that everything is being stopped."""
-        self._say("stopping", "stopping: thoughts in flight are finished and stored …", "")
+        text = "stopping: thoughts in flight are finished and stored … (Ctrl-C again: to end at once)"
+        self._say("stopping", text, "")
+
+    def ending_at_once(self) -> None:
+        """Say that nothing is waited for any more."""
+        self._say(
+            "ending_at_once", "ending at once: thoughts in flight are thought anew at the next start", ""
+        )
 
     def stopped(self, kept_in: Path | None) -> None:
         """Say that nothing runs any more, and where the streams are, if they are ours."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -21,13 +20,15 @@ from libs.settings.broker import BrokerSettings
 from libs.supervisor import broker
 from libs.supervisor.child import Child, Gone
 from libs.supervisor.data_dir import DataDir, RunRecord
+from libs.supervisor.ending import Ending
 from libs.supervisor.errors import UpError, port_taken
 from libs.supervisor.keys import authorization, make_seeds, seed_file
 from libs.supervisor.screen import Screen
 
 HOST = "127.0.0.1"
 
-_STOP_GRACE_S = 12.0
+_MARGIN_S = 2.0
+"""What ends a process on a busy machine, beyond the time that it takes by itself."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,9 @@ class UpOptions:
     compressors: int
     bounds: StreamBounds
     gateway_scheme: str
+    ends_within_s: float
+    """Seconds after SIGTERM within which a service has ended by itself."""
+
     access: BrokerSettings
     """How to reach a broker of one's own; the embedded one has its own keys."""
 
@@ -89,7 +93,7 @@ class Up:
         self._options = options
         self._screen = screen
         self._data = DataDir(options.data_dir)
-        self._stop = asyncio.Event()
+        self._ending = Ending(screen.ending_at_once)
         self._gateway_port = options.gateway_port or broker.free_port(HOST)
         self._nats_port = options.nats_port or broker.free_port(HOST)
         self._nats_url = options.nats_url or f"nats://{HOST}:{self._nats_port}"
@@ -103,16 +107,14 @@ class Up:
         return f"{self._options.gateway_scheme}://{HOST}:{self._gateway_port}"
 
     async def run(self) -> None:
-        """Bring everything up and stay until SIGINT or SIGTERM. Raises `UpError` where that cannot be."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop.set)
+        """Bring everything up and stay until a signal asks for the end. Raises `UpError` where it cannot."""
+        self._ending.heed_signals()
         with self._data.claimed():
             self._check_ports()
             self._children = self._make_children()
             async with self._kept():
                 try:
-                    showing, stopping = self._show(), self._stop.wait()
+                    showing, stopping = self._show(), self._ending.asked.wait()
                     async with beside(showing, "show") as shown, beside(stopping, "stop-signal") as stopped:
                         await asyncio.wait([shown, stopped], return_when=asyncio.FIRST_COMPLETED)
                         if shown.done():
@@ -158,9 +160,10 @@ class Up:
             try:
                 yield
             finally:
+                grace = self._options.ends_within_s + _MARGIN_S
                 for service in STOP_ORDER:
-                    ending = [c.stop(_STOP_GRACE_S) for c in self._children if c.service == service]
-                    await asyncio.gather(*ending)
+                    named = [child for child in self._children if child.service == service]
+                    await asyncio.gather(*(child.stop(grace, self._ending.at_once) for child in named))
 
     def _make_children(self) -> list[Child]:
         options = self._options
