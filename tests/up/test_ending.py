@@ -73,3 +73,11 @@ def test_nohup_keeps_it_where_its_terminal_is_closed() -> None:
             assert running.process.poll() is None
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_of_an_up_that_was_killed_no_address_is_used() -> None:
+    with swarm("--quiet") as running:
+        assert running.stop(signal.SIGKILL) == -signal.SIGKILL
+        assert running.url in (running.data / "up.json").read_text()
+        assert running.url not in running.cli("status").stderr, "the default address is asked"
+        assert str(running.data) in running.cli("ps").stderr
