@@ -52,6 +52,7 @@ def up(
         compressors=compressors,
         bounds=bounds_of(cognition, process),
         gateway_scheme=process.gateway.scheme,
+        gateway_host=process.gateway.host,
         ends_within_s=process.ends_within_s,
         access=process.nats,
         env=_model_settings(model, folder, screen),

@@ -17,15 +17,17 @@ from libs.concurrency.tasks import Background, beside, leaves
 from libs.contracts.permissions import ADMIN
 from libs.contracts.streams import StreamBounds
 from libs.settings.broker import BrokerSettings
+from libs.settings.urls import url_of
 from libs.supervisor import broker
 from libs.supervisor.child import Child, Gone
 from libs.supervisor.data_dir import DataDir, RunRecord
 from libs.supervisor.ending import Ending
-from libs.supervisor.errors import UpError, port_taken
+from libs.supervisor.errors import UpError, cannot_listen, port_taken
 from libs.supervisor.keys import authorization, make_seeds, seed_file
 from libs.supervisor.screen import Screen
 
 HOST = "127.0.0.1"
+"""Where the embedded broker listens."""
 
 _MARGIN_S = 2.0
 """What ends a process on a busy machine, beyond the time that it takes by itself."""
@@ -45,6 +47,7 @@ class UpOptions:
     compressors: int
     bounds: StreamBounds
     gateway_scheme: str
+    gateway_host: str
     ends_within_s: float
     """Seconds after SIGTERM within which a service has ended by itself."""
 
@@ -94,7 +97,7 @@ class Up:
         self._screen = screen
         self._data = DataDir(options.data_dir)
         self._ending = Ending(screen.ending_at_once)
-        self._gateway_port = options.gateway_port or broker.free_port(HOST)
+        self._gateway_port = options.gateway_port
         self._nats_port = options.nats_port or broker.free_port(HOST)
         self._nats_url = options.nats_url or f"nats://{HOST}:{self._nats_port}"
         self._embedded = options.nats_url is None
@@ -103,14 +106,14 @@ class Up:
 
     @property
     def gateway_url(self) -> str:
-        """Where the gateway listens."""
-        return f"{self._options.gateway_scheme}://{HOST}:{self._gateway_port}"
+        """Where this machine reaches the gateway."""
+        return url_of(self._options.gateway_scheme, self._options.gateway_host, self._gateway_port)
 
     async def run(self) -> None:
         """Bring everything up and stay until a signal asks for the end. Raises `UpError` where it cannot."""
         self._ending.heed_signals()
         with self._data.claimed():
-            self._check_ports()
+            self._choose_ports()
             self._children = self._make_children()
             async with self._kept():
                 try:
@@ -246,8 +249,15 @@ class Up:
             )
         )
 
-    def _check_ports(self) -> None:
-        if not broker.is_free(HOST, self._gateway_port):
+    def _choose_ports(self) -> None:
+        """Find a port where any will do. Raises `UpError` where one cannot be had."""
+        host = self._options.gateway_host
+        try:
+            self._gateway_port = self._gateway_port or broker.free_port(host)
+            free = broker.is_free(host, self._gateway_port)
+        except OSError as error:
+            raise cannot_listen(host, error) from error
+        if not free:
             raise port_taken("gateway", self._gateway_port, "--gateway-port")
         if self._embedded and not broker.is_free(HOST, self._nats_port):
             raise port_taken("broker", self._nats_port, "--nats-port")
