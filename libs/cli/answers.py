@@ -84,12 +84,6 @@ class Waiting:
         return item_id if persona_id == self.answer["persona_id"] else None
 
 
-def end_of_events(api: Api) -> int:
-    """Return the last event's sequence: what is sent from now on is behind it."""
-    last: int = api.get("/v1/cognition/events", limit=1)["last_sequence"]
-    return last
-
-
 def wait(api: Api, to: Target, waiting: Waiting, after: int, within: float, *, as_json: bool) -> int:
     """Print what becomes of the items; return 0 where each was handled. Raises `CliError` after `within`."""
     try:

@@ -17,7 +17,14 @@ from libs.settings.urls import is_http
 
 _TIMEOUT_S = 30.0
 _STREAM_TIMEOUT_S = 60.0
-_LATER = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
+_LATER = (
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.GATEWAY_TIMEOUT,
+)
+"""What the gateway, or a proxy before it, answers where another try makes sense."""
+
 _SENT = {"Content-Type": "application/json"}
 _TOKEN_CURE = "Give it with PERPETUA_API_TOKEN or --token-file"
 
@@ -62,14 +69,14 @@ class Api:
         return self._json(Request(self._url(path), data=data, headers=_SENT, method="PUT"))
 
     def follow(
-        self, after: int | None, silent_s: float = _STREAM_TIMEOUT_S
+        self, after: int, silent_s: float = _STREAM_TIMEOUT_S
     ) -> Iterator[tuple[str, int | None, str]]:
         """Yield name, id and data of each server-sent event, until the connection ends.
 
         Without a name there is none: the gateway only says that it is there. Raises `CliError` when the
         connection cannot be made, breaks, or says nothing for so many seconds.
         """
-        path = self._url("/v1/cognition/stream", {"after": after} if after is not None else {})
+        path = self._url("/v1/cognition/stream", {"after": after})
         with self._open(Request(path), silent_s) as response:
             name, identifier, data = "message", None, ""
             for raw in _read(response):
