@@ -104,6 +104,19 @@ def test_watch_waits_for_what_a_proxy_before_the_gateway_says_is_away() -> None:
         Api(url).get("/v1/cognition/status")
 
 
+def test_what_stays_on_this_machine_goes_to_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy would see the token, and cannot reach this machine's loopback anyway."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with answering(200) as (proxy, by_proxy), answering(200) as (url, direct):
+        monkeypatch.setenv("http_proxy", proxy)
+        Api(url, TOKEN).get("/here")
+        Api(url.replace(HOST, "localhost"), TOKEN).get("/here")
+        Api("http://gateway.example", TOKEN).get("/there")
+    assert direct == ["/here", "/here"]
+    assert by_proxy == ["http://gateway.example/there"]
+
+
 @contextmanager
 def answering(status: int) -> Iterator[tuple[str, list[str]]]:
     """A server that answers everything so; its URL, and what it was asked for."""
