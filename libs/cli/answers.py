@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from libs.cli.api import Api
+from libs.cli.api import Api, segment
 from libs.cli.errors import CliError
 from libs.cli.sending import Target
 from libs.cli.watch import TimeIsUp, followed
@@ -17,6 +18,10 @@ from libs.runtime.plain import plain
 from libs.supervisor.text import style
 
 _HANDLED, _DROPPED = OwnEventType.INBOX_HANDLED, OwnEventType.INBOX_DROPPED
+_SKIPPED, _PERHAPS = "events were skipped meanwhile", "what became of it may be among them"
+_HELD_MOST = 1000
+_EVENT_WITHIN_S = 10.0
+"""Seconds within which an item's event comes, where it does, once its inbox holds it no longer."""
 
 
 @dataclass
@@ -84,29 +89,66 @@ class Waiting:
         return item_id if persona_id == self.answer["persona_id"] else None
 
 
-def end_of_events(api: Api) -> int:
-    """Return the last event's sequence: what is sent from now on is behind it."""
-    last: int = api.get("/v1/cognition/events", limit=1)["last_sequence"]
-    return last
-
-
 def wait(api: Api, to: Target, waiting: Waiting, after: int, within: float, *, as_json: bool) -> int:
-    """Print what becomes of the items; return 0 where each was handled. Raises `CliError` after `within`."""
+    """Print what becomes of the items; return 0 where each was handled. Raises `CliError` after `within`.
+
+    Where events were skipped, what became of the items may be among them; it does not wait for what an inbox
+    holds no longer.
+    """
+    clock = time.monotonic
+    end, place, skipped, gone = clock() + within, after, "", False
     try:
-        for name, _, data in followed(api, after, within):
-            if name != "perpetua":  # the types that are this project's own
-                continue
-            said = waiting.take(json.loads(data))
-            if said is not None:
-                _say(said, to, as_json)
-            if waiting.over:
-                break
+        while (skip := _taken(api, to, waiting, place, end - clock(), as_json)) is not None:
+            place, skipped = skip.place, f"; {_SKIPPED}, and {_PERHAPS}"
+            _aside(f"the stream has {skip.said} events, and {_PERHAPS}", "yellow")
+            if not _may_be_held(api, waiting):
+                gone, end = True, min(end, clock() + _EVENT_WITHIN_S)
     except TimeIsUp:
+        if gone:
+            raise CliError(
+                f"what became of it is not known: {_SKIPPED}, and its inbox holds it no longer"
+            ) from None
         raise CliError(
             f"{waiting.wanted - len(waiting.ended)} of {waiting.wanted} not handled within {within:g} s; "
             "what is stored is handled later: see `perpetua inbox` and `perpetua watch --type inbox_handled`"
+            f"{skipped}"
         ) from None
     return 0 if all(one.outcome == Outcome.HANDLED for one in waiting.ended) else 1
+
+
+@dataclass(frozen=True)
+class _Skip:
+    """Events were evicted before they could be followed."""
+
+    said: str
+    place: int
+
+
+def _taken(api: Api, to: Target, waiting: Waiting, after: int, within: float, as_json: bool) -> _Skip | None:
+    """Say what becomes of the items, until nothing more will come (None), or events were skipped."""
+    for name, place, data in followed(api, after, within):
+        if name == "lag":
+            return _Skip(data, after if place is None else place)
+        if name != "perpetua":  # the types that are this project's own
+            continue
+        said = waiting.take(json.loads(data))
+        if said is not None:
+            _say(said, to, as_json)
+        if waiting.over:
+            break
+    return None
+
+
+def _may_be_held(api: Api, waiting: Waiting) -> bool:
+    """Whether an item may still wait in its inbox. Of a post it is not known who has copies."""
+    if "post_id" in waiting.answer:
+        return True
+    persona_id, item_id = waiting.answer["persona_id"], waiting.answer["item_id"]
+    try:
+        found = api.get(f"/v1/swarm/personas/{segment(persona_id)}/inbox", limit=_HELD_MOST)
+    except CliError:
+        return True
+    return found["held"] > len(found["items"]) or any(item["id"] == item_id for item in found["items"])
 
 
 def _say(said: Ended | str, to: Target, as_json: bool) -> None:

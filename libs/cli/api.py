@@ -9,15 +9,23 @@ from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlencode
-from urllib.request import Request, urlopen
+from urllib.parse import quote, urlencode, urlsplit
+from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 
 from libs.cli.errors import CliError
+from libs.settings.gateway import is_loopback
 from libs.settings.urls import is_http
 
 _TIMEOUT_S = 30.0
 _STREAM_TIMEOUT_S = 60.0
-_LATER = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
+_LATER = (
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.GATEWAY_TIMEOUT,
+)
+"""What the gateway, or a proxy before it, answers where another try makes sense."""
+
 _SENT = {"Content-Type": "application/json"}
 _TOKEN_CURE = "Give it with PERPETUA_API_TOKEN or --token-file"
 
@@ -62,14 +70,14 @@ class Api:
         return self._json(Request(self._url(path), data=data, headers=_SENT, method="PUT"))
 
     def follow(
-        self, after: int | None, silent_s: float = _STREAM_TIMEOUT_S
+        self, after: int, silent_s: float = _STREAM_TIMEOUT_S
     ) -> Iterator[tuple[str, int | None, str]]:
         """Yield name, id and data of each server-sent event, until the connection ends.
 
         Without a name there is none: the gateway only says that it is there. Raises `CliError` when the
         connection cannot be made, breaks, or says nothing for so many seconds.
         """
-        path = self._url("/v1/cognition/stream", {"after": after} if after is not None else {})
+        path = self._url("/v1/cognition/stream", {"after": after})
         with self._open(Request(path), silent_s) as response:
             name, identifier, data = "message", None, ""
             for raw in _read(response):
@@ -88,6 +96,12 @@ class Api:
                     identifier = int(value)
                 elif field == "data":
                     data = value
+
+    @property
+    def _opener(self) -> OpenerDirector:
+        """What asks; past the proxy of the environment where nothing leaves this machine: it sees tokens."""
+        local = is_loopback(urlsplit(self.base).hostname or "")
+        return build_opener(*([ProxyHandler({})] if local else []))
 
     def _url(self, path: str, query: dict[str, object] | None = None) -> str:
         return self.base.rstrip("/") + path + (f"?{urlencode(query)}" if query else "")
@@ -108,7 +122,7 @@ class Api:
         if self.token is not None:  # not sent on to where a redirect would lead
             request.add_unredirected_header("Authorization", f"Bearer {self.token}")
         try:
-            response: HTTPResponse = urlopen(request, timeout=timeout)
+            response: HTTPResponse = self._opener.open(request, timeout=timeout)
         except HTTPError as error:
             cure = f". {_TOKEN_CURE}" if error.code == HTTPStatus.UNAUTHORIZED else ""
             if error.code in _LATER:

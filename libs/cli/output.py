@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from libs.runtime.plain import plain
 from libs.supervisor.text import plain_json
 
+_ENDLESS = 1_000_000
 _EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 
 
@@ -37,7 +39,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(plain(_cell(value)) for value in row))
-    Console(markup=False, highlight=False, emoji=False).print(table)
+    width = None if sys.stdout.isatty() else _ENDLESS  # a program reads a row a line, ids whole
+    Console(markup=False, highlight=False, emoji=False, width=width).print(table)
 
 
 def _cell(value: object) -> str:

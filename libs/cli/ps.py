@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
 from libs.cli.broker import broker_of, prepare
 from libs.cli.errors import CliError
 from libs.contracts.presence import PresenceRecord
-from libs.settings.broker import BrokerSettings
+from libs.settings.broker import BrokerSettings, addresses
 from libs.supervisor.child import GIVEN_UP
 from libs.supervisor.data_dir import ChildRecord, DataDir, RunRecord
 from libs.supervisor.stats import Stats, stats
@@ -121,9 +120,13 @@ def _silent_row(child: ChildRecord, because: str | None = _SILENT) -> dict[str, 
 
 
 def _listens(url: str) -> bool:
-    parts = urlsplit(url)
+    """Whether a broker answers there; of several, any."""
+    return any(_says_info(address) for address in addresses(url))
+
+
+def _says_info(address: tuple[str, int]) -> bool:
     try:
-        with socket.create_connection((parts.hostname or "", parts.port or 4222), timeout=1.0) as connection:
+        with socket.create_connection(address, timeout=1.0) as connection:
             connection.settimeout(1.0)
             return connection.recv(4) == b"INFO"
     except OSError:

@@ -52,8 +52,10 @@ def up(
         compressors=compressors,
         bounds=bounds_of(cognition, process),
         gateway_scheme=process.gateway.scheme,
+        gateway_host=process.gateway.host,
+        ends_within_s=process.ends_within_s,
         access=process.nats,
-        env=_model_settings(model, folder, as_json),
+        env=_model_settings(model, folder, screen),
     )
     _run(Up(options, screen).run())
 
@@ -76,18 +78,17 @@ def _run(work: object) -> None:
         raise next(leaves(group)) from None
 
 
-def _model_settings(model: str | None, folder: DataDir, as_json: bool) -> dict[str, str]:
+def _model_settings(model: str | None, folder: DataDir, screen: Screen) -> dict[str, str]:
     if model is None:
         return {}
-    path = _tiny(folder, as_json) if model == TINY else model_folder(model, folder)
+    path = _tiny(folder, screen) if model == TINY else model_folder(model, folder)
     return {f"{PREFIX}THINKER_BACKEND": "ctranslate2", f"{PREFIX}THINKER_CT2_MODEL_PATH": str(path)}
 
 
-def _tiny(folder: DataDir, as_json: bool) -> Path:
+def _tiny(folder: DataDir, screen: Screen) -> Path:
     """Return the tiny model of the data folder, made now unless it is there."""
     path = folder.models / _TINY_BUILD
-    if not as_json:
-        print("model    tiny: random weights make gibberish, on a path that is the real one")
+    screen.tiny_model()
     if path.is_dir():
         return path
     making = [sys.executable, "-m", "libs.models.tiny", str(path)]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from libs.cli.api import Api
+from libs.cli.api import Api, Refused
 from libs.cli.errors import CliError
 from libs.contracts.thoughts import ThoughtEvent
 from libs.runtime.plain import plain
@@ -29,16 +29,22 @@ class TimeIsUp(CliError):
 
 
 def watch(api: Api, wanted: Callable[[ThoughtEvent], bool], after: int | None, as_json: bool) -> None:
-    """Print events until Ctrl-C."""
-    for name, identifier, data in followed(api, after):
+    """Print events until Ctrl-C; from now on, unless it is said behind which one."""
+    for name, identifier, data in followed(api, end_of_events(api) if after is None else after):
         _show(name, identifier, data, wanted, as_json)
 
 
-def followed(api: Api, after: int | None, within: float = math.inf) -> Iterator[tuple[str, int | None, str]]:
+def end_of_events(api: Api) -> int:
+    """Return the last event's sequence: what comes from now on is behind it."""
+    last: int = api.get("/v1/cognition/events", limit=1)["last_sequence"]
+    return last
+
+
+def followed(api: Api, after: int, within: float = math.inf) -> Iterator[tuple[str, int | None, str]]:
     """Yield name, id and data of events. A lost connection is taken up again where it ended.
 
-    Raises `TimeIsUp` once so many seconds have passed, and up to 15 more where no event comes meanwhile, or
-    `CliError` where the gateway stays away.
+    Raises `TimeIsUp` once so many seconds have passed, and up to 15 more where no event comes meanwhile,
+    `Refused` where the gateway lets us in no longer, or `CliError` where it stays away.
     """
     place, lost_since = after, None
     clock = time.monotonic
@@ -48,13 +54,15 @@ def followed(api: Api, after: int | None, within: float = math.inf) -> Iterator[
             for name, identifier, data in api.follow(place, min(left, _SILENT_S)):
                 lost_since = None
                 if name:
-                    place = identifier
+                    place = place if identifier is None else identifier
                     yield name, identifier, data
                 if clock() >= end:
                     break
+        except Refused:
+            raise
         except CliError:
             lost_for = clock() - lost_since if lost_since is not None else 0.0
-            if clock() < end and (place is None or lost_for > _PATIENCE_S):
+            if clock() < end and lost_for > _PATIENCE_S:
                 raise
         if clock() < end:
             if lost_since is None:

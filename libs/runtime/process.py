@@ -39,7 +39,7 @@ from libs.runtime.health import Health, HealthServer
 from libs.runtime.metrics import ProcessMetrics, WeightedHistogram
 from libs.runtime.plain import plain
 from libs.settings.cognition import CognitionSettings, cognition_reader, read_cognition
-from libs.settings.process import ProcessSettings, process_reader, read_process
+from libs.settings.process import CANCELLING_S, ProcessSettings, process_reader, read_process
 from libs.settings.reader import EX_CONFIG, SettingError
 from libs.settings.tracing import TracingSettings, read_tracing, tracing_reader
 from libs.tracing.spans import Tracer
@@ -197,7 +197,7 @@ async def _finish(serving: asyncio.Task[None], seconds: float) -> None:
     if not serving.done():
         log.warning("drain_timed_out" if seconds else "stopped_while_starting")
         serving.cancel()
-        await asyncio.wait([serving], timeout=2.0)
+        await asyncio.wait([serving], timeout=CANCELLING_S)
 
 
 def _exit_status(service: str, serving: asyncio.Task[None]) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -30,6 +32,16 @@ class BrokerSettings(Struct, frozen=True, kw_only=True):
     def wants_tls(self) -> bool:
         """Whether a broker without TLS is to be refused."""
         return self.tls_ca is not None or self.tls_cert is not None or "tls://" in self.url
+
+
+def addresses(url: str) -> list[tuple[str, int]]:
+    """Return host and port of each broker that is named, by comma; of what is no address nothing."""
+    found = []
+    for one in url.split(","):
+        with suppress(ValueError):
+            parts = urlsplit(one if "://" in one else f"nats://{one}")
+            found.append((parts.hostname or "", parts.port or DEFAULT_NATS_PORT))
+    return found
 
 
 def read_broker(read: Reader, user: str) -> BrokerSettings:

@@ -18,6 +18,9 @@ from libs.settings.reader import Reader
 
 PREFIX = "PERPETUA_"
 
+CANCELLING_S = 2.0
+"""What a process takes at most, beyond its drain, to end what outlasts it."""
+
 _PORT_MOST = 65535
 _LEVELS = {name: name for name in ("debug", "info", "warning", "error")}
 _CAPTURES = {name: name for name in ("off", "failures", "sample", "all")}
@@ -61,6 +64,11 @@ class ProcessSettings(Struct, frozen=True, kw_only=True):
     """A thinker marks a thought of less novelty as one that repeats."""
 
     gateway: GatewaySettings
+
+    @property
+    def ends_within_s(self) -> float:
+        """Seconds after SIGTERM within which a process has ended by itself."""
+        return self.drain_ms / 1000 + CANCELLING_S
 
 
 def process_reader(env: Mapping[str, str]) -> Reader:

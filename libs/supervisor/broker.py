@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import random
 import shutil
@@ -16,6 +17,7 @@ from libs.supervisor.errors import no_broker
 _LOG_BYTES = 5 * 1024 * 1024
 _LOOK_S = 0.02
 _PORTS = (15_000, 32_000)
+_TAKEN = (errno.EADDRINUSE, errno.EACCES)
 
 
 def find_server() -> str:
@@ -58,18 +60,23 @@ def write_config(
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether a port can be listened on."""
+    """Whether a port can be listened on. Raises `OSError` where none can, on this address."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
+        except OSError as error:
+            if error.errno not in _TAKEN:
+                raise
             return False
         return True
 
 
 def free_port(host: str) -> int:
-    """Return a port that is free now, below those that systems give out, so that nobody gets it meanwhile."""
+    """Return a port that is free now, below those that systems give out, so that nobody gets it meanwhile.
+
+    Raises `OSError` where none can be listened on, on this address.
+    """
     while True:
         port = random.randrange(*_PORTS)
         if is_free(host, port):

@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import logging
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from libs.concurrency.tasks import beside
 from libs.concurrency.waiting import BackOff
 from libs.settings.reader import EX_CONFIG
 from libs.supervisor.data_dir import ChildRecord
@@ -98,12 +100,12 @@ class Child:
     async def _keep(self) -> None:
         back_off = BackOff(_FIRST_BACK_OFF_S, _MOST_BACK_OFF_S)
         while not self._stopping:
-            lived = await self._run_once()
+            lived, what = await self._run_once()
             if self._stopping or self.exit_status == EX_CONFIG:
                 break
             if lived > _SETTLED_S:
                 back_off.reset()
-            self._on_line(self.instance, f"ended ({self._how()}); starting it again")
+            self._on_line(self.instance, what)
             pause = back_off.next()
             if pause > _SOON_S:
                 self._say_gone()
@@ -122,25 +124,41 @@ class Child:
         if self._process is not None and self._process.returncode is None:
             _signal(self._process, signal.SIGTERM)
 
-    async def stop(self, grace: float) -> None:
-        """Ask the process to end, and end it after `grace` seconds."""
+    async def stop(self, grace: float, at_once: asyncio.Event | None = None) -> None:
+        """Ask the process to end, and end it after `grace` seconds, or as soon as it is to be `at_once`."""
         self._stopping = True
         process = self._process
         if process is None or process.returncode is not None:
             return
         _signal(process, signal.SIGTERM)
-        try:
-            async with asyncio.timeout(grace):
-                await process.wait()
-        except TimeoutError:
-            self._on_line(self.instance, f"did not end within {grace:g} s; ending it")
+        hurry = at_once or asyncio.Event()
+        async with beside(process.wait(), "end") as ended, beside(hurry.wait(), "at-once") as hurried:
+            await asyncio.wait([ended, hurried], timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        if process.returncode is None:
+            if not hurry.is_set():
+                self._on_line(self.instance, f"did not end within {grace:g} s; ending it")
             _signal(process, signal.SIGKILL)
             await process.wait()
 
-    async def _run_once(self) -> float:
+    async def _run_once(self) -> tuple[float, str]:
+        """Return how many seconds the process lived, and what there is to say of its end."""
         clock = asyncio.get_running_loop().time
         began = clock()
-        self._process = await asyncio.create_subprocess_exec(
+        try:
+            self._process = await self._start()
+        except (OSError, subprocess.SubprocessError) as error:  # no memory, process or file is left for it
+            return 0.0, f"cannot be started ({error}); trying again"
+        self._since = datetime.now(UTC)
+        self._set("running")
+        if self._stopping:
+            _signal(self._process, signal.SIGTERM)
+        await self._pump(self._process)
+        self.exit_status = await self._process.wait()
+        self._set("waiting")
+        return clock() - began, f"ended ({self._how()}); starting it again"
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
             *self._command,
             env=self._env | {"PERPETUA_RESTARTS": str(self.restarts)},
             stdin=asyncio.subprocess.DEVNULL,
@@ -150,14 +168,6 @@ class Child:
             start_new_session=True,  # Ctrl-C is the supervisor's: it ends its children in order
             preexec_fn=_die_with_parent if _libc is not None else None,
         )
-        self._since = datetime.now(UTC)
-        self._set("running")
-        if self._stopping:
-            _signal(self._process, signal.SIGTERM)
-        await self._pump(self._process)
-        self.exit_status = await self._process.wait()
-        self._set("waiting")
-        return clock() - began
 
     async def _pump(self, process: asyncio.subprocess.Process) -> None:
         """Keep what the process prints, in a log that is bounded."""

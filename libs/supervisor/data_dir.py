@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -16,6 +17,10 @@ from msgspec import Struct
 from libs.supervisor.errors import in_use, not_writable
 
 _STARTED_TOLERANCE_S = 5.0
+_LOOKED_AT_S = 0.3
+"""Others hold the lock for a moment, too, when they look whether an `up` does."""
+
+_LOOK_AGAIN_S = 0.02
 
 
 class ChildRecord(Struct, frozen=True, kw_only=True):
@@ -88,6 +93,7 @@ class DataDir:
         try:
             self._lock(lock)
             try:
+                self._run_file.unlink(missing_ok=True)  # of one that was killed
                 yield
             finally:
                 self._run_file.unlink(missing_ok=True)
@@ -95,11 +101,27 @@ class DataDir:
             os.close(lock)
 
     def _lock(self, lock: int) -> None:
+        end = time.monotonic() + _LOOKED_AT_S
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() > end:
+                    break
+            time.sleep(_LOOK_AGAIN_S)
+        holder = self.read()
+        raise in_use(self.path, f"(pid {holder.pid}) " if holder else "")
+
+    def _is_locked(self) -> bool:
+        """Whether an `up` has the folder; the kernel takes it away from one that is gone, whatever by."""
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with self._lock_file.open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
         except OSError:
-            holder = self.read()
-            raise in_use(self.path, f"(pid {holder.pid}) " if holder else "") from None
+            return True
+        return False
 
     def write(self, record: RunRecord) -> None:
         """Say what runs, in one step."""
@@ -109,8 +131,9 @@ class DataDir:
             temporary.replace(self._run_file)
 
     def read(self) -> RunRecord | None:
-        """Return what runs, or ran last, in the folder."""
+        """Return what runs in the folder; None also where the `up` that has said so is gone."""
         try:
-            return _decode(self._run_file.read_bytes())
+            record = _decode(self._run_file.read_bytes())
         except (OSError, msgspec.DecodeError):
             return None
+        return record if self._is_locked() else None

@@ -31,6 +31,14 @@ def port_taken(what: str, port: int, option: str) -> UpError:
     return UpError(f"port {port}, wanted for the {what}, is taken. Choose another with {option}, or free it")
 
 
+def cannot_listen(host: str, error: OSError) -> UpError:
+    """The gateway's address is none of this machine."""
+    return UpError(
+        f"the gateway cannot listen on {host}: {error.strerror}. Name an address of this machine with "
+        "PERPETUA_GATEWAY_HOST; 0.0.0.0 is all of them"
+    )
+
+
 def broker_died(log_tail: str) -> UpError:
     """nats-server ended as soon as it began."""
     return UpError(f"nats-server ended at once. The end of its log:\n{log_tail}")

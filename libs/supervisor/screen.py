@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -43,6 +45,11 @@ class Screen:
         self._second = 0
         self._shown = 0
         self._hidden = 0
+
+    def tiny_model(self) -> None:
+        """Say what the tiny model is good for."""
+        if not self._json:
+            self._print("model    tiny: random weights make gibberish, on a path that is the real one")
 
     def addresses(self, gateway: str, nats: str) -> None:
         """Say where everything is."""
@@ -103,7 +110,14 @@ class Screen:
 
     def stopping(self) -> None:
         """Say that everything is being stopped."""
-        self._say("stopping", "stopping: thoughts in flight are finished and stored …", "")
+        text = "stopping: thoughts in flight are finished and stored … (Ctrl-C again: to end at once)"
+        self._say("stopping", text, "")
+
+    def ending_at_once(self) -> None:
+        """Say that nothing is waited for any more."""
+        self._say(
+            "ending_at_once", "ending at once: thoughts in flight are thought anew at the next start", ""
+        )
 
     def stopped(self, kept_in: Path | None) -> None:
         """Say that nothing runs any more, and where the streams are, if they are ours."""
@@ -167,5 +181,11 @@ def _json_object(text: str) -> dict[str, object] | None:
 
 
 def _print(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    """Print a line at once. A full disk loses it, and a reader that is gone all of them: nothing else.
+
+    It goes past the buffer, which would keep what could not be written for the end of the process.
+    """
+    data = f"{line}\n".encode(sys.stdout.encoding, "backslashreplace")
+    with suppress(OSError):
+        while data:
+            data = data[os.write(sys.stdout.fileno(), data) :]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -18,16 +17,20 @@ from libs.concurrency.tasks import Background, beside, leaves
 from libs.contracts.permissions import ADMIN
 from libs.contracts.streams import StreamBounds
 from libs.settings.broker import BrokerSettings
+from libs.settings.urls import url_of
 from libs.supervisor import broker
 from libs.supervisor.child import Child, Gone
 from libs.supervisor.data_dir import DataDir, RunRecord
-from libs.supervisor.errors import UpError, port_taken
+from libs.supervisor.ending import Ending
+from libs.supervisor.errors import UpError, cannot_listen, port_taken
 from libs.supervisor.keys import authorization, make_seeds, seed_file
 from libs.supervisor.screen import Screen
 
 HOST = "127.0.0.1"
+"""Where the embedded broker listens."""
 
-_STOP_GRACE_S = 12.0
+_MARGIN_S = 2.0
+"""What ends a process on a busy machine, beyond the time that it takes by itself."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,10 @@ class UpOptions:
     compressors: int
     bounds: StreamBounds
     gateway_scheme: str
+    gateway_host: str
+    ends_within_s: float
+    """Seconds after SIGTERM within which a service has ended by itself."""
+
     access: BrokerSettings
     """How to reach a broker of one's own; the embedded one has its own keys."""
 
@@ -89,8 +96,8 @@ class Up:
         self._options = options
         self._screen = screen
         self._data = DataDir(options.data_dir)
-        self._stop = asyncio.Event()
-        self._gateway_port = options.gateway_port or broker.free_port(HOST)
+        self._ending = Ending(screen.ending_at_once)
+        self._gateway_port = options.gateway_port
         self._nats_port = options.nats_port or broker.free_port(HOST)
         self._nats_url = options.nats_url or f"nats://{HOST}:{self._nats_port}"
         self._embedded = options.nats_url is None
@@ -99,20 +106,18 @@ class Up:
 
     @property
     def gateway_url(self) -> str:
-        """Where the gateway listens."""
-        return f"{self._options.gateway_scheme}://{HOST}:{self._gateway_port}"
+        """Where this machine reaches the gateway."""
+        return url_of(self._options.gateway_scheme, self._options.gateway_host, self._gateway_port)
 
     async def run(self) -> None:
-        """Bring everything up and stay until SIGINT or SIGTERM. Raises `UpError` where that cannot be."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop.set)
+        """Bring everything up and stay until a signal asks for the end. Raises `UpError` where it cannot."""
+        self._ending.heed_signals()
         with self._data.claimed():
-            self._check_ports()
+            self._choose_ports()
             self._children = self._make_children()
             async with self._kept():
                 try:
-                    showing, stopping = self._show(), self._stop.wait()
+                    showing, stopping = self._show(), self._ending.asked.wait()
                     async with beside(showing, "show") as shown, beside(stopping, "stop-signal") as stopped:
                         await asyncio.wait([shown, stopped], return_when=asyncio.FIRST_COMPLETED)
                         if shown.done():
@@ -158,9 +163,10 @@ class Up:
             try:
                 yield
             finally:
+                grace = self._options.ends_within_s + _MARGIN_S
                 for service in STOP_ORDER:
-                    ending = [c.stop(_STOP_GRACE_S) for c in self._children if c.service == service]
-                    await asyncio.gather(*ending)
+                    named = [child for child in self._children if child.service == service]
+                    await asyncio.gather(*(child.stop(grace, self._ending.at_once) for child in named))
 
     def _make_children(self) -> list[Child]:
         options = self._options
@@ -243,8 +249,15 @@ class Up:
             )
         )
 
-    def _check_ports(self) -> None:
-        if not broker.is_free(HOST, self._gateway_port):
+    def _choose_ports(self) -> None:
+        """Find a port where any will do. Raises `UpError` where one cannot be had."""
+        host = self._options.gateway_host
+        try:
+            self._gateway_port = self._gateway_port or broker.free_port(host)
+            free = broker.is_free(host, self._gateway_port)
+        except OSError as error:
+            raise cannot_listen(host, error) from error
+        if not free:
             raise port_taken("gateway", self._gateway_port, "--gateway-port")
         if self._embedded and not broker.is_free(HOST, self._nats_port):
             raise port_taken("broker", self._nats_port, "--nats-port")

@@ -233,6 +233,56 @@ async def test_of_a_post_each_persona_s_end_is_waited_for(served: StandIn) -> No
     assert "ann has read it" in done.err
 
 
+async def skipping(served: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the stream lose all but one event between sending and following, as one does that is too small."""
+    real = served.asked.sending.to_persona
+
+    async def send(persona_id: str, request: Any) -> Any:
+        accepted = await real(persona_id, request)
+        for number in range(4):
+            await served.emit("thought_generated", "bob", {"thinking": str(number)})
+        await served.bus.api("STREAM.PURGE.EVENTS", {"keep": 1})
+        return accepted
+
+    monkeypatch.setattr(served.asked.sending, "to_persona", send)
+    await served.emit("thought_generated", "bob", {"thinking": "before"})
+
+
+async def test_where_events_were_skipped_an_item_that_still_waits_is_waited_for(
+    served: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await skipping(served, monkeypatch)
+    process = await started(served, "send", "ann", "Is it calm?", "--wait")
+    (item,) = await first_items(served)
+    served.owners.items["ann"] = [held_item(item.id)]
+    assert process.stderr is not None
+    said = (await asyncio.wait_for(process.stderr.readline(), 20)).decode()
+    assert said == "the stream has skipped 3 events, and what became of it may be among them\n"
+    await emit_handled(served, "ann", item.id)
+    out, _ = await asyncio.wait_for(process.communicate(), 30)
+    assert (process.returncode, out) == (0, b"All calm.\nSo far.\n")
+
+
+async def test_where_events_were_skipped_and_nothing_comes_the_time_out_says_so(
+    served: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await skipping(served, monkeypatch)
+    served.owners.items["ann"] = [held_item(str(number)) for number in range(1001)]
+    done = await run(served, "send", "ann", "Is it calm?", "--wait", "--within", "2")
+    assert done.status == 1
+    assert "1 of 1 not handled within 2 s" in done.err
+    assert "events were skipped meanwhile, and what became of it may be among them" in done.err
+
+
+async def test_where_events_were_skipped_it_does_not_wait_for_what_no_inbox_holds(
+    served: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await skipping(served, monkeypatch)
+    done = await run(served, "send", "ann", "Is it calm?", "--wait", "--within", "300")
+    assert done.status == 1
+    assert "what became of it is not known: events were skipped meanwhile" in done.err
+
+
 async def test_waiting_has_an_end(served: StandIn) -> None:
     done = await run(served, "send", "ann", "Is it calm?", "--wait", "--within", "1")
     assert done.status == 1

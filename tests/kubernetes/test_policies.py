@@ -11,13 +11,12 @@ import pytest
 import yaml
 
 from libs.settings.cognition import cognition_reader, read_cognition
-from libs.settings.process import process_reader, read_process
+from libs.settings.process import CANCELLING_S, process_reader, read_process
 from libs.settings.tracing import read_tracing, tracing_reader
 from tests.kubernetes.rendering import OVERLAYS, ROOT, SERVICES, of_folder, of_kind, pods, settings
 
-CANCELLING_S = 2
 PAUSE_S = 5
-"""What a drain may take beyond PERPETUA_DRAIN_MS, and the pause before the gateway's."""
+"""The pause before the gateway's drain."""
 
 SECRET = {"CODETETHER_COGNITION_THINKER_API_KEY", "PERPETUA_API_TOKENS"}
 BY_CONTAINER = {

@@ -22,6 +22,7 @@ from libs.supervisor.child import Child
 from services.compressor.publishing import Publishing
 from services.scheduler.shards import Shards
 from services.thinker.results import Owners
+from tests.support.eventually import eventually
 from tests.unit.make import chunk
 
 TRIES = 12
@@ -77,8 +78,8 @@ async def a_process_that_ends_at_once() -> None:
     child.service, child.instance = "thinker", "thinker-1"
     child._on_line = child._on_gone = lambda *_: None
 
-    async def ends() -> float:
-        return 0.1
+    async def ends() -> tuple[float, str]:
+        return 0.1, "ended"
 
     child._run_once = ends
     await child._keep()
@@ -149,3 +150,27 @@ async def test_a_command_that_fails_at_once_is_started_only_so_often(tmp_path: P
     await child.stop(5.0)
     await asyncio.wait_for(keeping, 5)
     assert lines[0] == "ended (exit status 1); starting it again"
+
+
+@pytest.mark.fact("H10")
+async def test_a_command_that_cannot_be_started_again_is_tried_until_it_can(tmp_path: Path) -> None:
+    """As where no process or memory is left for it: the supervisor and its other processes go on."""
+    program = tmp_path / "program"
+    lines: list[str] = []
+    child = Child(
+        "thinker", "t", [str(program)], {}, tmp_path / "log", lambda: None, lambda _, text: lines.append(text)
+    )
+
+    def install(does: str) -> None:
+        program.write_text(f"#!/bin/sh\n{does}\n")
+        program.chmod(0o700)
+
+    install('rm "$0"')
+    keeping = asyncio.create_task(child.keep())
+    await eventually(lambda: len(lines) > 2)
+    assert lines[0] == "ended (exit status 0); starting it again"
+    assert lines[1].startswith("cannot be started (") and "No such file" in lines[1]
+    install("exec sleep 60")
+    await eventually(lambda: child.record().state == "running")
+    await child.stop(5.0)
+    await asyncio.wait_for(keeping, 5)

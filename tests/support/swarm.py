@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from libs.contracts.permissions import inbox
 from libs.supervisor.broker import free_port
@@ -46,24 +46,26 @@ class Swarm:
         self.output: list[str] = []
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self, *, until_ready: bool = True) -> Swarm:
+    def start(self, *, until_ready: bool = True, stdout: int | None = None) -> Swarm:
+        """Bring it up. With `stdout`, a descriptor, `output` has what is printed on standard error alone."""
         command = [sys.executable, "-m", "libs.cli", "up", "--data-dir", str(self.data)]
         command += ["--gateway-port", str(self.gateway_port), "--nats-port", str(self.nats_port)]
         self.process = subprocess.Popen(
             [*command, *self.arguments],
             env=os.environ | self.settings,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stdout=subprocess.PIPE if stdout is None else stdout,
+            stderr=subprocess.STDOUT if stdout is None else subprocess.PIPE,
             text=True,
         )
-        threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
+        read = self.process.stdout if stdout is None else self.process.stderr
+        assert read is not None
+        threading.Thread(target=self._read, args=(read,), daemon=True).start()
         if until_ready:
             self.until_output("ready")
         return self
 
-    def _read(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        with process.stdout as lines:
+    def _read(self, printed: IO[str]) -> None:
+        with printed as lines:
             for line in lines:
                 self.output.append(line.rstrip("\n"))
 

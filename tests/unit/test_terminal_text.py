@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from libs.cli.output import print_table
 from libs.contracts.thoughts import EventType, OwnEventType, ThoughtEvent
 from libs.runtime.plain import plain
 from libs.supervisor import text
@@ -160,3 +161,13 @@ def test_colors_are_for_terminals_that_want_them(
     monkeypatch.setenv("NO_COLOR", no_color)
     assert text.style("x", "red") == ("\x1b[31mx\x1b[0m" if styled else "x")
     assert text.style("x", "") == "x"
+
+
+def test_a_table_that_programs_read_has_a_row_a_line_and_its_ids_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    ids = [f"{'persona-' * 20}{number}" for number in range(3)]
+    print_table(("persona", "status"), [(one, "active") for one in ids], "")
+    lines = capsys.readouterr().out.rstrip("\n").split("\n")
+    assert [line.split() for line in lines[-3:]] == [[one, "active"] for one in ids]

@@ -199,6 +199,8 @@ def test_up_against_a_broker_of_ones_own(tmp_path: Path) -> None:
             assert "nats" not in {row["service"] for row in running.ps()}
             listed = running.cli("ps", "--json", "--nats-url", broker.url)
             assert {row["service"] for row in json.loads(listed.stdout)} == set(SERVICES) - {"nats"}
+            several = running.cli("ps", "--json", "--nats-url", f"{broker.url},nats://127.0.0.1:1")
+            assert len(json.loads(several.stdout)) == len(SERVICES) - 1, "of a cluster one may be away"
     finally:
         broker.close()
 

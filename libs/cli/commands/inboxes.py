@@ -49,6 +49,7 @@ def send(
     Bytes of a line that are not UTF-8 are sent as `\\xNN`; a TEXT that is not UTF-8 is refused.
     """
     from libs.cli import answers, sending
+    from libs.cli.watch import end_of_events
 
     text = _text(words, swarm)
     to = sending.Target(swarm if swarm is not None else words[0], swarm is not None)
@@ -59,7 +60,7 @@ def send(
         if wait:
             raise click.UsageError("--wait waits for one item; leave it out with `-`")
         sys.exit(sending.send_lines(api, to, sys.stdin.buffer, fields, as_json=as_json))
-    after = answers.end_of_events(api) if wait else 0
+    after = end_of_events(api) if wait else 0
     answer = sending.send(api, to, text, fields)
     if not wait:
         return output.print_json(answer) if as_json else click.echo(_accepted(answer))
