@@ -77,6 +77,16 @@ def test_the_example_requests_are_answered(system: System) -> None:
     assert reaped["count"] == 2
 
 
+def test_the_command_line_has_a_container_of_its_own_while_it_runs(system: System) -> None:
+    """It finds the broker and the gateway by itself, and has what `replay` and `deadletters retry` need."""
+    here = json.loads(system("run", "--rm", "-T", "cli", "ps", "--json"))
+    assert {row["service"] for row in here if row["ready"]} == set(SERVICES)
+    assert json.loads(system("run", "--rm", "-T", "cli", "status", "--json"))["running"]
+    assert json.loads(system("run", "--rm", "-T", "cli", "deadletters", "list", "--json")) == []
+    modules = "import services.thinker.replay, aiohttp, ctranslate2"
+    system("run", "--rm", "-T", "--entrypoint", "python", "cli", "-c", modules)
+
+
 def stranger(port: int) -> str:
     """What the broker says to somebody without a key."""
     with create_connection((HOST, port), timeout=10) as connection:
