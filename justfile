@@ -149,8 +149,9 @@ lock: (_install "dev")
     .venv/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header requirements/build.in -o requirements/build.txt
     for role in core gateway tools thinker thinker-cuda; do .venv/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header requirements/$role.in -c requirements/runtime.txt -o requirements/$role.txt; done
 
-# What tests need of Debian, where it is missing and this user may install it: a browser, Prometheus
+# What tests need of Debian, where it is missing and this user may install it: curl, a browser, Prometheus
 _system:
+    @command -v curl >/dev/null || (test "$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y curl >/dev/null) || echo "no curl: the test of the README fails"
     @command -v chromium >/dev/null || (test "$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y chromium >/dev/null) || echo "no chromium: the browser test is skipped"
     @command -v promtool >/dev/null || (test "$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y prometheus >/dev/null) || echo "no prometheus: the tests of monitoring are skipped"
 

@@ -40,6 +40,18 @@ Accepted under the reference's names too: `THINKER_CANDLE_MODEL_PATH`, `…_TOKE
 ## Of the processes
 
 {process}
+## Of the command line
+
+| variable | what |
+|---|---|
+| `PERPETUA_GATEWAY_URL` | the gateway to ask, unless `--gateway` names one |
+| `PERPETUA_API_TOKEN` | the token to show it, unless `--token-file` names one |
+| `HF_TOKEN` | the token for gated models, unless `model pull --token` names one |
+
+Where none is named it is the gateway of the `up` of the data folder, else `http://127.0.0.1:4096`. What asks
+the broker (`ps`, `stats`, `replay`, `deadletters`, `provision`, `backup`, `restore`) asks that of
+`--nats-url`, else that of the `up` of the data folder, else that of `PERPETUA_NATS_URL`, as `admin`.
+
 ## Of OpenTelemetry
 
 Traces, by OpenTelemetry's own names. Its SDK and exporter read the others of its settings themselves, such as

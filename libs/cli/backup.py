@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from libs.cli.broker import broker_of, configured, connected
+from libs.cli.broker import broker_of, connected
 from libs.cli.errors import CliError
 from libs.cli.provision import quiet, wanted_bounds
 from libs.contracts import streams
@@ -79,7 +79,7 @@ def _broker(folder: DataDir, nats_url: str | None) -> BrokerSettings:
 
     preload()
     quiet("backup")
-    return broker_of(folder, nats_url) or configured()
+    return broker_of(folder, nats_url)
 
 
 def _opened(file: Path) -> IO[bytes]:

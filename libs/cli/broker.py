@@ -20,36 +20,29 @@ from libs.supervisor.keys import seed_file
 if TYPE_CHECKING:
     from libs.bus.connection import Bus
 
+NATS_URL = "PERPETUA_NATS_URL"
 
-def broker_of(folder: DataDir, nats_url: str | None) -> BrokerSettings | None:
-    """Return the broker that is named, else that of the `up` in the folder; None where there is neither.
 
-    The embedded broker of that `up` is shown the key of its folder, any other what the settings say.
+def broker_of(folder: DataDir, nats_url: str | None) -> BrokerSettings:
+    """Return the broker that is named, else that of the `up` in the folder, else that of PERPETUA_NATS_URL.
+
+    The embedded broker of that `up` is shown the key of its folder, any other what the settings say. Raises
+    `CliError` where there is none of them, and `SettingError`.
     """
     run = folder.read()
     url = nats_url or (run.nats_url if run is not None else None)
-    if url is None:
-        return None
     own = seed_file(folder.keys, ADMIN)
-    if run is not None and run.embeds(url) and own.is_file():
+    if url is not None and run is not None and run.embeds(url) and own.is_file():
         return BrokerSettings(user=ADMIN, url=url, nkey_file=str(own))
-    return msgspec.structs.replace(configured(), url=url)
-
-
-def broker_holding(folder: DataDir, nats_url: str | None, what: str) -> BrokerSettings:
-    """Return the broker that is named, else that of the `up` in the folder. Raises `CliError`."""
-    broker = broker_of(folder, nats_url)
-    if broker is None:
+    configured = read_process(process_reader(os.environ), "cli").nats
+    if url is not None:
+        return msgspec.structs.replace(configured, url=url)
+    if not os.environ.get(NATS_URL):
         raise CliError(
-            f"no `perpetua up` runs in {folder.path}, and its broker holds {what}. Start it, name its "
-            "folder with --data-dir, or name a broker with --nats-url"
+            f"no `perpetua up` runs in {folder.path}. Start one, name its folder with --data-dir, or a "
+            f"broker with --nats-url or {NATS_URL}"
         )
-    return broker
-
-
-def configured() -> BrokerSettings:
-    """Return what the settings say. Raises `SettingError`."""
-    return read_process(process_reader(os.environ), "cli").nats
+    return configured
 
 
 def prepare() -> None:

@@ -21,8 +21,7 @@ def provision_broker(folder: DataDir, nats_url: str | None) -> list[str]:
 
     preload()
     quiet("provision")
-    broker = broker_of(folder, nats_url) or read_process(process_reader(os.environ), "provision").nats
-    return asyncio.run(_provision(broker, wanted_bounds()))
+    return asyncio.run(_provision(broker_of(folder, nats_url), wanted_bounds()))
 
 
 def quiet(command: str) -> None:

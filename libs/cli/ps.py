@@ -25,13 +25,7 @@ _SILENT = "it has not said anything yet, or the broker is away"
 def processes(folder: DataDir, nats_url: str | None) -> list[dict[str, Any]]:
     """Return a row for each process that lives or is given up, in the order of services, then instances."""
     run = folder.read() if nats_url is None else None
-    if run is None and nats_url is None:
-        raise CliError(
-            f"no `perpetua up` runs in {folder.path}. Start one, name its folder with --data-dir, or name a "
-            "broker with --nats-url"
-        )
     broker = broker_of(folder, nats_url)
-    assert broker is not None
     said = {(record.service, record.instance): record for record in asyncio.run(_present(broker))}
     rows = (
         _supervised(run, said, broker.url) if run is not None else [_row(record) for record in said.values()]
@@ -50,10 +44,6 @@ def run_so_far(folder: DataDir, nats_url: str | None) -> Stats:
     Raises `CliError` where no broker is known or none answers.
     """
     broker = broker_of(folder, nats_url)
-    if broker is None:
-        raise CliError(
-            f"no `perpetua up` runs in {folder.path}; name another folder, or a broker with --nats-url"
-        )
     records = asyncio.run(_present(broker))
     if not records:
         raise CliError(f"nobody says anything at {broker.url}: the broker is away, or no process has started")

@@ -206,12 +206,16 @@ class Started(Struct, frozen=True, tag="started"):
     run: int
     interval_ms: int
     at: datetime
+    interval_chosen: bool = True
+    """See `LoopState.interval_chosen`."""
 
 
 class IntervalSet(Struct, frozen=True, tag="interval_set"):
-    """The running loop has another interval."""
+    """The loop has another interval, or the same one, which is now chosen."""
 
     interval_ms: int
+    interval_chosen: bool = True
+    """See `LoopState.interval_chosen`."""
 
 
 class Stopping(Struct, frozen=True, tag="stopping"):

@@ -63,6 +63,9 @@ class LoopState(Struct, frozen=True, kw_only=True):
     stop_reason: str | None = None
     """Why the run is being stopped, while it is."""
 
+    interval_chosen: bool = True
+    """Whether a start request chose the interval; one that an older version stored counts as chosen."""
+
 
 class StoredLoop(Struct, frozen=True, kw_only=True):
     """The value `loop` of the `control` bucket."""

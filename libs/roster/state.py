@@ -177,11 +177,17 @@ class Roster:
 
 def _next_loop(loop: LoopState | None, change: Started | IntervalSet | Stopping | Stopped) -> LoopState:
     match change:
-        case Started(run, interval_ms, at):
-            return LoopState(run=run, phase=LoopPhase.RUNNING, interval_ms=interval_ms, started_at=at)
-        case IntervalSet(interval_ms):
+        case Started(run, interval_ms, at, chosen):
+            return LoopState(
+                run=run,
+                phase=LoopPhase.RUNNING,
+                interval_ms=interval_ms,
+                started_at=at,
+                interval_chosen=chosen,
+            )
+        case IntervalSet(interval_ms, chosen):
             assert loop is not None
-            return structs.replace(loop, interval_ms=interval_ms)
+            return structs.replace(loop, interval_ms=interval_ms, interval_chosen=chosen)
         case Stopping(_, reason):
             assert loop is not None
             return structs.replace(loop, phase=LoopPhase.STOPPING, stop_reason=reason)

@@ -134,11 +134,15 @@ def read_cognition(read: Reader) -> CognitionSettings:
     """Read and validate. Raises `SettingError` for the first value that is not allowed."""
     return CognitionSettings(
         enabled=read.boolean("ENABLED", True, "false: start is refused, everything else works"),
-        auto_start=read.boolean("AUTO_START", True, "the loop starts by itself, unless a stop is remembered"),
+        auto_start=read.boolean(
+            "AUTO_START",
+            True,
+            "the loop starts by itself the first time; later, what start and stop said last decides",
+        ),
         loop_interval_ms=read.integer(
             "LOOP_INTERVAL_MS",
             2000,
-            "milliseconds between a persona's thoughts",
+            "milliseconds between a persona's thoughts, unless a start request has chosen others",
             floor=INTERVAL_FLOOR_MS,
             most=INTERVAL_CEILING_MS,
         ),

@@ -85,7 +85,9 @@ def read_process(read: Reader, service: str) -> ProcessSettings:
         log_format=read.choice("LOG_FORMAT", "auto", _FORMATS, "console on a terminal, else JSON"),
         log_level=read.choice("LOG_LEVEL", "info", _LEVELS, "least level that is logged"),
         metrics_host=read.text("METRICS_HOST", "127.0.0.1", "address of /metrics, /livez, /readyz") or "",
-        metrics_port=read.integer("METRICS_PORT", 0, "its port; 0 takes a free one", most=_PORT_MOST),
+        metrics_port=read.integer(
+            "METRICS_PORT", 0, "its port; 0 takes a free one, as `up` always does", most=_PORT_MOST
+        ),
         drain_ms=read.integer("DRAIN_MS", 8000, "milliseconds to finish after SIGTERM", most=600_000),
         restarts=read.integer("RESTARTS", 0, "set by the supervisor"),
         data_dir=str(_data_dir(read)),
@@ -93,7 +95,8 @@ def read_process(read: Reader, service: str) -> ProcessSettings:
         sync_always=read.boolean(
             "SYNC_ALWAYS",
             False,
-            "the broker flushes before it acknowledges: `up` starts it so, streams suit it",
+            "the broker flushes before it acknowledges: streams suit it (nats-server 2.12), and `up` starts "
+            "it so; a broker of yours needs `sync_interval: always`, too",
         ),
         max_proposals=read.integer("MAX_PROPOSALS", 10_000, "proposals kept", least=1, most=2**31),
         capture=read.choice(

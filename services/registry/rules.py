@@ -93,6 +93,7 @@ class Rules(Struct, frozen=True, kw_only=True):
     """The settings that decisions depend on, and where time and ids come from."""
 
     enabled: bool
+    auto_start: bool
     default_interval_ms: int
     default_policy: PersonaPolicy
     now: Callable[[], datetime]
@@ -168,6 +169,15 @@ class Rules(Struct, frozen=True, kw_only=True):
         reason = request.reason if request.reason is not None else DEFAULT_REASON
         return Decision(changes=[Reaping(living[:REAPED_AT_ONCE], reason, bool(request.cascade), at)])
 
+    def begin(self, view: View) -> Decision:
+        """Take up the settings as a registry begins: each counts where no request has decided [4.1]."""
+        loop = view.loop()
+        if loop is None and self.auto_start and self.enabled:
+            return self.start(view, StartCognitionRequest())
+        if loop is None or loop.interval_chosen or loop.interval_ms == self.default_interval_ms:
+            return Decision()
+        return Decision(changes=[IntervalSet(self.default_interval_ms, interval_chosen=False)])
+
     def start(self, view: View, request: StartCognitionRequest) -> Decision:
         """Start the loop, or change its interval while it runs [4.1]. A refused seed changes nothing."""
         if not self.enabled:
@@ -179,15 +189,18 @@ class Rules(Struct, frozen=True, kw_only=True):
         wanted = request.loop_interval_ms
         interval = max(wanted, INTERVAL_FLOOR_MS) if wanted is not None else None
         if loop is not None and loop.phase is LoopPhase.RUNNING:
-            if interval is None or interval == loop.interval_ms:
+            if interval is None or (interval == loop.interval_ms and loop.interval_chosen):
                 return seed
             return seed.plus(Decision(changes=[IntervalSet(interval)]))
         return seed.plus(Decision(changes=[self._started(loop, interval)]))
 
     def _started(self, loop: LoopState | None, interval: int | None) -> Started:
-        remembered = loop.interval_ms if loop is not None else self.default_interval_ms
         run = loop.run + 1 if loop is not None else 1
-        return Started(run, interval if interval is not None else remembered, self.now())
+        if interval is None and loop is not None and loop.interval_chosen:
+            interval = loop.interval_ms
+        if interval is None:
+            return Started(run, self.default_interval_ms, self.now(), interval_chosen=False)
+        return Started(run, interval, self.now())
 
     def stop(self, view: View, reason: str | None) -> Decision:
         """Begin to stop a running loop; one that does not run only has the reason announced [4.2].

@@ -60,13 +60,18 @@ class Runner:
     def loop(self) -> LoopState:
         """The loop's desired state; before the first start, stopped."""
         return self._roster.loop or LoopState(
-            run=0, phase=LoopPhase.STOPPED, interval_ms=self._rules.default_interval_ms
+            run=0,
+            phase=LoopPhase.STOPPED,
+            interval_ms=self._rules.default_interval_ms,
+            interval_chosen=False,
         )
 
-    async def start_if_never_told(self) -> None:
-        """Start the loop at boot where no state is remembered."""
-        if self._roster.loop is None and self._rules.enabled:
-            await self._committer.commit(lambda view: self._rules.start(view, StartCognitionRequest()))
+    async def begin(self) -> None:
+        """Take up the settings at boot; while the journal is full, they wait for the next one."""
+        try:
+            await self._committer.commit(self._rules.begin)
+        except Unavailable as error:
+            log.warning("settings_not_taken_up", reason=error.detail)
 
     async def start(self, request: StartCognitionRequest) -> LoopState:
         """Start, or change the interval; answers once a scheduler ticks. Raises refusals of [4.1]."""

@@ -61,8 +61,7 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
         }.items():
             tasks.create_task(work, name=name)
         _measure(process, roster, tail)
-        if process.cognition.auto_start:
-            await runner.start_if_never_told()
+        await runner.begin()
         handlers = Handlers(tail, roster, rules, committer, reaper, runner)
         notices = MessageLoop("halted", msgspec.json.Decoder(Halted).decode, runner.halted, telemetry)
         async with (
@@ -88,6 +87,7 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
 def _rules(process: Process) -> Rules:
     return Rules(
         enabled=process.cognition.enabled,
+        auto_start=process.cognition.auto_start,
         default_interval_ms=process.cognition.loop_interval_ms,
         default_policy=process.cognition.policy,
         now=lambda: datetime.now(UTC),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,6 +135,29 @@ def test_desired_state_interval_counts_and_context_outlive_a_restart() -> None:
             third.close()
     finally:
         first.close()
+
+
+@pytest.mark.fact("4.1")
+@pytest.mark.timeout(180)
+def test_another_setting_of_the_interval_counts_after_a_restart_unless_a_request_has_chosen(
+    tmp_path: Path,
+) -> None:
+    data = tmp_path / "data"
+    with swarm(settings={"LOOP_INTERVAL_MS": "300"}, data=data) as first:
+        assert status(first)["loop_interval_ms"] == 300
+        assert first.stop() == 0
+    with swarm(settings={"LOOP_INTERVAL_MS": "60000", "AUTO_START": "false"}, data=data) as slower:
+        eventually_sync(lambda: status(slower)["running"], 10, "what is remembered, not AUTO_START")
+        assert status(slower)["loop_interval_ms"] == 60_000
+        counted = count(slower)
+        time.sleep(2)
+        assert count(slower) <= counted + 1, "it thinks at the new interval"
+        slower.post("/v1/cognition/start", {"loop_interval_ms": 200})
+        assert slower.stop() == 0
+    with swarm(settings={"LOOP_INTERVAL_MS": "60000"}, data=data) as third:
+        assert status(third)["loop_interval_ms"] == 200
+        counted = count(third)
+        eventually_sync(lambda: count(third) >= counted + 3, 10)
 
 
 @pytest.mark.fact("4.2")

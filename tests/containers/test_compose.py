@@ -6,6 +6,7 @@ import json
 import re
 from functools import partial
 from socket import create_connection
+from typing import Any
 
 import nats
 import pytest
@@ -75,6 +76,21 @@ def test_the_example_requests_are_answered(system: System) -> None:
         "/v1/swarm/personas/alpha/reap", {"cascade": True, "reason": "resource_budget_reclaim"}
     )
     assert reaped["count"] == 2
+
+
+def test_the_command_line_has_a_container_of_its_own_while_it_runs(system: System) -> None:
+    """It finds the broker and the gateway by itself, and has what `replay` and `deadletters retry` need."""
+    once = ("--profile", "cli", "run", "--rm", "--no-deps", "-T")  # Docker knows the profile by the name
+
+    def answered(*command: str) -> Any:
+        said = system(*once, "cli", *command, "--json")
+        return json.loads(said[re.search(r"(?m)^[\[{]", said).start() :])  # type: ignore[union-attr]
+
+    assert {row["service"] for row in answered("ps") if row["ready"]} == set(SERVICES)
+    assert answered("status")["running"]
+    assert answered("deadletters", "list") == []
+    modules = "import services.thinker.replay, aiohttp, ctranslate2"
+    system(*once, "--entrypoint", "python", "cli", "-c", modules)
 
 
 def stranger(port: int) -> str:

@@ -19,7 +19,7 @@ from tests.support.containers import ROOT
 
 SETTLED = {
     "PERPETUA_DATA_DIR", "PERPETUA_METRICS_HOST", "PERPETUA_METRICS_PORT",  # by the image
-    "PERPETUA_INSTANCE", "PERPETUA_RESTARTS", "PERPETUA_SYNC_ALWAYS",  # for `perpetua up`, or by itself
+    "PERPETUA_INSTANCE", "PERPETUA_RESTARTS",  # for `perpetua up`, or by itself
     "PERPETUA_NATS_CREDS_FILE", "PERPETUA_NATS_TLS_CERT", "PERPETUA_NATS_TLS_KEY",  # the broker knows keys
 }  # fmt: skip
 
@@ -47,6 +47,7 @@ def test_profiles_add_services_and_change_no_other() -> None:
         "thinker-gpu": ["gpu"],
         "ollama": ["ollama"],
         "gateway-tls": ["tls"],
+        "cli": ["cli"],
     }
 
 
@@ -61,10 +62,10 @@ def test_every_setting_is_passed_on_that_is_not_settled_by_the_file_or_the_image
     assert {name for name in known if f"  {name}:" not in TEXT} == SETTLED
 
 
-def test_only_thinkers_are_given_the_key_of_the_endpoint() -> None:
+def test_only_who_thinks_is_given_the_key_of_the_endpoint() -> None:
     key = "CODETETHER_COGNITION_THINKER_API_KEY"
     given = {name for name, spec in services().items() if key in (spec.get("environment") or {})}
-    assert given == {"thinker", "thinker-gpu"}
+    assert given == {"thinker", "thinker-gpu", "cli"}
 
 
 def seen(tmp_path: Path) -> dict[str, set[str]]:
@@ -87,7 +88,12 @@ def seen(tmp_path: Path) -> dict[str, set[str]]:
 def test_each_container_is_given_the_seed_of_its_own_user_alone(tmp_path: Path) -> None:
     found = {name: {file for file in files if file.endswith(".nk")} for name, files in seen(tmp_path).items()}
     own = {user: {f"{user}.nk"} for user in USERS}
-    own |= {"provision": {f"{ADMIN}.nk"}, "thinker-gpu": {"thinker.nk"}, "gateway-tls": {"gateway.nk"}}
+    own |= {
+        "provision": {f"{ADMIN}.nk"},
+        "cli": {f"{ADMIN}.nk"},
+        "thinker-gpu": {"thinker.nk"},
+        "gateway-tls": {"gateway.nk"},
+    }
     assert {name: seeds for name, seeds in found.items() if seeds} == own
 
 

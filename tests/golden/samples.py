@@ -84,7 +84,14 @@ RECORD = registry.PersonaRecord(
     waiting_for=["p-2"],
 )
 DEPENDENCIES = personas.DependenciesRequest(waiting_for=["p-2"], notify=None)
-LOOP = registry.LoopState(run=3, phase=LoopPhase.STOPPING, interval_ms=2000, started_at=AT, stop_reason="tea")
+LOOP = registry.LoopState(
+    run=3,
+    phase=LoopPhase.STOPPING,
+    interval_ms=2000,
+    started_at=AT,
+    stop_reason="tea",
+    interval_chosen=False,
+)
 THOUGHT = journal.ThoughtEntry("p-1", 7, 3, "swarm-core", AT, [("thought_generated", RAW)])
 REGISTRY_EVENT = journal.JournalEvent("swarm-core", "p-1", "persona_spawned", RAW)
 FAILURE = presence.BootFailure(slot_index=0, role="scout", persona_id="p-1", reason="no memory")
@@ -185,8 +192,8 @@ SAMPLES: list[msgspec.Struct] = [
     journal.Reaping(["p-1"], "done", True, AT),
     journal.Reaped(["p-1"]),
     journal.DependenciesSet("p-1", ["p-2"], AT),
-    journal.Started(3, 2000, AT),
-    journal.IntervalSet(500),
+    journal.Started(3, 2000, AT, False),
+    journal.IntervalSet(500, False),
     journal.Stopping(3, None),
     journal.Stopped(3),
     REGISTRY_EVENT,

@@ -36,6 +36,7 @@ class Swarm:
         data: Path | None = None,
     ) -> None:
         self.data = data or Path(tempfile.mkdtemp(prefix="perpetua-swarm-"))
+        self._keep_data = data is not None
         self.gateway_port = free_port(HOST)
         self.nats_port = free_port(HOST)
         self.url = f"http://{HOST}:{self.gateway_port}"
@@ -93,7 +94,8 @@ class Swarm:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        shutil.rmtree(self.data, ignore_errors=True)
+        if not self._keep_data:
+            shutil.rmtree(self.data, ignore_errors=True)
 
     def http(
         self,

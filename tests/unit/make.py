@@ -50,6 +50,7 @@ def rules(**changes: Any) -> Rules:
     numbers = count(1)
     base = Rules(
         enabled=True,
+        auto_start=True,
         default_interval_ms=2000,
         default_policy=POLICY,
         now=lambda: NOW,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from libs.contracts.control import StartCognitionRequest
@@ -38,7 +39,7 @@ def test_the_first_start_creates_the_seed_persona() -> None:
     assert identity.charter == (
         "Continuously observe, reflect, test hypotheses, and compress useful insights."
     )
-    assert decision.changes[1:] == [Started(1, 2000, NOW)]
+    assert decision.changes[1:] == [Started(1, 2000, NOW, interval_chosen=False)]
     assert [event.event_type for event in decision.events] == ["persona_spawned"]
 
 
@@ -97,8 +98,9 @@ def test_starting_twice_is_the_same_as_once() -> None:
     start(tree)
     before = loop(tree)
     assert start(tree) == Decision()
-    assert start(tree, loop_interval_ms=2000) == Decision()
     assert loop(tree) == before
+    start(tree, loop_interval_ms=2000)
+    assert start(tree, loop_interval_ms=2000) == Decision()
 
 
 @pytest.mark.fact("4.1")
@@ -118,6 +120,65 @@ def test_the_interval_is_remembered_over_a_stop() -> None:
     assert loop(tree).interval_ms == 300
     start(tree)
     assert loop(tree).interval_ms == 300
+
+
+def begin(tree: Tree, **settings: Any) -> Decision:
+    """Carry out what a registry with these settings decides as it begins."""
+    tree.rules = rules(**settings)
+    return tree.carry_out(tree.rules.begin(tree.view))
+
+
+@pytest.mark.fact("4.1")
+def test_an_interval_that_nobody_chose_is_the_setting_s_at_each_begin() -> None:
+    tree = Tree()
+    begin(tree)
+    assert begin(tree) == Decision(), "nothing is new"
+    slower = IntervalSet(60_000, interval_chosen=False)
+    assert begin(tree, default_interval_ms=60_000).changes == [slower]
+    assert (loop(tree).run, loop(tree).phase) == (1, LoopPhase.RUNNING)
+    stop(tree)
+    tree.carry_out(tree.rules.stopped(tree.view, 1))
+    begin(tree, default_interval_ms=5000)
+    assert (loop(tree).interval_ms, loop(tree).phase) == (5000, LoopPhase.STOPPED)
+    tree.rules = rules(default_interval_ms=4000)
+    start(tree)
+    assert (loop(tree).interval_ms, loop(tree).interval_chosen) == (4000, False)
+
+
+@pytest.mark.fact("4.1")
+@pytest.mark.parametrize("chosen", [300, 2000], ids=["another", "that of the setting"])
+def test_an_interval_that_a_request_chose_outlives_every_setting(chosen: int) -> None:
+    tree = Tree()
+    begin(tree)
+    start(tree, loop_interval_ms=chosen)
+    assert begin(tree, default_interval_ms=60_000) == Decision()
+    stop(tree)
+    tree.carry_out(tree.rules.stopped(tree.view, 1))
+    assert begin(tree, default_interval_ms=60_000) == Decision()
+    start(tree)
+    assert (loop(tree).interval_ms, loop(tree).interval_chosen) == (chosen, True)
+
+
+@pytest.mark.fact("4.1")
+def test_a_loop_of_an_older_version_keeps_its_interval() -> None:
+    """It did not say who had chosen it."""
+    tree = Tree()
+    number = tree.roster.number + 1
+    change = {"type": "started", "run": 1, "interval_ms": 700, "at": NOW}
+    tree.roster.fold(1, msgspec.json.encode({"number": number, "owner": "old", "changes": [change]}))
+    assert begin(tree, default_interval_ms=60_000) == Decision()
+    assert loop(tree).interval_ms == 700
+    stored = {"run": 1, "phase": "stopped", "interval_ms": 700}
+    assert msgspec.convert(stored, LoopState).interval_chosen
+
+
+@pytest.mark.fact("4.1")
+@pytest.mark.parametrize(("auto_start", "enabled"), [(False, True), (True, False)])
+def test_a_registry_starts_the_loop_only_where_it_may(auto_start: bool, enabled: bool) -> None:
+    tree = Tree()
+    assert begin(tree, auto_start=auto_start, enabled=enabled) == Decision()
+    begin(tree)
+    assert begin(tree, auto_start=False) == Decision(), "it runs, as is remembered"
 
 
 @pytest.mark.fact("4.2")

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from libs.cli import options, output
-from libs.cli.broker import broker_holding
+from libs.cli.broker import broker_of
 from libs.runtime.plain import plain
 from libs.supervisor.data_dir import DataDir
 
 if TYPE_CHECKING:
     from libs.cli.deadletters import Kept
 
-_HELD = "the dead letters"
 _NUMBER = click.argument("number", metavar="N", type=click.IntRange(min=1))
 
 
@@ -31,7 +30,7 @@ def list_command(data_dir: DataDir, nats_url: str | None, as_json: bool) -> None
     """Show the dead letters that are kept, the oldest first."""
     from libs.cli.deadletters import letters
 
-    found = letters(broker_holding(data_dir, nats_url, _HELD))
+    found = letters(broker_of(data_dir, nats_url))
     if as_json:
         return output.print_json([kept.plain() for kept in found])
     rows = [
@@ -58,7 +57,7 @@ def show(number: int, data_dir: DataDir, nats_url: str | None, as_json: bool) ->
     """Show dead letter N with what it holds."""
     from libs.cli.deadletters import body_of, letter
 
-    kept = letter(broker_holding(data_dir, nats_url, _HELD), number)
+    kept = letter(broker_of(data_dir, nats_url), number)
     if as_json:
         return output.print_json(kept.plain())
     click.echo(f"dead letter {number}, {output.ago(kept.letter.at)}, from {plain(kept.letter.subject)}")
@@ -85,7 +84,7 @@ def retry(number: int, data_dir: DataDir, nats_url: str | None, as_json: bool) -
     """
     from libs.cli.deadletters import deliver_again, letter
 
-    broker = broker_holding(data_dir, nats_url, _HELD)
+    broker = broker_of(data_dir, nats_url)
     kept = letter(broker, number)
     if kept.work is not None:
         return _think(kept, as_json)

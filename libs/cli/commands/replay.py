@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from libs.cli import options, output
-from libs.cli.broker import broker_holding
+from libs.cli.broker import broker_of
 from libs.contracts.limits import INTERVAL_CEILING_MS
 from libs.runtime.plain import plain
 from libs.supervisor.data_dir import DataDir
@@ -70,7 +70,7 @@ def replay(
         timeout_ms=timeout_ms,
         device=device,
     )
-    capture = fetch(broker_holding(data_dir, nats_url, "the captures"), persona, number)
+    capture = fetch(broker_of(data_dir, nats_url), persona, number)
     replayed = think_again(capture, changes, data_dir)
     changed = differences(capture.settings, replayed.settings)
     if as_json:

@@ -45,8 +45,10 @@ export class Loop {
   _start() {
     const interval = byId("interval");
     if (!interval.reportValidity()) return;
+    const wanted = Math.round(Number(interval.value));
+    const chosen = wanted !== this.status?.loop_interval_ms;
     this._act("Starting …", () =>
-      post("/v1/cognition/start", { loop_interval_ms: Math.round(Number(interval.value)) }),
+      post("/v1/cognition/start", chosen ? { loop_interval_ms: wanted } : {}),
     );
   }
 
