@@ -133,7 +133,7 @@ class Scheduler:
             self.metrics,
             process.metrics,
         )
-        self.lost_work = LostWork(self.bus, self.shards.live, self.dispatching.publish, self.metrics)
+        self.lost_work = LostWork(self.bus, self.shards.live, self.dispatching.publish, self.metrics, tasks)
         self.changes = Changes(
             self.roster,
             self.shards,
