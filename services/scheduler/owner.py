@@ -17,7 +17,7 @@ import structlog
 from msgspec import structs
 
 from libs.bus.connection import Bus
-from libs.bus.errors import BusError, NoAnswer
+from libs.bus.errors import BusError, NoAnswer, TooLarge
 from libs.cognition.compose import compose, failed
 from libs.contracts import subjects
 from libs.contracts.journal import ShardRecord, ThoughtEntry
@@ -389,7 +389,7 @@ class ShardOwner:
     async def _checkpoint(self) -> None:
         try:
             await self._checkpoints.store(self.ledger, self._tail.sequence)
-        except NoAnswer as error:
+        except (NoAnswer, TooLarge) as error:
             log.warning("checkpoint_not_stored", shard=self.shard, error=str(error))
         except CheckpointFenced as error:
             await self._tail.catch_up()

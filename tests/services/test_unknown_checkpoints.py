@@ -1,20 +1,25 @@
-"""Checkpoints of which their owner hears nothing: stored or not, they are its own [3.3]."""
+"""Checkpoints of which their owner hears nothing, and those that the broker does not take [3.3]."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
+from msgspec import structs
+from structlog.testing import capture_logs
 
 from libs.bus.connection import Bus
 from libs.bus.errors import OutcomeUnknown, WrongLastSequence
 from libs.bus.read import last_of
 from libs.contracts import streams, subjects
+from libs.contracts.work import Settled
 from services.scheduler.checkpoint import _ATTEMPTS
 from tests.services.support import owner
 from tests.services.test_checkpoints import SHARD, head, owning, page
 from tests.support.eventually import eventually
-from tests.unit.make import thought
+from tests.unit.make import NOW, thought
+from tests.unit.test_life import effort
 
 
 class Deaf:
@@ -81,3 +86,33 @@ async def test_a_checkpoint_of_which_an_earlier_try_is_under_way_waits_for_it(
         await one.submit([thought("p", 1)])
         one.tidy(0)
         await eventually(lambda: one._checkpoints.sequence == one._tail.sequence, what="a checkpoint")
+
+
+@pytest.mark.fact("3.3")
+async def test_a_checkpoint_that_the_broker_does_not_take_ends_nobody(bus: Bus) -> None:
+    """Found by reading: a scheduler ended by it, again and again; it says so, and thinks on."""
+    one = owner(bus, SHARD, "one")
+    async with owning(one):
+        one.ledger.settled = set(range(2**60, 2**60 + 500_000))
+        with capture_logs() as logs:
+            await one.submit([thought("p", 1)])
+            one.tidy(0)
+            await eventually(lambda: logs, what="a warning")
+        assert logs[0]["event"] == "checkpoint_not_stored" and "max_payload" in logs[0]["error"]
+        assert await one.submit([thought("p", 2)]) == Settled(stored=1, stale=0)
+        one.ledger.settled.clear()
+    assert (await page(bus)).counters["p"][0] == 2
+
+
+@pytest.mark.fact("3.3")
+async def test_a_shard_with_more_swarms_and_roles_than_a_checkpoint_takes_stores_one(bus: Bus) -> None:
+    one, spent = owner(bus, SHARD, "one"), 0
+    async with owning(one):
+        for number in range(48 * 500):
+            text = effort(role=f"{number % 500:03d}" + "r" * 197)
+            entry = structs.replace(thought("p", 1), effort=text, swarm_id=f"{number % 500:03d}" + "s" * 125)
+            at = NOW + timedelta(hours=number // 500)
+            one.ledger.spending.add(structs.replace(entry, tick_at=at))
+            spent += text.tokens
+        await one.submit([thought("p", 1)])
+    assert sum(found.spent.tokens for found in (await head(bus)).hours) == spent
