@@ -6,7 +6,8 @@ BusError
 │       └── NoStream              no stream listens: without a leader for now, or not made
 ├── PublishRefused        the stream said no
 │   ├── WrongLastSequence     another writer was faster, or the stream lost its tail
-│   └── SubjectFull           the bound of the subject or stream is reached; room may come
+│   ├── SubjectFull           the bound of the subject or stream is reached; room may come
+│   └── TooLarge              a message that the stream, or the broker itself, takes from nobody
 ├── ApiRefused            the JetStream API said no
 ├── StreamRewound         a stream holds less than was read from it: data was lost below us
 └── InstanceTaken         another process runs under this instance name
@@ -18,6 +19,7 @@ import msgspec
 
 _WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 _FULL = "maximum"
+_TOO_LARGE = 10054
 _WITHOUT_LEADER = frozenset({10008, 10009, 10118})
 _NOT_NOW = frozenset({10023, 10077})
 """The broker has no resources, or its store has failed: both pass, or an operator mends them."""
@@ -79,6 +81,15 @@ class SubjectFull(PublishRefused):
     """The subject, or the whole stream, holds as many messages as it may."""
 
 
+class TooLarge(PublishRefused):
+    """A message weighs more than the stream, or the broker itself, takes."""
+
+    @classmethod
+    def of(cls, subject: str, size: int, most: int) -> TooLarge:
+        """Return the error for a message of so many bytes."""
+        return cls(subject, _TOO_LARGE, f"{size} bytes with headers, and the broker's max_payload is {most}")
+
+
 class ApiRefused(BusError):
     """A JetStream API request was answered with an error."""
 
@@ -126,6 +137,8 @@ def refused(subject: str, code: int, description: str) -> PublishRefused | Outco
     """
     if code in _WRONG_LAST_SEQUENCE:
         return WrongLastSequence(subject, code, description)
+    if code == _TOO_LARGE:
+        return TooLarge(subject, code, description)
     if description.startswith(_FULL):
         return SubjectFull(subject, code, description)
     if is_without_leader(code) or code in _NOT_NOW:

@@ -14,6 +14,7 @@ import structlog
 from libs.bus.connection import Bus
 from libs.bus.errors import ApiRefused, BusError, NoAnswer
 from libs.contracts import streams
+from libs.contracts.limits import PAYLOAD_BYTES
 from libs.contracts.streams import StreamBounds, StreamSpec
 
 log = structlog.get_logger("provision")
@@ -93,6 +94,11 @@ async def _check_server(bus: Bus) -> None:
     if (version.major, version.minor) < streams.MIN_SERVER_VERSION:
         wanted = ".".join(map(str, streams.MIN_SERVER_VERSION))
         raise ProvisionError(f"nats-server {version.major}.{version.minor} is too old; use {wanted} or newer")
+    if bus.client.max_payload < PAYLOAD_BYTES:
+        raise ProvisionError(
+            f"the broker takes messages of {bus.client.max_payload} bytes at most; "
+            "set `max_payload: 8MB` in its configuration"
+        )
 
 
 async def _ensure_stream(bus: Bus, spec: StreamSpec) -> str | None:

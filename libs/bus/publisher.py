@@ -15,7 +15,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from libs.bus.errors import DENIED, FORBIDDEN, UNREADABLE, NoStream, OutcomeUnknown, refused
+from libs.bus.errors import DENIED, FORBIDDEN, UNREADABLE, NoStream, OutcomeUnknown, TooLarge, refused
 from libs.concurrency.tasks import ended
 
 log = structlog.get_logger("publisher")
@@ -25,6 +25,8 @@ EXPECTED_LAST_SUBJECT_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
 TTL = "Nats-TTL"
 
 _END = b"\r\n"
+_HEADERS_BYTES = 4096
+"""What the headers of a message may weigh; ours are a few hundred bytes."""
 
 _NO_RESPONDERS = "503"
 _SWEEP_S = 0.25
@@ -104,10 +106,13 @@ class Publisher:
     ) -> asyncio.Future[int]:
         """Publish and return a future of the sequence. Publishes leave in the order of the calls.
 
-        Raises `OutcomeUnknown` while the connection is lost: repeats would only fill the client's buffer.
+        Raises `OutcomeUnknown` while the connection is lost: repeats would only fill the client's buffer, and
+        `TooLarge` for what the broker would end the connection over.
         """
         if not self._client.is_connected:
             raise OutcomeUnknown(subject, "the broker is away")
+        if (size := len(data) + _HEADERS_BYTES) > self._client.max_payload:
+            raise TooLarge.of(subject, size, self._client.max_payload)
         await self._room.acquire()
         loop = asyncio.get_running_loop()
         self._count += 1
@@ -149,7 +154,7 @@ class Publisher:
     async def publish(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> int:
         """Publish and return the sequence under which the message is stored.
 
-        Raises `OutcomeUnknown`, `WrongLastSequence`, `SubjectFull` or `PublishRefused`.
+        Raises `OutcomeUnknown`, `WrongLastSequence`, `SubjectFull`, `TooLarge` or `PublishRefused`.
         """
         future = await self.send(subject, data, headers)
         return await future

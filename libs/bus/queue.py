@@ -26,6 +26,7 @@ log = structlog.get_logger("queue")
 M = TypeVar("M")
 
 _EXPIRES_S = 15.0
+_BURIED_AGAIN_AFTER_S = 30.0
 _SECOND = 1_000_000_000
 _LETTER_BYTES = 1024 * 1024
 
@@ -64,9 +65,13 @@ class Work:
                 await self._bury(reason)
 
     async def _bury(self, reason: str) -> None:
-        """Copy first: terminating a message of a work queue deletes it."""
-        await bury(self._bus, streams.THINK, self.subject, bytes(self.data), reason, self.deliveries)
-        await self._say(b"+TERM")
+        """Copy first: terminating a message of a work queue deletes it. What cannot be copied comes again."""
+        try:
+            await bury(self._bus, streams.THINK, self.subject, bytes(self.data), reason, self.deliveries)
+        except BusError as error:
+            log.warning("not_buried", subject=self.subject, sequence=self.sequence, error=str(error))
+            return await self.settle(RetryLater(_BURIED_AGAIN_AFTER_S, "it could not be buried"))
+        return await self._say(b"+TERM")
 
     async def _say(self, word: bytes) -> None:
         """Tell the broker. What is lost with the connection makes it deliver again, which is harmless."""

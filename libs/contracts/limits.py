@@ -34,6 +34,9 @@ THOUGHT_BYTES = 128 * 1024
 EVENT_BYTES = 64 * 1024
 """The most one event or snapshot may weigh in its stream, in bytes."""
 
+PAYLOAD_BYTES = 8 * 1024 * 1024
+"""What the broker has to take in one message (`max_payload`), in bytes: no message of ours is larger."""
+
 CAPTURE_BYTES = 256 * 1024
 """The most a captured thought may weigh, in bytes; larger ones are counted as lost."""
 

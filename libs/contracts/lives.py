@@ -98,6 +98,10 @@ class Spent(Struct, frozen=True, array_like=True):
         return Spent(self.thoughts + other.thoughts, self.tokens + other.tokens, self.cpu_ms + other.cpu_ms)
 
 
+OTHERS = "(others)"
+"""Swarm and role of those that are counted together because there are too many to keep them apart."""
+
+
 class SpentInHour(Struct, frozen=True, array_like=True):
     """What a swarm's personas of one role have spent in one hour."""
 

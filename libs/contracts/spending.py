@@ -35,7 +35,10 @@ class SpendRow(Spend, frozen=True, kw_only=True):
     """One row of a sum."""
 
     key: str | None
-    """A persona's id, a role, a swarm's id (null: of personas without one), or an hour's beginning in UTC."""
+    """A persona's id, a role, a swarm's id (null: of personas without one), or an hour's beginning in UTC.
+
+    `(others)` stands for roles or swarms of which there are too many to keep them apart.
+    """
 
 
 class SpendPage(Struct, frozen=True, kw_only=True):

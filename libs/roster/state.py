@@ -27,6 +27,7 @@ from libs.contracts.tokens import shard_of
 from libs.journal.tail import JournalHole
 
 _decode = msgspec.json.Decoder(RegistryRecord).decode
+_UNKNOWN_INTERVAL_MS = 2000
 _REAPED = PersonaStatus.REAPED  # looked up for each thought, which costs more than the comparison
 
 
@@ -175,7 +176,13 @@ class Roster:
         self._changed_at[identity.id] = sequence
 
 
-def _next_loop(loop: LoopState | None, change: Started | IntervalSet | Stopping | Stopped) -> LoopState:
+def _next_loop(
+    loop: LoopState | None, change: Started | IntervalSet | Stopping | Stopped
+) -> LoopState | None:
+    """Return the loop's state after a change; None where it cannot be known.
+
+    It is unknown before a change where the bucket's value is spoilt and the record of the start is trimmed.
+    """
     match change:
         case Started(run, interval_ms, at, chosen):
             return LoopState(
@@ -186,14 +193,18 @@ def _next_loop(loop: LoopState | None, change: Started | IntervalSet | Stopping 
                 interval_chosen=chosen,
             )
         case IntervalSet(interval_ms, chosen):
-            assert loop is not None
+            if loop is None:
+                return None
             return structs.replace(loop, interval_ms=interval_ms, interval_chosen=chosen)
-        case Stopping(_, reason):
-            assert loop is not None
-            return structs.replace(loop, phase=LoopPhase.STOPPING, stop_reason=reason)
-        case Stopped():
-            assert loop is not None
-            return structs.replace(loop, phase=LoopPhase.STOPPED, stop_reason=None)
+        case Stopping(run, reason):
+            return structs.replace(loop or _of_run(run), phase=LoopPhase.STOPPING, stop_reason=reason)
+        case Stopped(run):
+            return structs.replace(loop or _of_run(run), phase=LoopPhase.STOPPED, stop_reason=None)
+
+
+def _of_run(run: int) -> LoopState:
+    """Return the state of a run of which nothing else is known."""
+    return LoopState(run=run, phase=LoopPhase.RUNNING, interval_ms=_UNKNOWN_INTERVAL_MS)
 
 
 def _lives(record: PersonaRecord | None) -> bool:

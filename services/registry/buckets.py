@@ -130,9 +130,11 @@ class Buckets:
         await self._put(streams.PERSONAS, subjects.persona_key(persona_id), current)
 
     async def _write_loop(self) -> None:
+        if (loop := self._roster.loop) is None:  # nobody knows it, see `Roster`; the next start is written
+            return
+
         def current() -> StoredLoop:
-            assert self._roster.loop is not None
-            return StoredLoop(sequence=self._roster.loop_changed_at, loop=self._roster.loop)
+            return StoredLoop(sequence=self._roster.loop_changed_at, loop=self._roster.loop or loop)
 
         await self._put(streams.CONTROL, subjects.LOOP_KEY, current)
 

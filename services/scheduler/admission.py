@@ -131,15 +131,12 @@ class Admitting:
         if owner is None:
             return
 
-        def over(stored: asyncio.Future[None]) -> None:
-            stored.exception()
+        def over(_: asyncio.Future[None]) -> None:
             if self._said.get(persona_id, (None,))[0] is note:
                 del self._said[persona_id]
 
         self._said[persona_id] = note, pause
-        note.stored = asyncio.get_running_loop().create_future()
-        note.stored.add_done_callback(over)
-        owner.say(note)
+        owner.begin(note).add_done_callback(over)
 
 
 def _settled(entry: PersonaLedger) -> Settlement | None:

@@ -47,7 +47,7 @@ async def adopt(
             if owner.wants(ticket)
         ]
         dues = [due for due in wanted if due is not None]
-        if chunk.run != run or not dues:
+        if chunk.run != run or owner.is_halted(chunk.run) or not dues:  # it may have been halted meanwhile
             await purge_message(bus, streams.THINK, sequence)
             continue
         dispatch = owner.dispatches.begin(chunk, dues, now, sequence)

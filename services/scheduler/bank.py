@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from time import time
 
@@ -10,6 +11,7 @@ from libs.roster.state import Roster
 from services.scheduler.accounts import Accounts, window_of
 from services.scheduler.notes import Note
 from services.scheduler.owner import ShardOwner
+from services.scheduler.soon import NotYet, soon
 
 
 class Bank:
@@ -19,22 +21,37 @@ class Bank:
         self._owner = owner
         self._roster = roster
         self._wall = wall
-        self._storing = 0
-        """Answers whose changes are not stored yet."""
+        self._newest: asyncio.Future[None] | None = None
+        """Done once every change so far is stored; None before the first."""
+
+        self._is_late = False
+        """Whether some were not stored in time."""
 
     async def answer(self, request: AccountsRequest) -> AccountsReply:
-        """Settle, reserve and release. Raises `Fenced` where this process gives the shard up."""
+        """Settle, reserve and release.
+
+        Raises `Fenced` where this process gives the shard up, and `NotYet` where the journal does not take
+        the changes in time. Until it has taken them no others are made: they would grow without a bound.
+        """
+        if self._newest is not None and self._is_late and not self._newest.done():
+            raise NotYet(f"the journal of shard {self._owner.shard} has no room")
         accounts, window = self._owner.ledger.accounts, window_of(self._wall())
         accounts.forget(window)
         shorts = [self._carry_out(accounts, ask, window) for ask in request.asks]
         changes = accounts.take_changes()
-        if changes or self._storing:  # what was granted before, and is asked again, may be unstored still
-            self._storing += 1
-            try:
-                await self._owner.note(Note(credits=changes))
-            finally:
-                self._storing -= 1
+        if changes:
+            self._newest = self._owner.begin(Note(credits=changes))
+        if self._newest is not None:  # what was granted before, and is asked again, may be unstored still
+            await self._until_stored(self._newest)
         return AccountsReply(window=window, shorts=shorts)
+
+    async def _until_stored(self, newest: asyncio.Future[None]) -> None:
+        try:
+            await soon(f"storing credits of shard {self._owner.shard}", newest)
+        except NotYet:
+            self._is_late = True
+            raise
+        self._is_late = False
 
     def share_left(self, persona_id: str) -> float:
         """Return which part of this minute's credits a persona has left, 0 to 1."""

@@ -69,6 +69,8 @@ class Checkpoints:
         self._ran = 0.0
         self._pages = Pages(PAGE_BYTES)
         self._revisions: dict[str, int] = {}
+        self._unknown: dict[str, bytes] = {}
+        """By subject, what is being written, or was, so that nobody knows whether it is stored."""
 
     async def load(self, ledger: Ledger) -> None:
         """Restore counters from the bucket's leader."""
@@ -153,22 +155,40 @@ class Checkpoints:
         return found.data if found is not None else None
 
     async def _write(self, subject: str, data: bytes) -> None:
-        """Write under the known revision. After an unknown outcome the same bytes may be there already."""
-        for attempt in range(_ATTEMPTS):
+        """Write under the known revision.
+
+        What was written last and may be stored, or not, is written once more before: its own bytes are no
+        rival's.
+        """
+        unknown = self._unknown.get(subject, data)
+        if unknown != data:
+            await self._publish(subject, unknown)
+        self._unknown[subject] = data
+        await self._publish(subject, data)
+
+    async def _publish(self, subject: str, data: bytes) -> None:
+        """Write, until these bytes are known to be stored: another try may have stored them already."""
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
-                expected = expecting(self._revisions.get(subject, 0))
-                self._revisions[subject] = await self._bus.publish(subject, data, expected)
-                return
+                self._revisions[subject] = await self._try(subject, data)
+                break
             except NoAnswer:
-                if attempt == _ATTEMPTS - 1:
+                if attempt == _ATTEMPTS:
                     raise
                 await asyncio.sleep(_RETRY_S)
-            except WrongLastSequence as error:
-                found = await last_of(self._bus, streams.CHECKPOINTS, subject)
-                if found is None or found.data != data:
-                    raise CheckpointFenced(str(error)) from error
-                self._revisions[subject] = found.sequence
-                return
+        self._unknown.pop(subject, None)
+
+    async def _try(self, subject: str, data: bytes) -> int:
+        known = self._revisions.get(subject, 0)
+        try:
+            return await self._bus.publish(subject, data, expecting(known))
+        except WrongLastSequence as error:
+            found = await last_of(self._bus, streams.CHECKPOINTS, subject)
+            if found is not None and found.data == data:
+                return found.sequence
+            if (found.sequence if found is not None else 0) == known:
+                raise NoAnswer(subject, "an earlier try is still under way") from error
+            raise CheckpointFenced(str(error)) from error
 
 
 def _decoded(decode: Callable[[bytes], T], data: bytes, subject: str) -> T:

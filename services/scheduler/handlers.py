@@ -31,6 +31,7 @@ from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import Fenced, ShardOwner
 from services.scheduler.rolling_up import RollingUp
 from services.scheduler.showing import Showing
+from services.scheduler.soon import ANSWERED_WITHIN_S, NotYet
 
 _encode = msgspec.json.Encoder().encode
 
@@ -82,9 +83,12 @@ class Handlers:
 
     async def _confirm(self) -> None:
         try:
-            await self._owner.confirm()
+            async with asyncio.timeout(ANSWERED_WITHIN_S):
+                await self._owner.confirm()
         except Fenced as error:
             raise Postpone(str(error)) from error
+        except TimeoutError:
+            raise NotYet(f"nobody knows yet whether shard {self._owner.shard} is still ours") from None
 
     async def thinking(self, message: StillThinking, _: Request) -> None:
         """Note that a chunk is not forgotten."""

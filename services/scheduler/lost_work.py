@@ -12,6 +12,7 @@ import structlog
 from libs.bus.connection import Bus
 from libs.bus.endpoints import Request
 from libs.bus.errors import BusError
+from libs.bus.loop import Postpone
 from libs.bus.queue import bury, last_delivered, purge_message
 from libs.bus.read import message_at
 from libs.cognition.compose import compose, failed
@@ -23,6 +24,7 @@ from services.scheduler.dispatching import chunk_of
 from services.scheduler.due import Due
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
+from services.scheduler.soon import soon
 
 log = structlog.get_logger("lost-work")
 
@@ -48,12 +50,15 @@ class LostWork:
         owners: Mapping[int, ShardOwner],
         publish: Callable[[ShardOwner, Dispatch], Awaitable[None]],
         metrics: SchedulerMetrics,
+        tasks: asyncio.TaskGroup,
     ) -> None:
         self._bus = bus
         self._owners = owners
         self._publish = publish
-        self._burying: set[str] = set()
         self._metrics = metrics
+        self._tasks = tasks
+        self._burying: dict[str, asyncio.Task[bool]] = {}
+        """By chunk."""
 
     async def exhausted(self, advisory: Exhausted, _: Request) -> None:
         """Handle the broker's advisory, if the chunk is ours."""
@@ -70,7 +75,8 @@ class LostWork:
     async def suspected(self, owner: ShardOwner, dispatch: Dispatch) -> None:
         """Give up, or dispatch again each thought alone, a chunk that thinkers have ended over.
 
-        A thought that ends its thinker takes whatever lies beside it along; alone, it takes nothing.
+        A thought that ends its thinker takes whatever lies beside it along; alone, it takes nothing. Raises
+        `Postpone` where that is not done yet.
         """
         if dispatch.attempts >= MAX_DELIVER:
             return await self._give_up(owner, dispatch)
@@ -142,14 +148,23 @@ class LostWork:
             await self._again(owner, dispatch, [dues], alone=dispatch.chunk.alone)
 
     async def _give_up(self, owner: ShardOwner, dispatch: Dispatch) -> None:
-        """Bury a chunk once, however often that is asked for meanwhile."""
-        if dispatch.chunk.id in self._burying:
-            return
-        self._burying.add(dispatch.chunk.id)
+        """Bury a chunk once, however often that is asked for meanwhile, and however long it takes."""
+        chunk = dispatch.chunk.id
+        if chunk not in self._burying:
+            self._burying[chunk] = self._tasks.create_task(self._buried(owner, dispatch), name="bury")
+        if not await soon("giving it up", self._burying[chunk]):
+            raise Postpone("it could not be given up")
+
+    async def _buried(self, owner: ShardOwner, dispatch: Dispatch) -> bool:
+        """Bury a chunk; whether it is done."""
         try:
             await self._bury(owner, dispatch)
+        except BusError as error:
+            log.warning("not_buried", shard=owner.shard, error=str(error))
+            return False
         finally:
-            self._burying.discard(dispatch.chunk.id)
+            self._burying.pop(dispatch.chunk.id)
+        return True
 
     async def _bury(self, owner: ShardOwner, dispatch: Dispatch) -> None:
         """Keep a copy, store the fallbacks, then delete: a crash in between repeats what is harmless."""

@@ -84,6 +84,13 @@ def resolve(notes: Sequence[Note]) -> None:
             note.stored.set_result(None)
 
 
+def refuse(notes: Sequence[Note], error: Exception) -> None:
+    """Tell whoever waits for it that these are not stored here any more."""
+    for note in notes:
+        if note.stored is not None and not note.stored.done():
+            note.stored.set_exception(error)
+
+
 def _traces(notes: Sequence[Note]) -> dict[int, str]:
     """Return the contexts of events by their place among those of all notes."""
     found: dict[int, str] = {}

@@ -17,7 +17,7 @@ import structlog
 from msgspec import structs
 
 from libs.bus.connection import Bus
-from libs.bus.errors import BusError, NoAnswer
+from libs.bus.errors import BusError, NoAnswer, TooLarge
 from libs.cognition.compose import compose, failed
 from libs.contracts import subjects
 from libs.contracts.journal import ShardRecord, ThoughtEntry
@@ -27,8 +27,9 @@ from libs.journal.position import PublicPosition
 from libs.journal.tail import JournalFull, JournalHole, Overtaken, Tail
 from services.scheduler.checkpoint import CheckpointFenced, Checkpoints
 from services.scheduler.dispatches import Age, Dispatches
+from services.scheduler.doubts import Doubts
 from services.scheduler.ledger import Ledger
-from services.scheduler.notes import Note, first, in_record, resolve
+from services.scheduler.notes import Note, first, in_record, refuse, resolve
 from services.scheduler.submissions import Halt, Submission, admitted
 from services.scheduler.weights import TOO_LARGE, fits, weigh
 
@@ -84,7 +85,7 @@ class ShardOwner:
         self._waiting: list[Submission] = []
         self._notes: list[Note] = []
         self._halts: list[Halt] = []
-        self._doubts: list[asyncio.Future[None]] = []
+        self._doubts = Doubts()
         self._wake = asyncio.Event()
         self._tidy_wanted = False
         self._behind = False
@@ -141,17 +142,19 @@ class ShardOwner:
 
         Of one note's size at most a record's may be. Raises `Fenced` where this process gives the shard up.
         """
-        if self._closing or self._ended:
-            raise Fenced(self.shard, "its next owner")
+        await self.begin(note)
+
+    def begin(self, note: Note) -> asyncio.Future[None]:
+        """Have a note stored, whoever waits for that: the future ends as `note` does."""
         note.stored = asyncio.get_running_loop().create_future()
-        self._notes.append(note)
-        self._wake.set()
-        await note.stored
+        note.stored.add_done_callback(lambda stored: stored.cancelled() or stored.exception())
+        self.say(note)
+        return note.stored
 
     def say(self, note: Note) -> None:
         """Store what stands beside thoughts, some time; it is lost where this process gives the shard up."""
         if self._closing or self._ended:
-            return self._refuse_notes([note])
+            return refuse([note], Fenced(self.shard, "its next owner"))
         self._notes.append(note)
         return self._wake.set()
 
@@ -177,9 +180,9 @@ class ShardOwner:
         """Return if the shard is still ours, as its journal says now. Raises `Fenced`."""
         if self._ended:
             raise Fenced(self.shard, self.ledger.claimed_by)
-        self._doubts.append(asyncio.get_running_loop().create_future())
+        doubt = self._doubts.ask()
         self._wake.set()
-        await self._doubts[-1]
+        await doubt
 
     def is_tidy(self, held: int) -> bool:
         """Whether `tidy` would find nothing to do."""
@@ -229,14 +232,11 @@ class ShardOwner:
         self.dispatches.hand_over()
         for submission in self._waiting:
             self._refuse(submission.settled)
-        self._refuse_notes(self._notes)
-        for future in [*(halt.done for halt in self._halts), *self._doubts]:
-            self._refuse(future)
-
-    def _refuse_notes(self, notes: list[Note]) -> None:
-        for note in notes:
-            if note.stored is not None:
-                self._refuse(note.stored)
+        for halt in self._halts:
+            self._refuse(halt.done)
+        fenced = Fenced(self.shard, self.ledger.claimed_by)
+        refuse(self._notes, fenced)
+        self._doubts.refuse(fenced)
 
     def _refuse(self, future: asyncio.Future[Any]) -> None:
         if not future.done():
@@ -277,7 +277,7 @@ class ShardOwner:
         except BaseException:
             for submission in batch:
                 self._refuse(submission.settled)
-            self._refuse_notes(notes)
+            refuse(notes, Fenced(self.shard, self.ledger.claimed_by))
             raise
         for submission in batch:
             submission.settle(stored)
@@ -361,7 +361,7 @@ class ShardOwner:
 
     async def _tidy(self) -> None:
         self._tidy_wanted = False
-        if self._behind:
+        if self._behind or self._doubts:  # where there is no room, this is how doubts end
             await self._look()
         if self._owned and self._tail.anchor < self._tail.sequence:
             await self._number_markers()
@@ -372,12 +372,11 @@ class ShardOwner:
     async def _look(self) -> None:
         """Fold what others have appended. Raises `Fenced`."""
         self._behind = False
+        await self._doubts.end(self._read_on)
+
+    async def _read_on(self) -> None:
         await self._tail.sync()
         self._raise_if_fenced()
-        doubts, self._doubts = self._doubts, []
-        for doubt in doubts:
-            if not doubt.done():
-                doubt.set_result(None)
 
     async def _number_markers(self) -> None:
         """Put a record behind markers, so that they may be trimmed."""
@@ -390,7 +389,7 @@ class ShardOwner:
     async def _checkpoint(self) -> None:
         try:
             await self._checkpoints.store(self.ledger, self._tail.sequence)
-        except NoAnswer as error:
+        except (NoAnswer, TooLarge) as error:
             log.warning("checkpoint_not_stored", shard=self.shard, error=str(error))
         except CheckpointFenced as error:
             await self._tail.catch_up()

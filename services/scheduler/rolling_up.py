@@ -6,6 +6,7 @@ its account as a thought's is, and settled once the roll-up is stored.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -32,6 +33,7 @@ from services.scheduler.accounts import window_of
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.notes import Note
 from services.scheduler.owner import Fenced, ShardOwner
+from services.scheduler.soon import soon
 from services.scheduler.treasury import Treasury, Want
 
 _FOLDED_IN = "another roll-up has folded in some of it"
@@ -86,25 +88,29 @@ class RollingUp:
         repeated = known.last(message.swarm_id) == message.id
         behind = None if repeated else known.behind(message.swarm_id, message.first)
         if not repeated and behind is None:
-            self._storing.add(message.swarm_id)
             try:
-                await self._journal(message)
+                await soon("storing it", self._journal(message))
             except Fenced as error:
                 raise Postpone(str(error)) from error
-            finally:
-                self._storing.discard(message.swarm_id)
         await self._settle(message)
         return _encode(RollUpReply(repeated=repeated, behind=behind))
 
-    async def _journal(self, message: RollUpRequest) -> None:
+    def _journal(self, message: RollUpRequest) -> asyncio.Future[None]:
+        """Have it stored once, whoever waits for that."""
         now = datetime.fromtimestamp(self._wall(), UTC)
         note = Note(events=[roll_up_event(message, now)], rolled_up=[(message.swarm_id, message.id)])
         if message.last is not None:
             note.folded_in[message.swarm_id] = message.last
         if message.spent.thoughts:
             note.roll_up_costs.append(RollUpCost(message.swarm_id, now, message.spent))
-        await self._owner.note(note)
-        if message.spent.thoughts:
+        self._storing.add(message.swarm_id)
+        stored = self._owner.begin(note)
+        stored.add_done_callback(lambda _: self._over(message, stored))
+        return stored
+
+    def _over(self, message: RollUpRequest, stored: asyncio.Future[None]) -> None:
+        self._storing.discard(message.swarm_id)
+        if message.spent.thoughts and not stored.cancelled() and stored.exception() is None:
             self._metrics.spent.add(message.swarm_id, ROLL_UP, message.spent)
 
     async def _settle(self, message: RollUpRequest) -> None:

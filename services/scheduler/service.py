@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 
 import msgspec
@@ -133,7 +133,7 @@ class Scheduler:
             self.metrics,
             process.metrics,
         )
-        self.lost_work = LostWork(self.bus, self.shards.live, self.dispatching.publish, self.metrics)
+        self.lost_work = LostWork(self.bus, self.shards.live, self.dispatching.publish, self.metrics, tasks)
         self.changes = Changes(
             self.roster,
             self.shards,
@@ -253,31 +253,39 @@ class Scheduler:
         """
         await self.registry.sync()
         await adopt(self.bus, owner, self.ticker.run_now, self.dispatching.queued)
+        with self._banking(owner) as bank:
+            handlers = Handlers(
+                owner,
+                lambda: self.ticker.run_now,
+                self.lost_work.suspected,
+                self.metrics,
+                self.ticker.granted,
+                self.showing,
+                bank,
+                self._rolling_up(owner),
+            )
+            telemetry = self.process.metrics
+            async with (
+                served(self.bus, owner.shard, handlers, self.gate, self.results_gate, telemetry),
+                self.inboxes.opened(owner),
+            ):
+                loop = self.roster.loop
+                if loop is not None and loop.phase is LoopPhase.STOPPING:
+                    self.changes.halt_if_stopping(owner, loop.run)
+                self.ticker.enter(owner.shard)
+                try:
+                    yield
+                finally:
+                    self.ticker.leave(owner.shard)
+
+    @contextmanager
+    def _banking(self, owner: ShardOwner) -> Iterator[Bank]:
+        """Ask the shard's accounts here while the context is open, and over the bus from then on."""
         bank = self.banks[owner.shard] = Bank(owner, self.roster)
-        handlers = Handlers(
-            owner,
-            lambda: self.ticker.run_now,
-            self.lost_work.suspected,
-            self.metrics,
-            self.ticker.granted,
-            self.showing,
-            bank,
-            self._rolling_up(owner),
-        )
-        telemetry = self.process.metrics
-        async with (
-            served(self.bus, owner.shard, handlers, self.gate, self.results_gate, telemetry),
-            self.inboxes.opened(owner),
-        ):
-            loop = self.roster.loop
-            if loop is not None and loop.phase is LoopPhase.STOPPING:
-                self.changes.halt_if_stopping(owner, loop.run)
-            self.ticker.enter(owner.shard)
-            try:
-                yield
-            finally:
-                self.ticker.leave(owner.shard)
-                del self.banks[owner.shard]
+        try:
+            yield bank
+        finally:
+            del self.banks[owner.shard]
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import structlog
 
 from libs.bus.connection import Bus
-from libs.bus.errors import ApiRefused, NoAnswer
+from libs.bus.errors import ApiRefused, NoAnswer, TooLarge
 from libs.bus.patience import until_answered
 from libs.bus.presence import Peers, chosen
 from libs.bus.read import subject_counts
@@ -42,7 +42,7 @@ _SETTLED_S = 20.0
 _UNREADABLE_S = 30.0
 """Until a checkpoint that could not be read is looked at again; somebody has to restore it first."""
 
-_Retriable = (Fenced, CheckpointFenced, CheckpointUnreadable, NoAnswer, ApiRefused)
+_Retriable = (Fenced, CheckpointFenced, CheckpointUnreadable, NoAnswer, TooLarge, ApiRefused)
 
 
 class Shards:

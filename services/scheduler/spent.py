@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter
 
-from libs.contracts.lives import Spent
+from libs.contracts.lives import OTHERS, Spent
 
 PAIRS_MOST = 200
 """Pairs of swarm and role with series of their own: Prometheus keeps each for weeks."""
 
-OTHERS = "(others)"
 NONE = "(none)"
 """The swarm of those who have none."""
 

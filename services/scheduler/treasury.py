@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -28,6 +29,7 @@ from libs.contracts.tokens import shard_of
 from libs.roster.state import Roster
 from services.scheduler.bank import Bank, limits_of
 from services.scheduler.owner import Fenced
+from services.scheduler.soon import NotYet
 
 K = TypeVar("K")
 
@@ -127,12 +129,14 @@ class Treasury:
         }
 
     async def _of_shard(self, shard: int, asks: Iterable[AccountAsk]) -> AccountsReply | None:
+        """Ask whoever owns a shard: this process, unless another one has taken the shard over meanwhile."""
         request = AccountsRequest(asks=list(asks))
         try:
             if (bank := self._banks.get(shard)) is not None:
-                return await bank.answer(request)
+                with suppress(Fenced):
+                    return await bank.answer(request)
             return await self._bus.ask(subjects.accounts(shard), request, AccountsReply, timeout=_WITHIN_S)
-        except (Refusal, Fenced):
+        except (Refusal, NotYet):
             return None
 
 

@@ -7,7 +7,7 @@ import json
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -98,16 +98,35 @@ async def test_a_process_waits_until_it_is_done(empty: Bus) -> None:
     await asyncio.wait_for(waiting, 5)
 
 
-@pytest.fixture
-def without_jetstream(tmp_path: Path) -> Iterator[str]:
+@contextmanager
+def configured(folder: Path, configuration: str) -> Iterator[str]:
+    """Somebody's own broker."""
     port = free_port(HOST)
+    (folder / "nats.conf").write_text(f"host: {HOST}\nport: {port}\n{configuration}\n")
     process = subprocess.Popen(
-        [find_server(), "-a", HOST, "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [find_server(), "-c", str(folder / "nats.conf")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     eventually_sync(lambda: not is_free(HOST, port))
     yield f"nats://{HOST}:{port}"
     process.terminate()
     process.wait(10)
+
+
+@pytest.fixture
+def without_jetstream(tmp_path: Path) -> Iterator[str]:
+    with configured(tmp_path, "max_payload: 8MB") as url:
+        yield url
+
+
+async def test_a_broker_that_takes_only_small_messages_is_told_with_its_cure(tmp_path: Path) -> None:
+    store = f'jetstream: {{ store_dir: "{tmp_path}" }}'
+    with configured(tmp_path, store) as url:
+        async with connect(url, "test", NoTelemetry()) as bus:
+            with pytest.raises(ProvisionError, match="1048576 bytes at most; set `max_payload: 8MB`"):
+                await provision(bus, BOUNDS)
+            assert (await bus.api("STREAM.NAMES"))["streams"] is None
 
 
 async def test_a_broker_without_jetstream_is_told_with_its_cure(

@@ -8,9 +8,10 @@ from typing import Any
 
 import nats.errors
 import pytest
+from structlog.testing import capture_logs
 
 from libs.bus.connection import Bus
-from libs.bus.errors import OutcomeUnknown, PublishRefused, SubjectFull, WrongLastSequence, refused
+from libs.bus.errors import OutcomeUnknown, SubjectFull, TooLarge, WrongLastSequence, refused
 from libs.bus.publisher import Publisher, expecting
 from libs.contracts.limits import JOURNAL_DEPTH
 from tests.bus.support import held, kill_while_paused, until
@@ -82,7 +83,7 @@ async def test_a_publish_that_no_stream_takes_now_is_to_be_repeated(bus: Bus) ->
         (10023, "insufficient resources", OutcomeUnknown),
         (10077, "write /data/1.blk: no space left on device", OutcomeUnknown),
         (10077, "maximum messages per subject exceeded", SubjectFull),
-        (10054, "message size exceeds maximum allowed", PublishRefused),
+        (10054, "message size exceeds maximum allowed", TooLarge),
     ],
 )
 def test_what_a_stream_says_in_trouble_is_no_refusal(code: int, description: str, kind: type) -> None:
@@ -90,9 +91,20 @@ def test_what_a_stream_says_in_trouble_is_no_refusal(code: int, description: str
 
 
 async def test_a_publish_that_is_too_large_for_its_stream_is_refused(bus: Bus) -> None:
-    with pytest.raises(PublishRefused) as raised:
+    with pytest.raises(TooLarge):
         await bus.publish("perpetua.in.events.s.p.t", b"x" * (64 * 1024 + 1))
-    assert not isinstance(raised.value, WrongLastSequence)
+
+
+async def test_a_publish_that_is_too_large_for_the_broker_is_refused_and_nothing_else(
+    bus: Bus,
+) -> None:
+    most = bus.client.max_payload
+    with capture_logs() as logs:
+        for size in (most - 4095, most, most + 1):
+            with pytest.raises(TooLarge, match=f"max_payload is {most}"):
+                await bus.publish("j.1", bytes(size), {"P": "7.1"})
+        assert await bus.publish("j.1", bytes(most - 4096), {"P": "7.1"}) == 1
+    assert (logs, bus.publisher.outstanding) == ([], 0)
 
 
 async def test_without_an_ack_the_outcome_is_unknown_and_may_be_stored(bus: Bus, broker: Broker) -> None:

@@ -10,7 +10,6 @@ import msgspec
 import pytest
 
 from libs.bus.connection import Bus
-from libs.bus.errors import OutcomeUnknown
 from libs.bus.loop import Dead, Done, MessageLoop, Refused, RetryLater
 from libs.bus.queue import Puller, Work, purge_message
 from libs.contracts import streams
@@ -139,10 +138,31 @@ async def test_it_is_copied_before_it_is_deleted(bus: Bus) -> None:
     await bus.publish("think.3", b"a")
     async with pulling(bus) as hand:
         (work,) = await eventually(lambda: hand.works)
-        with pytest.raises(OutcomeUnknown):
-            await work.settle(Dead("why"))
+        await work.settle(Dead("why"))
         await bus.client.flush()
         assert [message.data for message in await held(bus, "THINK")] == [b"a"]
+
+
+async def test_what_can_neither_be_read_nor_buried_ends_nobody_and_is_buried_later(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by reading: it ended the thinker that got it, and then the next one."""
+    monkeypatch.setattr("libs.bus.queue._BURIED_AGAIN_AFTER_S", 0.2)
+    before = (await bus.api("STREAM.INFO.DEAD_LETTERS"))["config"]
+
+    async def handle(_: Position, __: Work) -> None:
+        raise AssertionError
+
+    await bus.api("STREAM.DELETE.DEAD_LETTERS")
+    loop = MessageLoop("think", msgspec.json.Decoder(Position).decode, handle, noted := Noted())
+    puller = Puller(bus, "THINK", "thinkers", lambda: 10, loop.process)
+    await bus.publish("think.0", b"{")
+    async with running(puller.run()):
+        await eventually(lambda: noted.outcomes)
+        await bus.api("STREAM.CREATE.DEAD_LETTERS", before)
+        await until(is_empty(bus))
+    (letter,) = await letters(bus)
+    assert letter.body == b"{"
 
 
 async def test_undecodable_work_passes_the_loop_into_the_dead_letters(bus: Bus) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from secrets import token_hex
 
@@ -23,6 +23,7 @@ from services.registry.buckets import Buckets
 from services.registry.committer import Committed, Committer
 from services.registry.reaping import Reaper
 from services.scheduler.bank import Bank
+from services.scheduler.dispatches import Dispatch
 from services.scheduler.handlers import Handlers
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
@@ -82,16 +83,22 @@ def owner(bus: Bus, shard: int, boot: str, position: PublicPosition | None = Non
     return ShardOwner(bus, shard, boot, position or PublicPosition(), lambda _: False, lambda _, __: None)
 
 
-def handlers(one: ShardOwner, bank: Bank, roster: Roster, rolling_up: RollingUp | None = None) -> Handlers:
-    """What answers for an owner's shard, in a run 1 in which no thinker ends."""
+async def _nobody(*_: object) -> None:
+    raise AssertionError("no thinker has ended")
+
+
+def handlers(
+    one: ShardOwner,
+    bank: Bank,
+    roster: Roster,
+    rolling_up: RollingUp | None = None,
+    suspected: Callable[[ShardOwner, Dispatch], Awaitable[None]] = _nobody,
+) -> Handlers:
+    """What answers for an owner's shard, in a run 1 in which no thinker ends unless it is said what then."""
     metrics = SchedulerMetrics(CollectorRegistry())
     showing = Showing(roster, lambda _: None, lambda _: [], enforced=True)
     rolling_up = rolling_up or RollingUp(one, None, 256, metrics)
-    return Handlers(one, lambda: 1, _nobody, metrics, lambda _: None, showing, bank, rolling_up)
-
-
-async def _nobody(*_: object) -> None:
-    raise AssertionError("no thinker has ended")
+    return Handlers(one, lambda: 1, suspected, metrics, lambda _: None, showing, bank, rolling_up)
 
 
 async def in_step() -> None:

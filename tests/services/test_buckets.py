@@ -230,6 +230,22 @@ async def test_keys_that_a_person_deleted_are_written_anew(bus: Bus) -> None:
         assert persona is not None and persona.record.status is PersonaStatus.REAPED
 
 
+async def test_a_loop_of_which_only_its_change_is_left_ends_no_registry(bus: Bus) -> None:
+    """Found by reading: registry and schedulers ended at every start until the key was restored."""
+    async with registry(bus, in_charge=False) as one:
+        await start(one)
+        await start(one, 900)
+        changed = one.roster.loop_changed_at
+    await bus.publish(subjects.LOOP_KEY, b"{")
+    await bus.api("STREAM.PURGE.JOURNAL", {"filter": subjects.JOURNAL_REGISTRY, "seq": changed})
+    async with registry(bus) as two:
+        assert two.roster.loop is None
+        await start(two, 700)
+        await written(two)
+        loop = await loop_of(bus)
+        assert loop is not None and loop.loop.interval_ms == 700
+
+
 @pytest.mark.fact("2.2")
 async def test_a_broker_that_dies_costs_the_buckets_nothing(bus: Bus, broker: Broker) -> None:
     async with registry(bus) as one:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
@@ -10,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from libs.bus.connection import Bus
 from libs.bus.endpoints import Request
+from libs.concurrency.tasks import Background
 from libs.contracts import streams, subjects
 from libs.contracts.limits import ACK_WAIT_S, MAX_DELIVER, TOGETHER
 from libs.contracts.thoughts import Source, ThoughtEvent
@@ -27,11 +30,17 @@ SHARD = 0
 NAMES = ["a", "b", "c"]
 
 
-def lost_work(bus: Bus, one: ShardOwner) -> LostWork:
-    async def publish(_: ShardOwner, dispatch: Dispatch) -> None:
+Publish = Callable[[ShardOwner, Dispatch], Awaitable[None]]
+
+
+@asynccontextmanager
+async def lost_work(bus: Bus, one: ShardOwner, publish: Publish | None = None) -> AsyncIterator[LostWork]:
+    async def publishes(_: ShardOwner, dispatch: Dispatch) -> None:
         dispatch.sequence = await bus.publish(subjects.think(SHARD), msgspec.json.encode(dispatch.chunk))
 
-    return LostWork(bus, {SHARD: one}, publish, SchedulerMetrics(CollectorRegistry()))
+    metrics = SchedulerMetrics(CollectorRegistry())
+    async with Background() as tasks:
+        yield LostWork(bus, {SHARD: one}, publish or publishes, metrics, tasks)
 
 
 async def dispatched(bus: Bus, one: ShardOwner, attempts: int, *names: str) -> Dispatch:
@@ -49,9 +58,9 @@ async def queued(bus: Bus) -> list[Chunk]:
 @pytest.mark.fact("3.11")
 async def test_a_suspect_chunk_is_taken_apart_and_its_thoughts_go_alone(bus: Bus) -> None:
     one = owner(bus, SHARD, "boot")
-    async with owning(one):
+    async with owning(one), lost_work(bus, one) as lost:
         whole = await dispatched(bus, one, TOGETHER, *NAMES)
-        await lost_work(bus, one).suspected(one, whole)
+        await lost.suspected(one, whole)
         alone = await queued(bus)
         assert [[item.persona_id for item in each.items] for each in alone] == [["a"], ["b"], ["c"]]
         assert all(each.alone for each in alone)
@@ -63,9 +72,8 @@ async def test_a_suspect_chunk_is_taken_apart_and_its_thoughts_go_alone(bus: Bus
 @pytest.mark.fact("3.11")
 async def test_what_four_thinkers_ended_over_becomes_a_dead_letter_and_the_fallback_once(bus: Bus) -> None:
     one = owner(bus, SHARD, "boot")
-    async with owning(one):
+    async with owning(one), lost_work(bus, one) as lost:
         dispatch = await dispatched(bus, one, MAX_DELIVER, "a")
-        lost = lost_work(bus, one)
         await asyncio.gather(*[lost.suspected(one, dispatch) for _ in range(3)])
         assert await queued(bus) == []
         assert len(one.dispatches) == 0
@@ -85,9 +93,8 @@ async def test_what_four_thinkers_ended_over_becomes_a_dead_letter_and_the_fallb
 async def test_work_whose_thinkers_end_before_they_ask_for_it_ends_too(bus: Bus) -> None:
     """Its deliveries are used up, again and again: each time counts as one thinker."""
     one = owner(bus, SHARD, "boot")
-    async with owning(one):
+    async with owning(one), lost_work(bus, one) as lost:
         await dispatched(bus, one, 0, "a")
-        lost = lost_work(bus, one)
         rounds = 0
         while left := one.dispatches.all():
             (dispatch,) = left
@@ -112,7 +119,8 @@ async def delivered(bus: Bus, count: int = 1) -> None:
 
 
 async def look(bus: Bus, one: ShardOwner, after: float = LONG_S) -> None:
-    await lost_work(bus, one).look(asyncio.get_running_loop().time() + after)
+    async with lost_work(bus, one) as lost:
+        await lost.look(asyncio.get_running_loop().time() + after)
 
 
 @pytest.mark.fact("3.11")
@@ -168,9 +176,8 @@ async def test_while_a_chunk_is_taken_apart_every_thought_of_it_stays_under_way(
         assert {d.attempts for d in one.dispatches.all()} == {TOGETHER}
         dispatch.sequence = await bus.publish(subjects.think(SHARD), msgspec.json.encode(dispatch.chunk))
 
-    async with owning(one):
+    async with owning(one), lost_work(bus, one, publish) as lost:
         whole = await dispatched(bus, one, TOGETHER, *NAMES)
-        lost = LostWork(bus, {SHARD: one}, publish, SchedulerMetrics(CollectorRegistry()))
         await lost.suspected(one, whole)
         assert under_way == [[True] * 3] * 3
 

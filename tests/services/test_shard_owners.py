@@ -13,6 +13,7 @@ import pytest
 from libs.bus.connection import Bus, connect
 from libs.bus.endpoints import Request
 from libs.bus.loop import Postpone
+from libs.bus.read import Stored
 from libs.bus.telemetry import NoTelemetry
 from libs.contracts import subjects
 from libs.contracts.journal import ShardRecord, ThoughtEntry
@@ -178,6 +179,33 @@ async def test_an_overtaken_owner_refuses_no_work_that_the_next_one_has_dispatch
                 await answers.grant(asked, Request("s", b"", None))
             with pytest.raises(Fenced):
                 await asyncio.wait_for(old_runs, 10)
+
+
+@pytest.mark.fact("3.2")
+async def test_a_read_that_was_begun_before_the_question_answers_nothing(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by reading: it found the shard still ours, and work of the next owner was refused."""
+    old, new = owner(bus, SHARD, "old"), owner(bus, SHARD, "new")
+    async with owning(old):
+        read, goes_on, last = asyncio.Event(), asyncio.Event(), old._tail._last
+
+        async def held_back() -> Stored | None:
+            found = await last()
+            read.set()
+            await goes_on.wait()
+            return found
+
+        monkeypatch.setattr(old._tail, "_last", held_back)
+        first = asyncio.create_task(old.confirm())
+        await asyncio.wait_for(read.wait(), 10)
+        async with owning(new):
+            second = asyncio.create_task(old.confirm())
+            await asyncio.sleep(0)
+            goes_on.set()
+            await asyncio.wait_for(first, 10)
+            with pytest.raises(Fenced):
+                await asyncio.wait_for(second, 10)
 
 
 async def test_a_shard_at_rest_keeps_no_markers(bus: Bus) -> None:

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.contracts.control import StartCognitionRequest
-from libs.contracts.journal import RegistryRecord
+from libs.contracts.journal import Change, IntervalSet, RegistryRecord, Stopped, Stopping
 from libs.contracts.limits import SHARDS
 from libs.contracts.personas import DependenciesRequest, ReapPersonaRequest
 from libs.contracts.refusals import Refusal
-from libs.contracts.registry import StoredLoop, StoredPersona
+from libs.contracts.registry import LoopPhase, StoredLoop, StoredPersona
 from libs.contracts.tokens import shard_of
 from libs.journal.tail import JournalHole
 from libs.roster.state import Roster
@@ -181,3 +181,15 @@ def test_spawns_are_known_by_the_sequence_at_which_they_came() -> None:
     tree.create("a")
     tree.create("b")
     assert tree.roster.born == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize(
+    ("change", "phase"),
+    [(Stopping(7, "why"), LoopPhase.STOPPING), (Stopped(7), LoopPhase.STOPPED), (IntervalSet(500), None)],
+)
+def test_of_a_loop_that_nobody_knows_a_change_says_what_it_says(
+    change: Change, phase: LoopPhase | None
+) -> None:
+    roster = Roster()
+    roster.fold(10, msgspec.json.encode(RegistryRecord(number=4, owner="o", changes=[change])))
+    assert (roster.loop.run, roster.loop.phase) == (7, phase) if roster.loop is not None else phase is None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry
 
-from libs.contracts.lives import Spent
-from services.scheduler.spent import NONE, OTHERS, PAIRS_MOST, SpentMetrics
+from libs.contracts.lives import OTHERS, Spent
+from services.scheduler.spent import NONE, PAIRS_MOST, SpentMetrics
 
 
 @pytest.mark.fact("A16")
