@@ -12,17 +12,20 @@ from libs.bus.connection import Bus
 from libs.contracts import streams, subjects
 from libs.contracts.control import StartCognitionRequest
 from libs.contracts.journal import Reaped, ShardRecord
-from libs.contracts.limits import JOURNAL_DEPTH, SHARDS
+from libs.contracts.limits import JOURNAL_DEPTH, MARKER_ROOM, SHARDS
 from libs.contracts.personas import ReapPersonaRequest
 from libs.contracts.refusals import Unavailable
 from libs.contracts.registry import LoopPhase
 from libs.contracts.tokens import shard_of
+from libs.journal.position import PublicPosition
 from libs.journal.tail import append_marker
+from services.scheduler.owner import Fenced
 from tests.bus.support import held
-from tests.services.support import Registry, registry, registry_records
+from tests.services.support import Registry, owner, registry, registry_records, shard_records
+from tests.services.test_shard_owners import owning
 from tests.services.test_stops import runner
 from tests.support.eventually import eventually
-from tests.unit.make import create
+from tests.unit.make import create, shard_record, thought
 
 SHARD = 3
 
@@ -43,6 +46,84 @@ async def lengths(bus: Bus) -> Counter[int]:
     """How many shards' journals hold so many records, of those that hold any."""
     subject = Counter(stored.subject for stored in await held(bus, streams.JOURNAL, "j.*"))
     return Counter(count for name, count in subject.items() if name != subjects.JOURNAL_REGISTRY)
+
+
+async def left_full(bus: Bus, position: PublicPosition) -> None:
+    """A shard is taken over, left, and full of markers that are public."""
+    async with owning(owner(bus, SHARD, "old")) as runs:
+        assert not runs.done()
+    await mark(bus, SHARD, JOURNAL_DEPTH - 1)
+    position.advance(10**9)
+
+
+@pytest.mark.fact("3.3")
+async def test_a_shard_that_markers_fill_while_nobody_owns_it_is_taken_over_again(bus: Bus) -> None:
+    position = PublicPosition()
+    await left_full(bus, position)
+    new = owner(bus, SHARD, "new", position)
+    async with asyncio.timeout(5):
+        await new.take_over()
+    assert new.ledger.reaped == {"gone"}
+    (marker, claim) = await shard_records(bus, SHARD)
+    assert (marker.reap, claim.claim, claim.number) == (["gone"], True, 2)
+
+
+@pytest.mark.fact("2.9", "3.3")
+async def test_an_owner_that_wakes_while_the_next_one_makes_room_stores_nothing(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but the last marker is trimmed before the claim stands: it has missed whom the others reaped."""
+    position = PublicPosition()
+    old, new = owner(bus, SHARD, "old"), owner(bus, SHARD, "new", position)
+    async with owning(old) as runs:
+        await old.submit([thought("p", 1)])
+        await append_marker(bus, subjects.journal(SHARD), shard_record(number=None, reap=["p"]))
+        await mark(bus, SHARD, JOURNAL_DEPTH - 3)
+        position.advance(10**9)
+        claim = new._claim
+
+        async def meanwhile() -> None:
+            (left,) = await shard_records(bus, SHARD)
+            assert left.reap == ["gone"]
+            with pytest.raises(Fenced):
+                await old.submit([thought("p", 2)])
+            with pytest.raises(Fenced):
+                await asyncio.wait_for(runs, 5)
+            await claim()
+
+        monkeypatch.setattr(new, "_claim", meanwhile)
+        async with asyncio.timeout(10):
+            await new.take_over()
+    assert new.ledger.reaped == {"p", "gone"}
+    assert [record.number for record in await shard_records(bus, SHARD)] == [None, 3]
+
+
+async def test_a_takeover_that_has_no_room_waits_outside_its_slot_and_takes_no_marker_s_place(
+    bus: Bus,
+) -> None:
+    position = PublicPosition()
+    await mark(bus, SHARD, JOURNAL_DEPTH - MARKER_ROOM)
+    slot = asyncio.Semaphore(1)
+    waiting, other = owner(bus, SHARD, "new", position), owner(bus, SHARD + 1, "new", position)
+    taking = asyncio.create_task(waiting.take_over(slot))
+    async with asyncio.timeout(5):
+        await other.take_over(slot)
+    await asyncio.wait([taking], timeout=1.5)
+    assert not taking.done()
+    assert len(await shard_records(bus, SHARD)) == JOURNAL_DEPTH - MARKER_ROOM
+    position.advance(10**9)
+    await asyncio.wait_for(taking, 5)
+
+
+async def test_a_takeover_that_waits_for_room_ends_where_the_shard_is_another_s(bus: Bus) -> None:
+    await mark(bus, SHARD, JOURNAL_DEPTH)
+    waiting = owner(bus, SHARD, "new")
+    taking = asyncio.create_task(waiting.take_over())
+    await asyncio.wait([taking], timeout=0.8)
+    assert not taking.done()
+    waiting.close()
+    with pytest.raises(Fenced):
+        await asyncio.wait_for(taking, 5)
 
 
 async def announced(bus: Bus) -> set[str]:
