@@ -61,21 +61,21 @@ class Tail:
 
     `fold(sequence, data)` is called for records of others and for our own alike. One append may be
     outstanding at a time; that is up to the caller. While the broker is away, every call waits for it.
+
+    Where not every record is `numbered`, what is missing between two that were read shows by the one that was
+    folded last: while it is still there, nothing behind it was trimmed. Else reading raises `JournalHole`.
     """
 
-    def __init__(self, bus: Bus, subject: str, fold: Callable[[int, bytes], None]) -> None:
+    def __init__(
+        self, bus: Bus, subject: str, fold: Callable[[int, bytes], None], *, numbered: bool = True
+    ) -> None:
         self.subject = subject
         self.sequence = 0
         """Journal sequence of the last record folded; 0 before the first."""
 
-        self.anchor = 0
-        """A record that stays, with all behind it: the last that has a number; 0 where none has one.
-
-        By its number whoever was overtaken sees that records are missing before it. A marker has none.
-        """
-
         self._bus = bus
         self._fold = fold
+        self._numbered = numbered
         self._held: deque[int] = deque(maxlen=JOURNAL_DEPTH)
 
     @property
@@ -115,9 +115,11 @@ class Tail:
 
     async def catch_up(self) -> int:
         """Fold what the subject's leader holds after the last record folded; return how many that were."""
-        count = 0
+        last, count = self.sequence, 0
         while (found := await self._next(self.sequence)) is not None:
             count += self.offer(found.sequence, found.data)
+        if count and last and not self._numbered:
+            await self._check_whole(last)
         return count
 
     async def peek(self) -> list[Stored]:
@@ -175,7 +177,7 @@ class Tail:
         return sum(1 for sequence in self._held if sequence < keep)
 
     async def trim(self, through: int) -> int:
-        """Remove records up to a journal sequence, except the last one and `anchor`; return how many went.
+        """Remove records up to a journal sequence, except the last one; return how many went.
 
         The last record stays for ever: expected sequences compare with what is stored.
         """
@@ -191,6 +193,15 @@ class Tail:
         while self._held and self._held[0] < keep:
             self._held.popleft()
         return removable
+
+    async def _check_whole(self, last: int) -> None:
+        """Raise `JournalHole` where something may have been trimmed while it was read.
+
+        Records are trimmed from the first on: while one is there, so is all behind it.
+        """
+        found = await self._next(last - 1)
+        if found is None or found.sequence != last:
+            raise JournalHole(self.subject, last, self.sequence)
 
     async def _check_not_rewound(self, refusal: WrongLastSequence, expected: int) -> None:
         actual = refusal.actual
@@ -212,8 +223,7 @@ class Tail:
 
     def _first_kept(self, through: int) -> int:
         later = (sequence for sequence in self._held if sequence > through)
-        kept = next(later, self._held[-1] if self._held else 0)
-        return min(kept, self.anchor) if self.anchor else kept
+        return next(later, self._held[-1] if self._held else 0)
 
 
 async def append_marker(bus: Bus, subject: str, data: bytes) -> int:

@@ -40,7 +40,8 @@ class CompressorMetrics:
         )
         self._left_out = Counter(
             "perpetua_roll_up_snapshots_left_out_total",
-            "Shared snapshots that no roll-up folds in: newer ones came, or there are too many swarms.",
+            "Shared snapshots that no roll-up folds in: newer ones came, there are too many swarms, or "
+            "another compressor has taken over.",
             registry=registry,
         )
         self._proposals = Counter("perpetua_proposals_stored_total", "Proposals stored.", registry=registry)

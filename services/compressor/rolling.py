@@ -45,12 +45,14 @@ class Rolling:
         rollups: RollUps,
         interval_s: float,
         publishes: Callable[[], bool],
+        in_charge: Callable[[], bool],
         metrics: CompressorMetrics,
     ) -> None:
         self._bus = bus
         self._rollups = rollups
         self._look_s = min(interval_s / 4, _LOOK_MOST_S)
         self._publishes = publishes
+        self._in_charge = in_charge
         self._metrics = metrics
         self._clock = asyncio.get_running_loop().time
         self._wake = asyncio.Event()
@@ -68,10 +70,11 @@ class Rolling:
             if not self._rollups.waiting:
                 await set_within(self._wake, _REST_MOST_S)
             await asyncio.sleep(self._look_s)
-            if not self._publishes():
+            if not self._in_charge():
                 self._rollups.forget()
-                continue
             self._metrics.left_out(self._rollups.left_out())
+            if not self._publishes():
+                continue  # a session that begins anew passes over the snapshots that were noted
             for swarm_ids in _in_parts(self._rollups.due(self._clock())):
                 async with Tasks() as tasks:
                     for swarm_id in swarm_ids:

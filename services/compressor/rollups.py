@@ -143,13 +143,14 @@ class RollUps:
         swarm.snapshots = deque(both, maxlen=ROLLED_UP_MOST)
 
     def left_out(self) -> int:
-        """Return how many snapshots more no roll-up folds in: newer ones came, or too many swarms."""
+        """Return how many snapshots more no roll-up folds in: newer ones came, too many swarms, another's."""
         count, self._left_out = self._left_out, 0
         return count
 
     def forget(self) -> None:
-        """Let go of all new snapshots: another compressor has them."""
+        """Let go of all new snapshots: another compressor rolls up what it reads from now on."""
         for swarm in self._swarms.values():
+            self._left_out += len(swarm.snapshots)
             swarm.snapshots.clear()
 
     def _add(self, swarm_id: str, place: Place, snapshot: SharedSnapshot) -> None:

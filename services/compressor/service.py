@@ -39,7 +39,7 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
         lambda position: process.did(f"published the journal up to {position}"),
     )
     metrics.in_charge.set_function(publishing.publishes.is_set)
-    rolling = Rolling(process.bus, rollups, interval_s, publishing.publishes.is_set, metrics)
+    rolling = Rolling(process.bus, rollups, interval_s, publishing.publishes.is_set, charge, metrics)
     await peers.prime()
     async with Background() as tasks:
         tasks.create_task(peers.run(), name="peers")

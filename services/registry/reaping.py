@@ -23,7 +23,7 @@ from libs.contracts.journal import Reaping, ShardRecord
 from libs.contracts.personas import ReapPersonaRequest, ReapPersonaResponse
 from libs.contracts.refusals import Unavailable
 from libs.contracts.tokens import shard_of
-from libs.journal.tail import append_marker
+from libs.journal.tail import JournalFull, append_marker
 from libs.roster.state import Roster
 from services.registry.committer import Committer
 from services.registry.rules import REAPED_AT_ONCE, Rules, announce
@@ -94,25 +94,39 @@ class Reaper:
             await set_within(self._wake, _LOOK_S)
 
     async def _announce(self, persona_ids: list[str]) -> None:
+        """Announce those whose shard takes a marker; the others wait behind whoever else is reaped."""
         try:
-            await self._fence(persona_ids)
-            await self._committer.commit(lambda view: announce(view, persona_ids))
+            fenced = await self._fence(persona_ids)
+            if fenced:
+                await self._committer.commit(lambda view: announce(view, fenced))
         except (BusError, Unavailable) as error:
             log.warning("not_announced_yet", error=str(error))
             await asyncio.sleep(_RETRY_S)
             return
         for persona_id in persona_ids:
-            self._to_announce.pop(persona_id, None)
-            self._fenced.discard(persona_id)
-        self._announced.set()
+            del self._to_announce[persona_id]
+        self._to_announce.update(dict.fromkeys(name for name in persona_ids if name not in self._fenced))
+        self._fenced.difference_update(fenced)
+        if fenced:
+            self._announced.set()
+        else:
+            await asyncio.sleep(_RETRY_S)
 
-    async def _fence(self, persona_ids: list[str]) -> None:
-        """Mark shards, each once: a shard whose journal is full must not fill those before it."""
+    async def _fence(self, persona_ids: list[str]) -> list[str]:
+        """Mark shards, each once: a shard whose journal is full must neither fill nor hold up the others.
+
+        Return those whose shard is marked.
+        """
         by_shard: dict[int, list[str]] = defaultdict(list)
         for persona_id in persona_ids:
             if persona_id not in self._fenced:
                 by_shard[shard_of(persona_id)].append(persona_id)
         for shard, names in by_shard.items():
             marker = msgspec.json.encode(ShardRecord(reap=names))
-            await append_marker(self._bus, subjects.journal(shard), marker)
-            self._fenced.update(names)
+            try:
+                await append_marker(self._bus, subjects.journal(shard), marker)
+            except JournalFull as error:
+                log.warning("not_announced_yet", shard=shard, personas=len(names), error=str(error))
+            else:
+                self._fenced.update(names)
+        return [persona_id for persona_id in persona_ids if persona_id in self._fenced]

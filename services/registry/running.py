@@ -19,7 +19,7 @@ from libs.contracts.limits import SHARDS, STOP_GRACE_MS
 from libs.contracts.refusals import Unavailable
 from libs.contracts.registry import LoopPhase, LoopState
 from libs.journal.position import PublicPosition
-from libs.journal.tail import append_marker
+from libs.journal.tail import JournalFull, append_marker
 from libs.roster.state import Roster
 from services.registry.committer import Committer
 from services.registry.rules import Rules
@@ -54,6 +54,8 @@ class Runner:
         self._in_charge = in_charge
         self._one_at_a_time = asyncio.Lock()
         self._halted: dict[int, set[int]] = {}
+        """By run, the shards that refuse its thoughts: their owners say so, or we have marked them."""
+
         self._halted_changed = asyncio.Event()
 
     @property
@@ -157,18 +159,30 @@ class Runner:
             return
 
     async def _halt_rest(self, run: int) -> None:
-        """Halt shards whose owner is silent: whatever it appends next is refused."""
+        """Halt shards whose owner is silent, each once: whatever it appends next is refused.
+
+        One whose journal is full holds up the stop, but not the others' halt. Raises `Unavailable`.
+        """
         marker = msgspec.json.encode(ShardRecord(halt=run))
-        missing = set(range(SHARDS)) - self._halted.get(run, set())
+        halted = self._halted.setdefault(run, set())
+        missing = sorted(set(range(SHARDS)) - halted)
         if missing:
             log.info("halting_shards_without_owner", shards=len(missing), run=run)
-        try:
-            for shard in missing:
+        refusal: BusError | None = None
+        for shard in missing:
+            try:
                 await append_marker(self._bus, subjects.journal(shard), marker)
-        except BusError as error:
+            except JournalFull as error:
+                refusal = error
+            except BusError as error:
+                refusal = error
+                break
+            else:
+                halted.add(shard)
+        if refusal is not None:
             raise Unavailable(
-                f"the loop is stopping, but not every shard could be halted: {error}"
-            ) from error
+                f"the loop is stopping, but not every shard could be halted: {refusal}"
+            ) from refusal
 
     async def _until_public(self, sequence: int) -> None:
         try:

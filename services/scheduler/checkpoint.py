@@ -87,6 +87,16 @@ class Checkpoints:
         while await self._load_page(number, ledger) or number < pages:
             number += 1
 
+    async def confirm(self) -> None:
+        """Raise `CheckpointFenced` where the stored checkpoint is another one than was loaded or stored here.
+
+        While it is not, nothing was trimmed that is not in it.
+        """
+        subject = subjects.checkpoint_head(self._shard)
+        found = await last_of(self._bus, streams.CHECKPOINTS, subject)
+        if (found.sequence if found is not None else 0) != self._revisions[subject]:
+            raise CheckpointFenced(f"{subject} was stored by another owner")
+
     async def store(self, ledger: Ledger, sequence: int) -> None:
         """Store what changed as of a journal sequence.
 

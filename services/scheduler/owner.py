@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,6 +40,8 @@ _encode = msgspec.json.Encoder().encode
 
 _CHECKPOINT_AFTER = JOURNAL_DEPTH // 4
 _ROOM_WAIT_S = 0.5
+
+_AT_ONCE: AbstractAsyncContextManager[Any] = nullcontext()
 
 
 class Fenced(BusError):
@@ -76,7 +79,7 @@ class ShardOwner:
         self._is_reaped = is_reaped
         self._on_stored = on_stored
         self._on_settled = on_settled
-        self._tail = Tail(bus, subjects.journal(shard), self._fold)
+        self._tail = Tail(bus, subjects.journal(shard), self._fold, numbered=False)
         self._checkpoints = Checkpoints(bus, shard)
         self._since_checkpoint = 0
         self._own: tuple[bytes, ShardRecord] = (b"", ShardRecord())
@@ -93,27 +96,33 @@ class ShardOwner:
         self._ended = False
         self._owned = False
 
-    async def take_over(self) -> None:
-        """Become the owner. Raises `BusError` where another process did so meanwhile."""
+    async def take_over(self, slot: AbstractAsyncContextManager[Any] = _AT_ONCE) -> None:
+        """Become the owner. Raises `BusError` where another process did so meanwhile, or is to.
+
+        That is done in `slot`, but for waiting until the journal has room.
+        """
         try:
-            await self._checkpoints.load(self.ledger)
-            await self._tail.catch_up()
-            await self._claim()
-        except JournalHole as error:  # a living owner stored a checkpoint and trimmed while we read
+            async with slot:
+                await self._checkpoints.load(self.ledger)
+                await self._tail.catch_up()
+            while self.ledger.claimed_by != self._boot:
+                await self._until_room()
+                async with slot:
+                    await self._claim()
+        except (JournalHole, CheckpointFenced) as error:  # a living owner stored a checkpoint while we read
             raise Fenced(self.shard, self.ledger.claimed_by) from error
         self._owned = True
-        # Refused where the checkpoint that we began from was not the last one.
-        await self._checkpoints.store(self.ledger, self._tail.sequence)
+        async with slot:  # refused where the checkpoint that we began from was not the last one
+            await self._checkpoints.store(self.ledger, self._tail.sequence)
         self._since_checkpoint = 0
 
     async def _claim(self) -> None:
-        while self.ledger.claimed_by != self._boot:
-            try:
+        await self._checkpoints.confirm()  # so all that it does not hold was read from the journal
+        try:
+            with suppress(Overtaken):
                 await self._tail.append(self._record(claim=True))
-            except Overtaken:
-                continue
-            except JournalFull:
-                await self._make_room()
+        except JournalFull:
+            await self._make_room()
 
     def wants(self, item: Ticket) -> bool:
         """Whether a dispatched thought is still to be thought: the next one of a living persona."""
@@ -200,7 +209,7 @@ class ShardOwner:
         self._wake.set()
 
     def close(self) -> None:
-        """Let `run` return once everything submitted is stored, with a last checkpoint."""
+        """Let `run` return once everything submitted is stored, with a last checkpoint; wait for no room."""
         self._closing = True
         self._wake.set()
 
@@ -257,7 +266,6 @@ class ShardOwner:
         if self.ledger.settled:
             self._on_settled()
         if record.number is not None:
-            self._tail.anchor = sequence
             self._owned = self._owned and record.owner == self._boot
 
     async def _commit(self, batch: list[Submission], notes: list[Note]) -> None:
@@ -346,16 +354,19 @@ class ShardOwner:
 
     async def _until_room(self) -> None:
         while not self._tail.has_room:
+            if self._closing and not self._owned:
+                raise Fenced(self.shard, "its next owner")
             await self._make_room()
 
     async def _make_room(self) -> None:
         """Trim; where nothing can go yet, wait until the publisher has gone further."""
+        held = self._tail.held
         await self._tidy()
-        if self._tail.has_room:
+        if self._tail.held < held:
             return
         try:
             async with asyncio.timeout(_ROOM_WAIT_S):
-                await self._position.reached(self._tail.first_held)
+                await self._position.reached(max(self._tail.first_held, self._position.sequence + 1))
         except TimeoutError:
             log.warning("journal_full", shard=self.shard, cause="nothing publishes it: is a compressor up?")
 
@@ -363,8 +374,6 @@ class ShardOwner:
         self._tidy_wanted = False
         if self._behind or self._doubts:  # where there is no room, this is how doubts end
             await self._look()
-        if self._owned and self._tail.anchor < self._tail.sequence:
-            await self._number_markers()
         if self._since_checkpoint or self._checkpoints.is_behind(self.ledger, 0.0 if self._closing else None):
             await self._checkpoint()
         await self._tail.trim(min(self._checkpoints.sequence, self._position.sequence))
@@ -376,14 +385,6 @@ class ShardOwner:
 
     async def _read_on(self) -> None:
         await self._tail.sync()
-        self._raise_if_fenced()
-
-    async def _number_markers(self) -> None:
-        """Put a record behind markers, so that they may be trimmed."""
-        try:
-            await self._tail.append(self._record())
-        except (Overtaken, JournalFull) as error:
-            log.debug("markers_kept", shard=self.shard, error=str(error))
         self._raise_if_fenced()
 
     async def _checkpoint(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
@@ -113,8 +113,7 @@ class Shards:
                 self.looked.set()
                 await set_within(self._peers.changed, self._pause())
                 self._peers.changed.clear()
-            for release in self._releases.values():
-                release.set()
+            self._release(self._releases)
 
     def close(self) -> None:
         """Let `run` return once every shard is given up, its checkpoint stored."""
@@ -163,15 +162,20 @@ class Shards:
 
     async def _look(self, tasks: asyncio.TaskGroup) -> None:
         self.wanted = wanted = self._wanted()
-        for shard, release in self._releases.items():
-            if shard not in wanted:
-                release.set()
+        self._release(shard for shard in self._releases if shard not in wanted)
         now = asyncio.get_running_loop().time()
         new = [s for s in wanted if s not in self._releases and self._not_before.get(s, 0) <= now]
         if new:
             await self._take_over(new, tasks)
         self.unreadable = {shard: why for shard, why in self.unreadable.items() if shard in wanted}
         self._note_complete(wanted)
+
+    def _release(self, shards: Iterable[int]) -> None:
+        """Give shards up, and those that are being taken over where that has to wait."""
+        for shard in shards:
+            self._releases[shard].set()
+            if (owner := self._loading.get(shard)) is not None:
+                owner.close()
 
     def _wanted(self) -> set[int]:
         there = {r.instance for r in self._peers.living() if not r.leaving} | {self._instance}
@@ -214,8 +218,7 @@ class Shards:
         owner = self._loading[shard]
         release = self._releases[shard]
         try:
-            async with self._slots:
-                await owner.take_over()
+            await owner.take_over(self._slots)
             self._metrics.takeovers.inc()
             taken_at = asyncio.get_running_loop().time()
             try:

@@ -48,7 +48,7 @@ class Thinker:
     def __init__(self, process: Process, backend: Backend) -> None:
         self.backend = backend
         self.process = process
-        self.metrics = ThinkerMetrics(process.metrics.registry, lambda: self.thinking.in_hand)
+        self.metrics = ThinkerMetrics(process.metrics.registry, lambda: self.thinking.room.taken)
         process.stages = self.metrics.stages()
         self.captures = Captures(
             process.bus,
@@ -77,6 +77,7 @@ class Thinker:
             "think", msgspec.json.Decoder(Chunk).decode, self.thinking.handle, process.metrics
         )
         self.puller = Puller(process.bus, streams.THINK, streams.THINKERS, self._wanted, self._receive)
+        self.thinking.room.changed = self.puller.room_changed
 
     async def look_again(self) -> None:
         """While there is nothing to think with, see whether there is by now."""
@@ -121,8 +122,8 @@ class Thinker:
 
     def _wanted(self) -> int:
         """Return how many more chunks there is room for: twice what can be under way, by their usual size."""
-        room = 2 * self.backend.capacity - self.thinking.in_hand
-        return max(0, min(self.thinking.sizes.chunks(room), _CHUNKS_AT_ONCE - self.gate.admitted))
+        wanted = self.thinking.sizes.chunks(self.thinking.room.left)
+        return max(0, min(wanted, _CHUNKS_AT_ONCE - self.gate.admitted))
 
     async def _receive(self, work: Work) -> None:
         """Take work in. What is in hand already, and delivered again after an outage, goes on."""
@@ -170,7 +171,7 @@ async def _finish(process: Process, thinker: Thinker) -> None:
     """Let what is in hand finish while there is time, then give it back."""
     patience = max(process.settings.drain_ms / 1000 - _HAND_BACK_S, 0.0)
     if not await thinker.gate.idle(patience):
-        log.info("handing_back", thoughts=thinker.thinking.in_hand)
+        log.info("handing_back", thoughts=thinker.thinking.room.taken)
         await thinker.thinking.keeping.hand_back()
 
 

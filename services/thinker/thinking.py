@@ -27,6 +27,7 @@ from services.thinker.failures import FailureLog
 from services.thinker.keeping import Held, Keeping
 from services.thinker.metrics import ThinkerMetrics
 from services.thinker.results import Owners
+from services.thinker.room import Place, Room
 from services.thinker.sizes import ChunkSizes
 from services.thinker.tracing import Traced, begin_chat, begin_thoughts, end_chat
 
@@ -60,12 +61,9 @@ class Thinking:
         tracer: Tracer | None = None,
         novelty_threshold: float = NOVELTY_THRESHOLD,
     ) -> None:
-        self.in_hand = 0
-        """Items that are being thought or wait for it."""
-
+        self.room = Room(lambda: backend().capacity)
         self.sizes = ChunkSizes()
         self.keeping = Keeping(owners)
-        self._one_at_a_time = asyncio.Lock()
         self._owners = owners
         self._backend = backend
         self._metrics = metrics
@@ -80,32 +78,30 @@ class Thinking:
 
         Raises `Postpone` where the process is stopping: the chunk goes to another thinker at once.
         """
-        self.in_hand += len(chunk.items)
         self.sizes.came(chunk)
         try:
-            async with self.keeping.keeping(chunk, work) as held:
-                if chunk.alone:
-                    async with self._one_at_a_time:
-                        await self._think(held)
-                else:
-                    await self._think(held)
+            async with self.keeping.keeping(chunk, work) as held, self.room.place(chunk) as place:
+                await self._think(held, place)
         except ExceptionGroup as group:
             raise _single(group) from None
-        finally:
-            self.in_hand -= len(chunk.items)
 
-    async def _think(self, held: Held) -> None:
+    async def _think(self, held: Held, place: Place) -> None:
         chunk, work = held.chunk, held.work
         always = self._backend().always
-        grant = await self._owners.grant(chunk, work.sequence, work.deliveries, reads=always is None)
+        grant = await self._owners.grant(
+            chunk, work.sequence, work.deliveries, reads=always is None, pause=place.until_asked_again
+        )
         items = grant.items
         held.granted = True
+        place.granted(len(items))
         if not items:
             return None
         spans = begin_thoughts(self._tracer, items, grant.traces)
         if always is not None:
-            return await self.settle(chunk, self._declared(items, chunk.run, always), spans)
-        return await _Answers(self, chunk, items, spans).settle_all()
+            thoughts = self._declared(items, chunk.run, always)
+            place.answered(len(thoughts))
+            return await self.settle(chunk, place, thoughts, spans)
+        return await _Answers(self, chunk, place, items, spans).settle_all()
 
     async def answer(self, item: WorkItem, run: int) -> ThoughtEntry:
         """Return an item's thought, by the model or as the declared fallback."""
@@ -161,14 +157,17 @@ class Thinking:
         if backend.budget is not None and told.charter_trimmed:
             self._failures.charter_trimmed(item, told.charter_trimmed, backend.budget.window)
 
-    async def settle(self, chunk: Chunk, thoughts: list[ThoughtEntry], spans: Traced = _UNTRACED) -> None:
+    async def settle(
+        self, chunk: Chunk, place: Place, thoughts: list[ThoughtEntry], spans: Traced = _UNTRACED
+    ) -> None:
         """Bring thoughts to their owner. With that, `spans` of theirs end."""
         began = perf_counter()
         ending = (
             [span for one in thoughts if (span := spans.get(one.persona_id)) is not None] if spans else []
         )
         settling = [span.child("settle") for span in ending]
-        await self._owners.settle(chunk, thoughts)
+        await self._owners.settle(chunk, thoughts, place.until_taken)
+        place.settled(len(thoughts))
         for span in settling + ending:
             span.end()
         self._metrics.settle.observe(perf_counter() - began, len(thoughts))
@@ -179,8 +178,11 @@ class Thinking:
 class _Answers:
     """The answers of one chunk: each is settled as soon as it is there, together with those beside it."""
 
-    def __init__(self, thinking: Thinking, chunk: Chunk, items: list[WorkItem], spans: Traced) -> None:
+    def __init__(
+        self, thinking: Thinking, chunk: Chunk, place: Place, items: list[WorkItem], spans: Traced
+    ) -> None:
         self._spans = spans
+        self._place = place
         self._thinking = thinking
         self._chunk = chunk
         self._items = items
@@ -200,11 +202,12 @@ class _Answers:
                 self._arrived.clear()
                 ready, self._ready = self._ready, []
                 left -= len(ready)
-                await self._thinking.settle(self._chunk, ready, self._spans)
+                await self._thinking.settle(self._chunk, self._place, ready, self._spans)
 
     async def _answer(self, item: WorkItem) -> None:
         with inside(self._spans.get(item.persona_id)):
             thought = await self._thinking.answer(item, self._chunk.run)
+        self._place.answered()
         self._ready.append(thought)  # looked up only now: the list is exchanged while others are settled
         self._arrived.set()
 

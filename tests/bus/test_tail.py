@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from libs.bus.connection import Bus, connect
+from libs.bus.read import Stored
 from libs.bus.telemetry import NoTelemetry
 from libs.contracts.limits import JOURNAL_DEPTH, MARKER_ROOM
-from libs.journal.tail import JournalFull, JournalRewound, Overtaken, Tail, append_marker
+from libs.journal.tail import JournalFull, JournalHole, JournalRewound, Overtaken, Tail, append_marker
 from tests.bus.support import held, kill_while_paused, restart
 from tests.support.broker import Broker
 from tests.support.eventually import eventually
@@ -20,9 +21,11 @@ from tests.support.eventually import eventually
 class Writer(Tail):
     """A tail that remembers what it has folded."""
 
-    def __init__(self, bus: Bus, subject: str = "j.1") -> None:
+    def __init__(self, bus: Bus, subject: str = "j.1", *, numbered: bool = True) -> None:
         self.folded: list[tuple[int, bytes]] = []
-        super().__init__(bus, subject, lambda sequence, data: self.folded.append((sequence, data)))
+        super().__init__(
+            bus, subject, lambda sequence, data: self.folded.append((sequence, data)), numbered=numbered
+        )
 
     @property
     def data(self) -> list[bytes]:
@@ -184,6 +187,30 @@ async def test_a_trim_keeps_the_last_record_always(bus: Bus) -> None:
     assert await owner.append(b"d") == 4
     with pytest.raises(Overtaken):
         await Writer(bus).append(b"a stranger that expects nothing")
+
+
+@pytest.mark.fact("3.3")
+@pytest.mark.parametrize("ahead", [0, 1])
+async def test_who_reads_behind_a_trim_that_went_past_it_is_told(bus: Bus, ahead: int) -> None:
+    """Where records have no numbers nothing else shows it; `ahead` is how many of them it read in time."""
+    fast, slow = Writer(bus), Writer(bus, numbered=False)
+    await fast.append(b"a")
+    await slow.catch_up()
+    for data in (b"b", b"c"):
+        await fast.append(data)
+    read, reads = slow._next, 0
+
+    async def meanwhile(after: int) -> Stored | None:
+        nonlocal reads
+        reads += 1
+        if reads > ahead:
+            await fast.trim(3)
+        return await read(after)
+
+    slow._next = meanwhile  # type: ignore[method-assign]
+    with pytest.raises(JournalHole, match=r"j\.1: record 1 is missing"):
+        await slow.append(b"late")
+    assert await stored(bus) == [b"c"]
 
 
 async def test_a_trim_leaves_other_subjects_and_later_records(bus: Bus) -> None:

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from libs.bus.connection import Bus
 from libs.bus.endpoints import Gate, Request, listening
+from libs.bus.errors import NoAnswer
 from libs.bus.loop import MessageLoop, Postpone
 from libs.bus.telemetry import NoTelemetry
 from libs.cognition.compose import Answer, compose
@@ -132,23 +133,24 @@ async def summing_up(bus: Bus, backend: Backend) -> AsyncIterator[CollectorRegis
 class Compressor:
     """Publishing and rolling up."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, interval_s: float = INTERVAL_S) -> None:
         self.process = ProcessMetrics("compressor", "c", "0")
         metrics = CompressorMetrics(self.process)
         self.charge = True
-        rollups = RollUps(INTERVAL_S)
+        self.rollups = RollUps(interval_s)
         self.publishing = Publishing(
             bus, lambda: self.charge, metrics, lambda record, sequence: self.rolling.note(record, sequence)
         )
-        self.rolling = Rolling(bus, rollups, INTERVAL_S, self.publishing.publishes.is_set, metrics)
+        publishes = self.publishing.publishes.is_set
+        self.rolling = Rolling(bus, self.rollups, interval_s, publishes, lambda: self.charge, metrics)
 
     def counted(self, name: str, **labels: str) -> float:
         return self.process.registry.get_sample_value(name, labels) or 0.0
 
 
 @asynccontextmanager
-async def compressing(bus: Bus) -> AsyncIterator[Compressor]:
-    made = Compressor(bus)
+async def compressing(bus: Bus, interval_s: float = INTERVAL_S) -> AsyncIterator[Compressor]:
+    made = Compressor(bus, interval_s)
     async with running(made.publishing.run(), made.rolling.run()):
         await eventually(made.publishing.publishes.is_set)
         yield made
@@ -351,6 +353,46 @@ async def test_a_compressor_that_stands_by_rolls_nothing_up(bus: Bus) -> None:
         await journal.snapshots("a", "b")
         await asyncio.sleep(3 * INTERVAL_S)
         assert owner.requests == []
+
+
+@asynccontextmanager
+async def with_two_that_wait(bus: Bus) -> AsyncIterator[tuple[Compressor, Owner]]:
+    """A compressor with two snapshots of a swarm that was rolled up a moment ago."""
+    journal = Journal(bus)
+    owner = Owner(journal)
+    owner.answer = RollUpAnswer(refused="no credits")  # so that no summary is waited for
+    async with owning(bus, owner, "s"), compressing(bus, 2.0) as one:
+        await journal.snapshots("a", "b")
+        await eventually(lambda: owner.requests, what="a roll-up")
+        await journal.snapshots("a", "b", count=8)
+        await eventually(lambda: one.rollups.waiting, what="two more")
+        yield one, owner
+
+
+LEFT_OUT = "perpetua_roll_up_snapshots_left_out_total"
+
+
+@pytest.mark.fact("A18")
+async def test_a_session_of_publishing_that_begins_anew_loses_no_snapshot(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads records again, but what was noted once is passed over."""
+    monkeypatch.setattr("services.compressor.publishing._RETRY_S", 2.0)  # as long as four looks
+    async with with_two_that_wait(bus) as (one, owner):
+        session = one.publishing._failed
+        assert session is not None
+        session.set_exception(NoAnswer("x", "the broker was away"))
+        await eventually(lambda: not one.publishing.publishes.is_set())
+        await eventually(lambda: len(owner.requests) == 2, 20, "a roll-up of both")
+        assert owner.requests[1].cold_snapshot_count == 2
+        assert one.counted(LEFT_OUT) == 0
+
+
+@pytest.mark.fact("A18")
+async def test_snapshots_that_a_relieved_compressor_had_are_counted(bus: Bus) -> None:
+    async with with_two_that_wait(bus) as (one, _):
+        one.charge = False
+        await eventually(lambda: one.counted(LEFT_OUT) == 2, 20, "what it forgot is counted")
 
 
 @pytest.mark.fact("A18")

@@ -147,6 +147,7 @@ def test_a_compressor_that_stands_by_forgets() -> None:
     made = noted(record(snapshot("a"), snapshot("b")))
     made.forget()
     assert made.due(1e9) == []
+    assert made.left_out() == 2
 
 
 @pytest.mark.fact("A18")
