@@ -9,8 +9,7 @@ import pytest
 from libs.bus.connection import Bus
 from libs.contracts.rollups import RollUpAnswer
 from services.compressor import rolling as rules
-from tests.services.test_roll_up_owners import answering
-from tests.services.test_rolling import (
+from tests.services.rolling import (
     INTERVAL_S,
     Journal,
     Owner,
@@ -20,6 +19,7 @@ from tests.services.test_rolling import (
     rolled,
     summing_up,
 )
+from tests.services.test_roll_up_owners import answering
 from tests.support.endpoint import endpoint
 from tests.support.eventually import eventually
 
