@@ -22,7 +22,8 @@ class NotYet(Postpone):
 
 async def soon(what: str, work: asyncio.Future[T]) -> T:
     """Wait a while for what goes on in any case. Raises `NotYet`, or what it ends by."""
-    done, _ = await asyncio.wait([work], timeout=ANSWERED_WITHIN_S)
-    if not done:
+    if not work.done():
+        await asyncio.wait([work], timeout=ANSWERED_WITHIN_S)
+    if not work.done():
         raise NotYet(f"{what} takes longer than {ANSWERED_WITHIN_S:g} s")
     return work.result()
