@@ -1,4 +1,4 @@
-"""What the gateway makes of requests."""
+"""What the gateway makes of requests: empty bodies, and ids that read like its own paths."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ from typing import Any
 import pytest
 
 from libs.bus.connection import Bus
+from services.gateway.app import published
 from tests.services.standin import StandIn, gateway
 from tests.support.http import Answer, fetch
 
 TYPES = ["application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x", ""]
+
+
+def fixed_segments() -> set[str]:
+    """Every word that stands in some path of the API."""
+    paths = published("0")["paths"]
+    return {word for path in paths for word in path.split("/") if word and not word.startswith("{")}
 
 
 async def ask(served: StandIn, method: str, path: str, body: object = None, **more: Any) -> Answer:
@@ -37,3 +44,29 @@ async def test_a_body_of_another_type_is_refused_and_a_needed_one_is_missed(bus:
         assert (await ask(served, "POST", "/v1/cognition/stop", raw=b"{}", headers=headers)).status == 415
         needed = await ask(served, "POST", "/v1/swarm/personas", raw=b"", headers=headers)
         assert (needed.status, needed.json["detail"]) == (400, "body: Expected a JSON object, got nothing")
+
+
+@pytest.mark.fact("2.6")
+async def test_an_id_that_reads_like_a_part_of_a_path_is_an_id(bus: Bus) -> None:
+    """Nothing fixed stands where an id may."""
+    async with gateway(bus) as served:
+        for word in sorted(fixed_segments() | {"session", "import", "schema", "static"}):
+            await asked_by(served, word)
+
+
+async def asked_by(served: StandIn, word: str) -> None:
+    """Make each request that names an id, of a persona and a swarm of this name."""
+    path, child = f"/v1/swarm/personas/{word}", f"under-{word}"
+    await served.asked.create(word, swarm_id=word)
+    assert (await ask(served, "GET", path)).json["identity"]["id"] == word
+    body = {"name": "n", "role": "r", "charter": "c", "persona_id": child}
+    assert (await ask(served, "POST", f"{path}/spawn", body)).json["identity"]["parent_id"] == word
+    sent = await ask(served, "POST", f"{path}/inbox", {"content": "Calm?", "id": word, "once": True})
+    assert sent.json == {"item_id": word, "persona_id": word}
+    assert (await ask(served, "GET", f"{path}/inbox/{word}")).json == sent.json
+    assert (await ask(served, "GET", f"{path}/inbox")).json["held"] == 0
+    everybody = await ask(served, "POST", f"/v1/swarm/swarms/{word}/inbox", {"content": "All calm?"})
+    assert everybody.json["personas"] == 2
+    waits = await ask(served, "PUT", f"{path}/dependencies", {"waiting_for": [child]})
+    assert waits.status == 200, waits.text
+    assert (await ask(served, "POST", f"{path}/reap", {"cascade": True})).json["count"] == 2
