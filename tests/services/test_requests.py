@@ -1,4 +1,4 @@
-"""What the gateway makes of requests: empty bodies, and ids that read like its own paths."""
+"""What the gateway makes of requests: empty bodies, ids that read like its own paths, and what it notes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from services.gateway.app import published
 from tests.services.standin import StandIn, gateway
 from tests.support.http import Answer, fetch
 
+READER = "read-token-0123456789"
+STRANGE = "text-of-a-stranger"
 TYPES = ["application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x", ""]
 
 
@@ -70,3 +72,15 @@ async def asked_by(served: StandIn, word: str) -> None:
     waits = await ask(served, "PUT", f"{path}/dependencies", {"waiting_for": [child]})
     assert waits.status == 200, waits.text
     assert (await ask(served, "POST", f"{path}/reap", {"cascade": True})).json["count"] == 2
+
+
+@pytest.mark.fact("H9")
+async def test_what_is_refused_at_the_door_is_not_noted_as_answered(bus: Bus) -> None:
+    """Else strangers would write what `perpetua ps` and the page show."""
+    async with gateway(bus, API_TOKENS=f"read:{READER}") as served:
+        assert (await ask(served, "GET", f"/v1/{STRANGE}")).status == 401
+        known = {"Authorization": f"Bearer {READER}"}
+        assert (await ask(served, "POST", f"/v1/{STRANGE}", {}, headers=known)).status == 403
+        assert served.answered == []
+        assert (await ask(served, "GET", "/v1/swarm/lineage", headers=known)).status == 200
+        assert served.answered == ["GET /v1/swarm/lineage"]
