@@ -17,6 +17,7 @@ from libs.contracts.inbox import InboxItem
 from libs.contracts.lives import PausedFor
 from libs.contracts.presence import PresenceRecord
 from libs.contracts.refusals import Unavailable
+from libs.contracts.thoughts import RollUpPayload, Source
 from libs.contracts.work import Counters
 from tests.bus.support import held, running
 from tests.clients.browsing import Watched, opened
@@ -163,6 +164,26 @@ async def test_what_cannot_be_sent_is_said_and_stays_to_be_sent_again(
         await page.until(
             "document.querySelector('.talk-form').offsetParent === null", "no way to send any more"
         )
+
+
+@pytest.mark.fact("A18")
+async def test_what_a_swarm_remembers_is_no_thought(browser: Browser, served: StandIn) -> None:
+    """It is said by the swarm, and says nothing of how personas think."""
+    remembered = RollUpPayload(
+        thinking=f"All calm. {EVIL}", source=Source.FALLBACK, model=None, usage=None, error="no model",
+        persona_scope=["ann", "bob"], cold_snapshot_count=3, hot_event_count=9, warm_fact_count=2,
+    )  # fmt: skip
+    await served.emit("snapshot_compressed", None, remembered, "s")
+    thought = {"thinking": "Hm.", "phase": "observe", "thought_count": 1, "source": "model", "model": "m"}
+    await served.emit("thought_generated", "ann", thought | {"latency_ms": 5, "error": None})
+    async with opened(browser, served) as page:
+        row = "#list .event[data-phase='compress']"
+        for words in ("swarm s", "remembers", "3 snapshots, declared fallback", f"All calm. {EVIL}"):
+            await page.says(row, words)
+        await page.says("#rate-note", "of a model")
+        assert "undefined" not in await page.find("body").inner_text()
+        assert await page.find(".notice").count() == 0
+        await is_harmless(page)
 
 
 async def test_events_of_lives_are_readable_and_can_be_shown_alone(browser: Browser, served: StandIn) -> None:
