@@ -13,7 +13,7 @@ from playwright.async_api import Browser
 from libs.bus.connection import Bus
 from libs.bus.presence import Presence
 from libs.contracts.accounts import Credit
-from libs.contracts.inbox import InboxItem
+from libs.contracts.inbox import Accepted, InboxItem, SendRequest
 from libs.contracts.lives import PausedFor
 from libs.contracts.presence import PresenceRecord
 from libs.contracts.refusals import Unavailable
@@ -164,6 +164,37 @@ async def test_what_cannot_be_sent_is_said_and_stays_to_be_sent_again(
         await page.until(
             "document.querySelector('.talk-form').offsetParent === null", "no way to send any more"
         )
+
+
+@pytest.mark.fact("A1")
+async def test_what_seemed_not_to_be_sent_is_sent_once_where_it_is_sent_again(
+    browser: Browser, served: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows what a 503 has stored: the same text goes under the same id, another one under its own."""
+    sending = served.asked.sending
+    send = sending.to_persona
+    ids: list[str | None] = []
+
+    async def stored_and_unknown(persona_id: str, request: SendRequest) -> Accepted:
+        ids.append(request.id)
+        await send(persona_id, request)
+        raise Unavailable("nobody knows whether it is stored")
+
+    async with opened(browser, served, "/#persona=ann") as page:
+        await page.says("#persona .name", "name of ann")
+        with monkeypatch.context() as patch:
+            patch.setattr(sending, "to_persona", stored_and_unknown)
+            await say(page, "Calm?")
+            await page.says(".talk .error", "nobody knows")
+            await say(page, "All calm?")
+            await page.until("document.querySelector('.talk-form button').disabled === false", "an answer")
+            assert len(set(ids)) == 2
+        await say(page, "Calm?")
+        await page.says(".message", "Stored")
+        stored = [msgspec.json.decode(one.data, type=InboxItem) for one in await held(served.bus, "INBOX")]
+        assert {item.id for item in stored if item.content == "Calm?"} == {ids[0]}
+        await handle(served, await item_of(served, "All calm?"), response="It is.")
+        await page.says(".message[data-state='handled'] .response", "It is.")
 
 
 @pytest.mark.fact("A18")
