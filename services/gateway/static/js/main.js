@@ -129,11 +129,11 @@ function nothingLive(group) {
 }
 
 function nobody() {
-  const button = el("button", { type: "button", onclick: () => forms.create() }, "New persona");
+  const create = el("button", { type: "button", onclick: () => forms.create() }, "New persona");
   return [
     el("strong", {}, "No personas yet."),
     "Starting the loop makes the first one, root-thinker; or make one of your own.",
-    button,
+    el("p", { class: "control" }, create),
   ];
 }
 

@@ -38,7 +38,7 @@ export class Talk {
     this._text.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this._form.requestSubmit();
     });
-    this.element = el("section", { class: "talk" }, el("h3", {}, "Send a message"), this._form, this._list);
+    this.element = el("section", { class: "talk control" }, el("h3", {}, "Send a message"), this._form, this._list);
   }
 
   // Show what was sent to a persona from this page; `open` where more can be.
