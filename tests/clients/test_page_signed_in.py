@@ -89,6 +89,17 @@ async def test_who_may_only_read_is_not_asked_to_make_the_first_persona(browser:
         assert await shown_of(page, ["New persona"]) == []
 
 
+async def test_escape_does_not_end_the_question_for_a_token(browser: Browser, closed: Swarm) -> None:
+    """A browser closes a dialog with the second Escape, whatever the page says to it."""
+    async with opened(browser, closed) as page:
+        await page.find("#sign-in[open]").wait_for()
+        for _ in range(4):
+            await page.page.keyboard.press("Escape")
+        await sign_in(page, READER)
+        await page.says("#state", "Running")
+        assert await page.find("#sign-in[open]").count() == 0
+
+
 async def test_what_a_model_says_is_shown_as_text_and_never_obeyed(browser: Browser, closed: Swarm) -> None:
     async with opened(browser, closed) as page:
         await sign_in(page, MASTER)
