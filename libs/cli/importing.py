@@ -22,7 +22,7 @@ from libs.contracts.limits import IMPORTED_AT_ONCE
 from libs.runtime.plain import plain
 from libs.supervisor.text import style
 
-IMPORT_PATH = "/v1/swarm/personas/import"
+IMPORT_PATH = "/v1/swarm/import"
 _BATCH_BYTES = 256 * 1024
 _SHOWN_MOST = 20
 

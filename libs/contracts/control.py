@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 from libs.contracts.limits import IntervalMs, Reason
 from libs.contracts.personas import CreatePersonaRequest, PersonaPolicy
 from libs.contracts.presence import Circuit
+from libs.contracts.registry import LoopPhase
 
 
 class StartCognitionRequest(Struct, frozen=True, kw_only=True):
@@ -58,3 +59,6 @@ class CognitionStatus(Struct, frozen=True, kw_only=True):
 
     circuits: list[ThinkerCircuit] = []
     """Of each thinker that asks an endpoint, whether it does so now, sorted by instance name."""
+
+    phase: LoopPhase | None = None
+    """What is wanted of the loop: `running` also while no scheduler ticks it."""

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
-from libs.contracts.thoughts import OwnEventType, ThoughtEvent
+from libs.contracts.thoughts import EventType, OwnEventType, ThoughtEvent
 from libs.runtime.plain import UNSAFE, plain
 
 _CODES = {"bold": "1", "dim": "2", "green": "32", "yellow": "33", "red": "31", "cyan": "36"}
@@ -43,12 +43,21 @@ def brief(text: str, width: int) -> str:
 def event_line(event: ThoughtEvent, width: int = 120) -> str:
     """Return an event as one readable line."""
     time = event.timestamp.astimezone().strftime("%H:%M:%S")
-    who = plain(event.persona_id or "-")
+    who = plain(event.persona_id or (_is_roll_up(event) and event.swarm_id) or "-")
     return f"{style(time, 'dim')} {style(who, 'cyan')} {brief(_what(event), max(width - len(who) - 10, 20))}"
+
+
+def _is_roll_up(event: ThoughtEvent) -> bool:
+    """Whether it is what a swarm remembers: that is an event of no persona [A18]."""
+    return event.event_type == EventType.SNAPSHOT_COMPRESSED and event.persona_id is None
 
 
 def _what(event: ThoughtEvent) -> str:
     payload = event.payload
+    if _is_roll_up(event):
+        count = payload.get("cold_snapshot_count")
+        of = "a snapshot" if count == 1 else f"{count} snapshots"
+        return f"remembers ({of}, {payload.get('model') or 'fallback'}): {payload.get('thinking', '')}"
     if event.event_type in _PHASES:
         by = payload.get("model") or "fallback"
         spent = f", {payload.get('latency_ms', 0)} ms" if payload.get("model") else ""

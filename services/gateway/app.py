@@ -57,13 +57,14 @@ def make_app(
 ) -> ASGIApp:
     """Return the application over its parts.
 
-    `refused` is told the reason of each refusal of the guard, `answering` which request of the API is next.
+    `refused` is told the reason of each refusal of the guard, `answering` each request of the API that it
+    lets in.
     """
     access = Access(settings.tokens, time.time)
     parts = dict(zip(_PARTS, (bus, swarm, sending, feed, health, registry, access), strict=True))
     rates = Rates(settings.requests_per_s, time.monotonic)
-    guarded = Guard(cast("ASGIApp", _litestar(parts, version)), access, rates, settings.names, refused)
-    app = _noted(cast("ASGIApp", guarded), answering)
+    let_in = _noted(cast("ASGIApp", _litestar(parts, version)), answering)
+    app = cast("ASGIApp", Guard(let_in, access, rates, settings.names, refused))
     return raw_paths(app if bus.tracer is None else traced(app, bus.tracer))
 
 

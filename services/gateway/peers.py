@@ -220,6 +220,7 @@ class Swarm:
             else None,
             default_policy=registry.default_policy,
             circuits=circuits_of(present),
+            phase=registry.loop.phase,
         )
 
     async def _joined(self, records: list[PersonaRecord]) -> list[PersonaRuntimeState]:

@@ -78,7 +78,7 @@ class Changes:
     async def _until_imported(self, names: list[str]) -> dict[str, Any] | None:
         rows = {"personas": [self._clients.described(name) for name in names]}
         while True:
-            status, answer = await self._clients.ask("POST", "/v1/swarm/personas/import", rows)
+            status, answer = await self._clients.ask("POST", "/v1/swarm/import", rows)
             if status == 200:
                 return dict(answer)
             if 0 < status < 500 and status != 429:

@@ -59,6 +59,27 @@ async def test_the_loop_is_stopped_and_started_on_the_page(browser: Browser, run
         assert (page.complaints, page.strangers) == ([], [])
 
 
+@pytest.mark.fact("H4")
+async def test_a_loop_that_no_scheduler_ticks_is_said_to_wait_and_can_be_stopped(
+    browser: Browser, running: Swarm
+) -> None:
+    """It is no stopped loop: to start it would change nothing."""
+    async with opened(browser, running) as page:
+        await page.says("#state", "Running")
+        scheduler = running.pid("scheduler")
+        os.kill(scheduler, signal.SIGSTOP)
+        try:
+            await page.says("#state", "Waiting: no scheduler answers")
+            assert await page.find("#stop").is_visible()
+            assert not await page.find("#start").is_visible()
+            await page.says("[data-kind='unticked']", "The loop is to run, and no scheduler ticks")
+            await page.says("[data-kind='unticked']", "no scheduler answers")
+        finally:
+            os.kill(scheduler, signal.SIGCONT)
+        await page.says("#state", "Running", within=30)
+        await page.until("document.querySelector('[data-kind=unticked]') === null", "the notice gone")
+
+
 async def test_a_persona_is_made_shown_spawned_under_and_reaped_on_the_page(
     browser: Browser, running: Swarm
 ) -> None:

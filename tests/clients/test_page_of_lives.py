@@ -13,10 +13,11 @@ from playwright.async_api import Browser
 from libs.bus.connection import Bus
 from libs.bus.presence import Presence
 from libs.contracts.accounts import Credit
-from libs.contracts.inbox import InboxItem
+from libs.contracts.inbox import Accepted, InboxItem, SendRequest
 from libs.contracts.lives import PausedFor
 from libs.contracts.presence import PresenceRecord
 from libs.contracts.refusals import Unavailable
+from libs.contracts.thoughts import RollUpPayload, Source
 from libs.contracts.work import Counters
 from tests.bus.support import held, running
 from tests.clients.browsing import Watched, opened
@@ -163,6 +164,57 @@ async def test_what_cannot_be_sent_is_said_and_stays_to_be_sent_again(
         await page.until(
             "document.querySelector('.talk-form').offsetParent === null", "no way to send any more"
         )
+
+
+@pytest.mark.fact("A1")
+async def test_what_seemed_not_to_be_sent_is_sent_once_where_it_is_sent_again(
+    browser: Browser, served: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows what a 503 has stored: the same text goes under the same id, another one under its own."""
+    sending = served.asked.sending
+    send = sending.to_persona
+    ids: list[str | None] = []
+
+    async def stored_and_unknown(persona_id: str, request: SendRequest) -> Accepted:
+        ids.append(request.id)
+        await send(persona_id, request)
+        raise Unavailable("nobody knows whether it is stored")
+
+    async with opened(browser, served, "/#persona=ann") as page:
+        await page.says("#persona .name", "name of ann")
+        with monkeypatch.context() as patch:
+            patch.setattr(sending, "to_persona", stored_and_unknown)
+            await say(page, "Calm?")
+            await page.says(".talk .error", "nobody knows")
+            await say(page, "All calm?")
+            await page.until("document.querySelector('.talk-form button').disabled === false", "an answer")
+            assert len(set(ids)) == 2
+        await say(page, "Calm?")
+        await page.says(".message", "Stored")
+        stored = [msgspec.json.decode(one.data, type=InboxItem) for one in await held(served.bus, "INBOX")]
+        assert {item.id for item in stored if item.content == "Calm?"} == {ids[0]}
+        await handle(served, await item_of(served, "All calm?"), response="It is.")
+        await page.says(".message[data-state='handled'] .response", "It is.")
+
+
+@pytest.mark.fact("A18")
+async def test_what_a_swarm_remembers_is_no_thought(browser: Browser, served: StandIn) -> None:
+    """It is said by the swarm, and says nothing of how personas think."""
+    remembered = RollUpPayload(
+        thinking=f"All calm. {EVIL}", source=Source.FALLBACK, model=None, usage=None, error="no model",
+        persona_scope=["ann", "bob"], cold_snapshot_count=3, hot_event_count=9, warm_fact_count=2,
+    )  # fmt: skip
+    await served.emit("snapshot_compressed", None, remembered, "s")
+    thought = {"thinking": "Hm.", "phase": "observe", "thought_count": 1, "source": "model", "model": "m"}
+    await served.emit("thought_generated", "ann", thought | {"latency_ms": 5, "error": None})
+    async with opened(browser, served) as page:
+        row = "#list .event[data-phase='compress']"
+        for words in ("swarm s", "remembers", "3 snapshots, declared fallback", f"All calm. {EVIL}"):
+            await page.says(row, words)
+        await page.says("#rate-note", "of a model")
+        assert "undefined" not in await page.find("body").inner_text()
+        assert await page.find(".notice").count() == 0
+        await is_harmless(page)
 
 
 async def test_events_of_lives_are_readable_and_can_be_shown_alone(browser: Browser, served: StandIn) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.async_api import Browser
 
+from libs.bus.connection import Bus
 from tests.clients.browsing import Watched, opened
+from tests.services.standin import gateway
 from tests.support.endpoint import endpoint
 from tests.support.swarm import Swarm, swarm
 
@@ -65,10 +67,37 @@ async def test_who_may_only_read_is_shown_nothing_to_control(browser: Browser, c
         await page.until("document.body.dataset.scope === 'read'", "the scope")
         assert await page.page.evaluate("document.querySelector('#stop').offsetParent") is None
         assert await page.page.evaluate("document.querySelector('#create').offsetParent") is None
+        await page.find("#tree .node[data-id='root-thinker']").click()
+        await page.says("#persona .charter", "Continuously observe")
+        assert await shown_of(page, ["Spawn a child", "Reap …", "Send", "New persona", "Stop"]) == []
         status = await page.page.evaluate(
             "fetch('/v1/cognition/stop', {method: 'POST'}).then((r) => r.status)"
         )
         assert status == 403
+
+
+async def shown_of(page: Watched, buttons: list[str]) -> list[str]:
+    """Which buttons with one of these names can be seen."""
+    said = await page.find("button:visible").all_inner_texts()
+    return [text for text in said if text in buttons]
+
+
+async def test_who_may_only_read_is_not_asked_to_make_the_first_persona(browser: Browser, bus: Bus) -> None:
+    async with gateway(bus, API_TOKENS=f"read:{READER}") as served, opened(browser, served) as page:
+        await sign_in(page, READER)
+        await page.says("#tree", "No personas yet.")
+        assert await shown_of(page, ["New persona"]) == []
+
+
+async def test_escape_does_not_end_the_question_for_a_token(browser: Browser, closed: Swarm) -> None:
+    """A browser closes a dialog with the second Escape, whatever the page says to it."""
+    async with opened(browser, closed) as page:
+        await page.find("#sign-in[open]").wait_for()
+        for _ in range(4):
+            await page.page.keyboard.press("Escape")
+        await sign_in(page, READER)
+        await page.says("#state", "Running")
+        assert await page.find("#sign-in[open]").count() == 0
 
 
 async def test_what_a_model_says_is_shown_as_text_and_never_obeyed(browser: Browser, closed: Swarm) -> None:

@@ -233,7 +233,7 @@ def test_status_counts_what_is_and_says_running_only_while_a_scheduler_ticks(lon
         "enabled", "running", "loop_interval_ms", "started_at", "last_tick_at", "persona_count",
         "active_persona_count", "events_buffered", "snapshots_buffered",
         # beyond the reference
-        "lag_ms", "ticked_persona_count", "not_ticked_because", "default_policy", "circuits",
+        "lag_ms", "ticked_persona_count", "not_ticked_because", "default_policy", "circuits", "phase",
     }  # fmt: skip
     assert (now["persona_count"], now["active_persona_count"]) == (2, 1)
     assert (now["ticked_persona_count"], now["not_ticked_because"]) == (1, None)
@@ -243,7 +243,7 @@ def test_status_counts_what_is_and_says_running_only_while_a_scheduler_ticks(lon
     os.kill(scheduler, signal.SIGSTOP)
     try:
         halted = status(lone)
-        assert halted["running"] is False
+        assert (halted["running"], halted["phase"]) == (False, "running")
         assert (halted["ticked_persona_count"], halted["not_ticked_because"]) == (0, "no scheduler answers")
     finally:
         os.kill(scheduler, signal.SIGCONT)

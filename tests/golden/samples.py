@@ -172,6 +172,7 @@ SAMPLES: list[msgspec.Struct] = [
         snapshots_buffered=1,
         default_policy=POLICY,
         circuits=[THINKER_CIRCUIT],
+        phase=LoopPhase.RUNNING,
     ),
     THINKER_CIRCUIT,
     CIRCUIT,

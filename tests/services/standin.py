@@ -87,11 +87,14 @@ def _answering(
 class StandIn:
     """A gateway that is served, and what stands behind it."""
 
-    def __init__(self, bus: Bus, asked: Asked, owners: Owners, port: int) -> None:
+    def __init__(self, bus: Bus, asked: Asked, owners: Owners, port: int, answered: list[str]) -> None:
         self.bus = bus
         self.asked = asked
         self.owners = owners
         self.url = f"http://127.0.0.1:{port}"
+        self.answered = answered
+        """What the process would show as its last activity, one after the other."""
+
         self._stored = 0
 
     async def emit(
@@ -121,6 +124,7 @@ async def gateway(bus: Bus, **env: str) -> AsyncIterator[StandIn]:
     given = {"PERPETUA_GATEWAY_PORT": "0"} | {f"PERPETUA_{name}": value for name, value in env.items()}
     settings = read_gateway(process_reader(given), listens=True)
     refused: list[str] = []
+    answered: list[str] = []
     async with answering_registry(bus) as asked, owners(bus) as theirs, Background() as tasks:
         feed = Feed(bus, NoTelemetry())
         app = make_app(
@@ -132,7 +136,7 @@ async def gateway(bus: Bus, **env: str) -> AsyncIterator[StandIn]:
             registry=CollectorRegistry(),
             settings=settings,
             refused=refused.append,
-            answering=lambda request: None,
+            answering=answered.append,
             version="0",
         )
         door = Door(ConnectionLimits(connections=64, client_connections=0), refused.append)
@@ -141,7 +145,7 @@ async def gateway(bus: Bus, **env: str) -> AsyncIterator[StandIn]:
         tasks.create_task(feed.run(), name="feed")
         serving = tasks.create_task(server.serve(sockets=[listener]), name="http")
         await server.until_started()
-        yield StandIn(bus, asked, theirs, listener.getsockname()[1])
+        yield StandIn(bus, asked, theirs, listener.getsockname()[1], answered)
         feed.close()
         server.end()
         await asyncio.wait([serving])

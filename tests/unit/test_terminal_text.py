@@ -7,12 +7,13 @@ import sys
 import unicodedata
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from libs.cli.output import print_table
-from libs.contracts.thoughts import EventType, OwnEventType, ThoughtEvent
+from libs.contracts.thoughts import EventType, OwnEventType, RollUpPayload, Source, ThoughtEvent
 from libs.runtime.plain import plain
 from libs.supervisor import text
 from tests.unit.make import NOW
@@ -132,6 +133,25 @@ def test_an_event_of_a_life_is_a_line_that_people_read(kind: str, payload: dict[
 def test_a_thought_says_how_many_items_it_took_up() -> None:
     thought = event(thinking="Hm.", phase="test", thought_count=7, model="m", inbox_item_ids=["a", "b"])
     assert text.event_line(thought).endswith(" p #7 test (m, 0 ms, took up 2) Hm.")
+
+
+@pytest.mark.fact("A18")
+@pytest.mark.parametrize(
+    ("count", "model", "said"), [(3, "m", "(3 snapshots, m)"), (1, None, "(a snapshot, fallback)")]
+)
+def test_what_a_swarm_remembers_is_said_by_the_swarm_and_is_no_thought(
+    count: int, model: str | None, said: str
+) -> None:
+    payload = RollUpPayload(
+        thinking="Calm.", source=Source.MODEL if model else Source.FALLBACK, model=model, usage=None,
+        error=None, persona_scope=["a", "b"], cold_snapshot_count=count, hot_event_count=9,
+        warm_fact_count=2,
+    )  # fmt: skip
+    roll_up = ThoughtEvent(
+        id="e", event_type=EventType.SNAPSHOT_COMPRESSED, persona_id=None, swarm_id="crew",
+        timestamp=NOW, payload=msgspec.to_builtins(payload),
+    )  # fmt: skip
+    assert text.event_line(roll_up).endswith(f" crew remembers {said}: Calm.")
 
 
 @given(ANY)

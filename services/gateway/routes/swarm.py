@@ -60,7 +60,7 @@ class SwarmRoutes(Controller):
         return await swarm.create(data)
 
     @post(
-        "/personas/import",
+        "/import",
         status_code=200,
         responses=problems(400, 403, 413, 415, 503),
         operation_id="import",

@@ -4,6 +4,7 @@ import { isThought } from "./rate.js";
 import { some } from "./text.js";
 
 const PHASES = new Set(["observe", "reflect", "test", "compress"]);
+const FALLBACK = "declared fallback";
 const NAMES_MOST = 20000;
 
 const names = new Map();
@@ -24,6 +25,8 @@ export function describe(event) {
   };
   if (isThought(event)) return thought(base, payload);
   switch (event.event_type) {
+    case "snapshot_compressed":
+      return rollUp(base, event.swarm_id, payload);
     case "check_result":
       if (payload.stopped)
         return { ...base, what: "stopped", text: payload.reason ?? "", group: "lifecycle" };
@@ -103,10 +106,24 @@ function thought(base, payload) {
     ...base,
     phase: PHASES.has(payload.phase) ? payload.phase : "none",
     what: `${payload.phase} #${payload.thought_count}`,
-    by: (fallback ? "declared fallback" : `${payload.model}, ${payload.latency_ms} ms`) + took(payload),
+    by: (fallback ? FALLBACK : `${payload.model}, ${payload.latency_ms} ms`) + took(payload),
     text: payload.thinking ?? "",
     why: fallback ? payload.error : null,
     group: "thoughts",
+  };
+}
+
+// What the personas of a swarm remember together.
+function rollUp(base, swarm, payload) {
+  const fallback = payload.source !== "model";
+  return {
+    ...base,
+    phase: "compress",
+    who: `swarm ${swarm}`,
+    what: "remembers",
+    by: `${some(payload.cold_snapshot_count, "snapshot")}, ${fallback ? FALLBACK : payload.model}`,
+    text: payload.thinking ?? "",
+    why: payload.error,
   };
 }
 

@@ -2,6 +2,7 @@
 
 import { get, now, post } from "./api.js";
 import { byId, say } from "./dom.js";
+import { isOn, stateOf, untickedBecause } from "./status.js";
 import { every, some, span, whole } from "./text.js";
 
 const LOOK_MS = 2000;
@@ -16,6 +17,7 @@ export class Loop {
     this._failed = failed;
     this._busy = null;
     this._looked = 0;
+    this._untickedSince = null;
     byId("start").addEventListener("click", () => this._start());
     byId("stop").addEventListener("click", () => this._act("Stopping …", () => post("/v1/cognition/stop")));
     byId("interval").addEventListener("input", () => this._buttons());
@@ -40,6 +42,11 @@ export class Loop {
     } catch (error) {
       if (looked === this._looked) this._lost(error);
     }
+  }
+
+  // For how many milliseconds active personas have not been ticked that should be; 0 where all are.
+  get untickedMs() {
+    return this._untickedSince === null ? 0 : performance.now() - this._untickedSince;
   }
 
   _start() {
@@ -72,6 +79,7 @@ export class Loop {
     const before = this.status;
     this.status = status;
     this.away = false;
+    this._untickedSince = untickedBecause(status) === null ? null : (this._untickedSince ?? performance.now());
     const field = byId("interval");
     if (before === null || Number(field.value) === before.loop_interval_ms)
       field.value = status.loop_interval_ms;
@@ -98,17 +106,28 @@ export class Loop {
     if (this._busy !== null) return ["waiting", this._busy];
     if (this.away) return ["away", `Away: ${this._why}`];
     if (this.status === null) return ["waiting", "Connecting …"];
-    if (this.status.running) return ["running", "Running"];
-    return ["stopped", this.status.enabled ? "Stopped" : "Disabled"];
+    switch (stateOf(this.status)) {
+      case "running":
+        return ["running", "Running"];
+      case "waiting":
+        return ["stopped", `Waiting: ${untickedBecause(this.status)}`];
+      case "stopping":
+        return ["waiting", "Stopping …"];
+      case "disabled":
+        return ["stopped", "Disabled"];
+      default:
+        return ["stopped", "Stopped"];
+    }
   }
 
   _buttons() {
-    const { running = false, enabled = false, loop_interval_ms: interval } = this.status ?? {};
-    byId("start").hidden = this.status === null || running;
-    byId("stop").hidden = this.status === null || !running;
+    const { enabled = false, loop_interval_ms: interval } = this.status ?? {};
+    const on = this.status !== null && isOn(this.status);
+    byId("start").hidden = this.status === null || on;
+    byId("stop").hidden = !on;
     byId("start").disabled = this._busy !== null || !enabled;
     byId("stop").disabled = this._busy !== null;
-    byId("apply").hidden = !running || this._busy !== null || Number(byId("interval").value) === interval;
+    byId("apply").hidden = !on || this._busy !== null || Number(byId("interval").value) === interval;
   }
 
   // What grows older by itself.

@@ -6,13 +6,14 @@ import { Forms } from "./forms.js";
 import { Lineage } from "./lineage.js";
 import { Live } from "./live.js";
 import { Loop } from "./loop.js";
-import { Notices, silence, thinking } from "./notices.js";
+import { Notices, silence, thinking, unticked } from "./notices.js";
 import { Persona } from "./persona.js";
 import { Plot } from "./plot.js";
 import { Rate, isThought, summary } from "./rate.js";
 import { signedIn } from "./session.js";
 import { Processes } from "./processes.js";
 import { Snapshot } from "./snapshot.js";
+import { isOn, stateOf, untickedBecause } from "./status.js";
 import { Stream } from "./stream.js";
 import { rateText } from "./text.js";
 
@@ -73,6 +74,7 @@ function onStatus(status) {
   const { all, active } = lineage.size;
   if (all !== status.persona_count || active !== status.active_persona_count) lineage.refresh();
   if (status.snapshots_buffered > 0) snapshot.refresh();
+  stream.check(status);
   live.refresh();
 }
 
@@ -86,11 +88,13 @@ function everySecond() {
   loop.ages();
   notices.set("thinking", ...thinking(totals, rate.lastError));
   const { status, away } = loop;
-  if (status !== null && !away)
+  if (status !== null && !away) {
+    notices.set("unticked", ...unticked(status, loop.untickedMs));
     notices.set(
       "silence",
       ...silence(status, now() - Math.max(rate.lastThought ?? 0, Date.parse(status.started_at ?? 0))),
     );
+  }
   live.refresh();
 }
 
@@ -110,7 +114,9 @@ function nothingLive(group) {
   if (loop.status === null) return ["Waiting for the gateway …"];
   if (!loop.status.enabled)
     return [el("strong", {}, "The loop is disabled."), "Restart with CODETETHER_COGNITION_ENABLED=true."];
-  if (!loop.status.running)
+  if (stateOf(loop.status) === "waiting")
+    return [el("strong", {}, "The loop waits."), `Why: ${untickedBecause(loop.status)}.`];
+  if (!isOn(loop.status))
     return [
       el("strong", {}, "The loop is stopped."),
       "Start it, and thoughts appear here as they are stored.",
@@ -124,11 +130,11 @@ function nothingLive(group) {
 }
 
 function nobody() {
-  const button = el("button", { type: "button", onclick: () => forms.create() }, "New persona");
+  const create = el("button", { type: "button", onclick: () => forms.create() }, "New persona");
   return [
     el("strong", {}, "No personas yet."),
     "Starting the loop makes the first one, root-thinker; or make one of your own.",
-    button,
+    el("p", { class: "control" }, create),
   ];
 }
 

@@ -1,6 +1,8 @@
 // What a person should know now, with the cure: one notice a kind, each can be put away.
 
 import { byId, el } from "./dom.js";
+import { untickedBecause } from "./status.js";
+import { whole } from "./text.js";
 
 const NARROW = window.matchMedia("(max-width: 720px)");
 
@@ -88,6 +90,20 @@ export function thinking({ model, fallback }, error) {
       ? "Every thought is the declared fallback: there is no model yet"
       : "The model fails: every thought of the last minute is the declared fallback",
     { text: error, cures: none ? CURES : [["perpetua ps", "shows what thinks and why it was chosen"]] },
+  ];
+}
+
+const UNTICKED_MS = 5000;
+
+// The notice about personas that should be ticked and are not, once it lasts.
+export function unticked(status, lastedMs) {
+  const because = untickedBecause(status);
+  if (because === null || lastedMs < UNTICKED_MS) return ["", null];
+  const { active_persona_count: active, ticked_persona_count: ticked } = status;
+  const some = `${whole(active - ticked)} of ${whole(active)} active personas are not ticked`;
+  return [
+    status.running ? some : "The loop is to run, and no scheduler ticks",
+    { text: `${because}.`, cures: [["perpetua ps", "shows which processes live, and what each is without"]] },
   ];
 }
 

@@ -135,7 +135,7 @@ export class Persona {
     if (status === "reaped") return el("p", { class: "quiet" }, "Reaped: it thinks no more.");
     return el(
       "div",
-      { class: "row" },
+      { class: "row control" },
       el("button", { type: "button", onclick: () => this._act.spawn(identity) }, "Spawn a child"),
       el("button", { type: "button", onclick: () => this._act.reap(identity) }, "Reap …"),
     );

@@ -9,7 +9,8 @@ const THOUGHTS = new Set([
   "snapshot_compressed",
 ]);
 
-export const isThought = (event) => THOUGHTS.has(event.event_type);
+// What a swarm remembers is an event of the same type, of no persona: no thought.
+export const isThought = (event) => THOUGHTS.has(event.event_type) && event.persona_id !== null;
 
 export class Rate {
   constructor() {

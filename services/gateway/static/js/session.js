@@ -25,8 +25,9 @@ function ask() {
     const dialog = byId("sign-in");
     const form = byId("sign-in-form");
     const error = form.querySelector(".error");
-    const stay = (event) => event.preventDefault();
-    dialog.addEventListener("cancel", stay);
+    // Escape closes it, and the second one whatever the page says to it.
+    const stay = () => dialog.showModal();
+    dialog.addEventListener("close", stay);
     form.onsubmit = async (event) => {
       event.preventDefault();
       try {
@@ -38,7 +39,7 @@ function ask() {
       }
       form.reset();
       error.hidden = true;
-      dialog.removeEventListener("cancel", stay);
+      dialog.removeEventListener("close", stay);
       dialog.close();
       asking = null;
       resolve();

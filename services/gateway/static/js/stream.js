@@ -1,11 +1,13 @@
 // The event stream: what it holds of the last minute, then each event as it comes, none lost or repeated.
 
-import { get } from "./api.js";
+import { get, now } from "./api.js";
 
 const BACKLOG = 2000;
 const PAGE = 1000;
 const AGAIN_MS = 1000;
 const AGAIN_MOST_MS = 10000;
+const QUIET_MS = 30000;
+const HEARD = ["open", "cognition", "perpetua", "lag"];
 
 // Calls take(sequence, event) for each event, skipped(count, sequence) for each `lag`, and
 // state("open" | "away") as the connection comes and goes.
@@ -17,6 +19,17 @@ export class Stream {
     this._skipped = skipped;
     this._state = state;
     this._wait = AGAIN_MS;
+    this._source = null;
+    this._heardAt = 0;
+  }
+
+  // A connection can be dead and nobody says so: the loop ticks, and no event comes for far too long. Then
+  // another one goes on after the last event.
+  check({ last_tick_at: tick, loop_interval_ms: interval }) {
+    if (this._source === null || this._source.readyState === EventSource.CLOSED) return;
+    if (tick === null || Date.parse(tick) < this._heardAt + 3 * interval + QUIET_MS) return;
+    this._source.close();
+    this._connect();
   }
 
   async open() {
@@ -47,6 +60,10 @@ export class Stream {
   _connect() {
     const source = new EventSource(`/v1/cognition/stream?after=${this.last}`);
     const receive = (message) => this._one(Number(message.lastEventId), JSON.parse(message.data));
+    const heard = () => (this._heardAt = now());
+    this._source = source;
+    heard();
+    for (const type of HEARD) source.addEventListener(type, heard);
     source.addEventListener("open", () => {
       this._wait = AGAIN_MS;
       this._state("open");

@@ -38,7 +38,7 @@ export class Talk {
     this._text.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this._form.requestSubmit();
     });
-    this.element = el("section", { class: "talk" }, el("h3", {}, "Send a message"), this._form, this._list);
+    this.element = el("section", { class: "talk control" }, el("h3", {}, "Send a message"), this._form, this._list);
   }
 
   // Show what was sent to a persona from this page; `open` where more can be.
@@ -82,18 +82,19 @@ export class Talk {
     event.preventDefault();
     const content = this._text.value;
     const persona = this._id;
-    const message = { id: freshId(), content, at: new Date().toISOString(), state: "sending", note: "Sending …" };
+    const message = this._unsure(persona, content) ?? { id: freshId(), content };
+    Object.assign(message, { at: new Date().toISOString(), state: "sending", note: "Sending …" });
     this._keep(persona, message);
     this._button.disabled = true;
     this._error.hidden = true;
     this._render();
     try {
-      const body = { content, id: message.id, ...(this._urgent.checked ? { priority: 1 } : {}) };
+      const body = { content, id: message.id, once: true, ...(this._urgent.checked ? { priority: 1 } : {}) };
       await post(`/v1/swarm/personas/${segment(persona)}/inbox`, body);
       if (message.state === "sending") Object.assign(message, { state: "stored", note: "Stored: it will be read." });
       if (this._text.value === content) this._text.value = "";
     } catch (refusal) {
-      this._said.get(persona)?.delete(message.id);
+      if (message.state === "sending") message.state = "unsure";
       say(this._error, refusal.message);
       this._error.hidden = false;
     } finally {
@@ -102,16 +103,24 @@ export class Talk {
     }
   }
 
+  // What was to be sent, and nobody knows whether it is stored: under its id it is sent once.
+  _unsure(persona, content) {
+    const sent = [...(this._said.get(persona)?.values() ?? [])];
+    return sent.find((message) => message.state === "unsure" && message.content === content);
+  }
+
   _keep(persona, message) {
     if (this._said.size > PERSONAS_MOST) this._said.clear();
     const sent = this._said.get(persona) ?? new Map();
+    sent.delete(message.id);
     sent.set(message.id, message);
     if (sent.size > KEPT) sent.delete(sent.keys().next().value);
     this._said.set(persona, sent);
   }
 
   _render() {
-    const sent = [...(this._said.get(this._id)?.values() ?? [])].reverse();
+    const said = [...(this._said.get(this._id)?.values() ?? [])].reverse();
+    const sent = said.filter((message) => message.state !== "unsure");
     this._list.replaceChildren(...sent.map(shown));
     this._list.hidden = sent.length === 0;
   }
