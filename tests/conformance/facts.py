@@ -305,7 +305,10 @@ FACTS: dict[str, Fact] = {
         "Every task has an owner that sees its end; a crash is logged, counted, told, and ends the owner",
         ("libs/concurrency/tasks.py", "libs/runtime/crashes.py", "libs/bus/connection.py"),
     ),
-    "H8": Fact("SIGTERM and Ctrl-C drain and end with 0; twice is once", ("libs/runtime/process.py",)),
+    "H8": Fact(
+        "SIGTERM and Ctrl-C drain and end with 0; twice is once; `up` asked again after 0.5 s ends at once",
+        ("libs/runtime/process.py", "libs/supervisor/ending.py"),
+    ),
     "H9": Fact(
         "Who is there, since when, and what it last did",
         ("libs/bus/presence.py", "libs/cli/ps.py", "services/gateway/static/js/processes.js"),
