@@ -65,6 +65,8 @@ def test_the_named_broker_goes_before_the_up_s_and_that_before_the_environment_s
     folder = DataDir(tmp_path)
     assert broker_of(folder, None).url == "nats://environment:1"
     run = RunRecord(pid=1, gateway_url="http://127.0.0.1:1", nats_url="nats://up:1", children=[])
-    folder.write(run)
-    assert broker_of(folder, None).url == "nats://up:1"
-    assert broker_of(folder, "nats://named:1").url == "nats://named:1"
+    with folder.claimed():
+        folder.write(run)
+        assert broker_of(folder, None).url == "nats://up:1"
+        assert broker_of(folder, "nats://named:1").url == "nats://named:1"
+    assert broker_of(folder, None).url == "nats://environment:1", "that of an up that has ended is nobody's"
