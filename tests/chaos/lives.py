@@ -47,7 +47,7 @@ def life_of(name: str) -> dict[str, Any]:
     poor = {"token_credits_per_minute": POOR_CREDITS} if is_poor(name) else {}
     swarm_id = _FAMILIES.get(name) or (COUNCIL if _number(name) % _ONE_IN == 1 else None)
     if swarm_id is None:
-        return {"policy": poor}
+        return {"policy": poor | {"share_memory": False}}  # said, as a child has its parent's otherwise
     return {"swarm_id": swarm_id, "policy": poor | {"share_memory": True}}
 
 

@@ -13,6 +13,7 @@ import msgspec
 from libs.bus.connection import Bus
 from libs.bus.errors import BusError
 from libs.bus.read import all_held, stream_state
+from libs.contracts.streams import THINK, THINKERS
 from libs.contracts.thoughts import MemorySnapshot, Proposal
 from tests.chaos.changes import Changes
 from tests.chaos.clients import Clients
@@ -168,15 +169,23 @@ def _proposal(data: bytes) -> tuple[str, Copy]:
 
 
 async def _queue_empty(findings: list[str], bus: Bus) -> None:
+    """Everything in the queue was delivered and acknowledged.
+
+    Some of that the broker may keep: started again over a full disk it has left 2 to 7 chunks whose
+    acknowledgement it counts, most of them of the first that came then, until it is started once more.
+    """
+    last: dict[str, Any] = {}
+
     async def empty() -> bool:
         try:
-            return int((await stream_state(bus, "THINK"))["messages"]) == 0
+            last.update(await bus.api(f"CONSUMER.INFO.{THINK}.{THINKERS}"))
         except BusError:
             return False
+        return not last["num_pending"] and not last["num_ack_pending"]
 
     if not await held(DRAINED_WITHIN_S, empty):
-        left = int((await stream_state(bus, "THINK"))["messages"])
-        findings.append(f"{left} chunks of work are left in the queue after a stop")
+        kept = {name: last.get(name) for name in ("delivered", "ack_floor", "num_ack_pending", "num_pending")}
+        findings.append(f"chunks of work are left in the queue after a stop: {kept}")
 
 
 async def held(within: float, check: Callable[[], bool | Awaitable[bool]]) -> bool:
