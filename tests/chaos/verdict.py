@@ -171,8 +171,8 @@ def _proposal(data: bytes) -> tuple[str, Copy]:
 async def _queue_empty(findings: list[str], bus: Bus) -> None:
     """Everything in the queue was delivered and acknowledged.
 
-    Some of that the broker may keep: started again over a full disk it has left 2 to 7 chunks whose
-    acknowledgement it counts, most of them of the first that came then, until it is started once more.
+    Some of that the broker may keep: in storms that filled its disk it has left 2 to 7 chunks whose
+    acknowledgement it counts, most of them of the first that came after that. Nobody is given them.
     """
     last: dict[str, Any] = {}
 
