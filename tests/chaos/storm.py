@@ -26,7 +26,7 @@ from tests.chaos.faults import Faults
 from tests.chaos.field import Field
 from tests.chaos.lively import Lively
 from tests.chaos.model import model
-from tests.chaos.plan import plan
+from tests.chaos.plan import Kind, plan
 from tests.chaos.twice import Twice
 from tests.chaos.verdict import verdict
 
@@ -169,8 +169,9 @@ async def _storm(ground: Field, options: Options, report: Report, say: Callable[
             if lively is not None:
                 await lively.end()
             report.findings += await verdict(
-                bus, clients, collector, changes, lively=options.lively, leases=options.leases
-            )
+                bus, clients, collector, changes,
+                lively=options.lively, leases=options.leases, filled=Kind.DISK_FULL in report.done,
+            )  # fmt: skip
             if lively is not None:
                 report.findings += await lively.findings()
                 report.facts = lively.facts()
