@@ -45,10 +45,11 @@ def test_the_stages_of_a_run_are_shown_and_failed_thoughts_are_counted_apart() -
             stages = {stage["stage"]: stage for stage in found["stages"]}
             assert list(stages) == ["queue wait", "inference", "publish", "total"]
             for stage in stages.values():
-                assert 0 <= stage["min_ms"] <= stage["mean_ms"] <= stage["max_ms"] < 20_000
-                assert stage["max_ms"] > 0, (
-                    "what is granted before its publish is acknowledged waits for nothing"
-                )
+                assert stage["min_ms"] <= stage["mean_ms"] <= stage["max_ms"] < 20_000
+                if stage["stage"] == "queue wait":  # by the event loop's clock, in whole milliseconds
+                    assert stage["min_ms"] >= 0 and stage["max_ms"] > 0
+                else:
+                    assert stage["min_ms"] > 0
             assert stages["inference"]["min_ms"] >= 1000 * DELAY_S
             assert stages["total"]["mean_ms"] >= stages["inference"]["mean_ms"]
             completed = found["outcomes"]["completed"]
