@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from typing import Any
@@ -97,7 +98,7 @@ class Api:
                 elif field == "data":
                     data = value
 
-    @property
+    @cached_property
     def _opener(self) -> OpenerDirector:
         """What asks; past the proxy of the environment where nothing leaves this machine: it sees tokens."""
         local = is_loopback(urlsplit(self.base).hostname or "")

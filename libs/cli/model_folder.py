@@ -13,13 +13,13 @@ def model_folder(asked: str, data: DataDir) -> Path:
 
     With `@REVISION` a pulled one is taken at that commit only.
     """
-    from libs.models.store import Store
+    from libs.models.store import MODEL, Store
 
     store = Store(data.models)
     if (manifest := store.find(asked)) is not None:
         return store.folder(manifest)
     path = Path(asked).expanduser().absolute()
-    if (path / "model.bin").is_file():
+    if (path / MODEL).is_file():
         return path
     if (path / "config.json").is_file():
         raise CliError(
@@ -28,7 +28,7 @@ def model_folder(asked: str, data: DataDir) -> Path:
     if store.called(asked):
         raise CliError(store.absent(asked))
     raise CliError(
-        f"{asked} is no pulled model, and {path} is not a CTranslate2 model folder (no model.bin in it). "
+        f"{asked} is no pulled model, and {path} is not a CTranslate2 model folder (no {MODEL} in it). "
         f"{_cure(asked, store.absent(asked))}, or use `--model tiny` for one with random weights"
     )
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from libs.cli.broker import NATS_URL
 from libs.cli.model_folder import model_folder
 from libs.cli.provision import bounds_of
 from libs.concurrency.tasks import leaves
@@ -45,7 +46,7 @@ def up(
         data_dir=folder.path,
         gateway_port=process.gateway.port if gateway_port is None else gateway_port,
         nats_port=4222 if nats_port is None else nats_port,
-        nats_url=nats_url or os.environ.get("PERPETUA_NATS_URL") or None,
+        nats_url=nats_url or os.environ.get(NATS_URL) or None,
         thinkers=thinkers,
         schedulers=schedulers,
         registries=registries,

@@ -58,6 +58,9 @@ MAX_DELIVER = 4
 TOGETHER = 2
 """How often it is given together with others. From then on it is a message of its own, and thought alone."""
 
+INTERVAL_DEFAULT_MS = 2000
+"""Between two thoughts of a persona, in milliseconds, where nobody says otherwise [4.1]."""
+
 STOP_GRACE_MS = 2_000
 """How long, in milliseconds, a stop waits for thoughts in flight before it settles them as withdrawn."""
 

@@ -20,14 +20,13 @@ from libs.contracts.journal import (
     Stopped,
     Stopping,
 )
-from libs.contracts.limits import SHARDS
+from libs.contracts.limits import INTERVAL_DEFAULT_MS, SHARDS
 from libs.contracts.personas import PersonaStatus
 from libs.contracts.registry import LoopPhase, LoopState, PersonaRecord, ReapNote, StoredLoop, StoredPersona
 from libs.contracts.tokens import shard_of
 from libs.journal.tail import JournalHole
 
 _decode = msgspec.json.Decoder(RegistryRecord).decode
-_UNKNOWN_INTERVAL_MS = 2000
 _REAPED = PersonaStatus.REAPED  # looked up for each thought, which costs more than the comparison
 
 
@@ -204,7 +203,7 @@ def _next_loop(
 
 def _of_run(run: int) -> LoopState:
     """Return the state of a run of which nothing else is known."""
-    return LoopState(run=run, phase=LoopPhase.RUNNING, interval_ms=_UNKNOWN_INTERVAL_MS)
+    return LoopState(run=run, phase=LoopPhase.RUNNING, interval_ms=INTERVAL_DEFAULT_MS)
 
 
 def _lives(record: PersonaRecord | None) -> bool:

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from libs.contracts.limits import INTERVAL_CEILING_MS, INTERVAL_FLOOR_MS, U32_MAX, U64_MAX
+from libs.contracts.limits import (
+    INTERVAL_CEILING_MS,
+    INTERVAL_DEFAULT_MS,
+    INTERVAL_FLOOR_MS,
+    U32_MAX,
+    U64_MAX,
+)
 from libs.contracts.personas import PersonaPolicy
 from libs.settings.reader import Reader, SettingError
 from libs.settings.urls import is_http
@@ -141,7 +147,7 @@ def read_cognition(read: Reader) -> CognitionSettings:
         ),
         loop_interval_ms=read.integer(
             "LOOP_INTERVAL_MS",
-            2000,
+            INTERVAL_DEFAULT_MS,
             "milliseconds between a persona's thoughts, unless a start request has chosen others",
             floor=INTERVAL_FLOOR_MS,
             most=INTERVAL_CEILING_MS,

@@ -7,14 +7,12 @@ from pathlib import Path
 import structlog
 
 from libs.settings.cognition import PREFIX, ThinkerSettings
-from services.thinker.backends.window import read_json
+from services.thinker.backends.window import MANIFEST, read_json
 
 log = structlog.get_logger("computing")
 
 WEIGHTS = "model.bin"
 """CTranslate2's name for the file of a model's weights."""
-
-_MANIFEST = "manifest.json"
 
 _AS_STORED = "default"
 """CTranslate2's name for the type of the file, or the nearest that the device has."""
@@ -27,13 +25,13 @@ def stored_type(settings: ThinkerSettings, folder: Path) -> str | None:
     """
     if settings.compute_type != "auto":
         return None
-    stored = read_json(folder / _MANIFEST).get("compute_type")
+    stored = read_json(folder / MANIFEST).get("compute_type")
     return stored if isinstance(stored, str) else None
 
 
 def weights_of(folder: Path) -> str | None:
     """Return the SHA-256 of a pulled model's weights, as its manifest has it; None where none says."""
-    files = read_json(folder / _MANIFEST).get("files")
+    files = read_json(folder / MANIFEST).get("files")
     weights = files.get(WEIGHTS) if isinstance(files, dict) else None
     return weights if isinstance(weights, str) else None
 

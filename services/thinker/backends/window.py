@@ -21,8 +21,11 @@ UNKNOWN_WINDOW = 2048
 _MOST = 10_000_000
 """Tokenizers without a bound say a number far beyond this."""
 
+MANIFEST = "manifest.json"
+"""What a pull keeps beside a model's files."""
+
 _KEYS = (
-    ("manifest.json", "window"),
+    (MANIFEST, "window"),
     ("config.json", "max_position_embeddings"),
     ("tokenizer_config.json", "model_max_length"),
 )
