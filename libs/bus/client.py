@@ -25,6 +25,7 @@ class Client(nats.aio.client.Client):
     where a process listens could deafen it. Its flush sends the ping ahead of what waits to be written, so
     that a subscription made just before may not be there yet when it returns. And it speaks in clear to a
     broker that offers no TLS, whatever it was told of certificates: to anybody who took the broker's place.
+    And of each try to which a broker says nothing it leaves a socket open.
     """
 
     def __init__(self, tls_url: str | None = None) -> None:
@@ -35,10 +36,17 @@ class Client(nats.aio.client.Client):
     def _connect_command(self) -> bytes:
         """Return the first that a broker hears of us, also after a reconnect. Raises `NoTls`."""
         if self._tls_url is not None and not self._server_info.get("tls_required"):
-            assert self._transport is not None
-            self._transport.close()  # type: ignore[no-untyped-call]
             raise NoTls(self._tls_url)
         return super()._connect_command()
+
+    async def _process_connect_init(self) -> None:
+        """Greet the broker. A connection on which that fails is closed: the library forgets it, open."""
+        try:
+            await super()._process_connect_init()
+        except BaseException:
+            assert self._transport is not None
+            self._transport.close()  # type: ignore[no-untyped-call]
+            raise
 
     async def _attempt_reconnect(self) -> None:
         try:

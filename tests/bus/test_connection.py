@@ -13,7 +13,7 @@ from libs.bus.telemetry import NoTelemetry
 from libs.contracts.journal import Position
 from libs.contracts.refusals import Unavailable
 from tests.bus.support import Noted, restart
-from tests.support.broker import Broker
+from tests.support.broker import HOST, Broker
 from tests.support.eventually import eventually
 
 
@@ -47,6 +47,29 @@ async def test_the_connection_comes_back_and_says_so(bus: Bus, broker: Broker) -
     await eventually(lambda: bus.connected)
     assert said == ["back"], "nobody listens any more"
     assert not bus.lost.done()
+
+
+async def test_a_try_that_gets_no_answer_leaves_no_connection_open(
+    bus: Bus, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that stands still accepts: each try left an open socket behind, for as long as that lasted."""
+    monkeypatch.setitem(bus.client.options, "connect_timeout", 0.2)
+    tries: list[asyncio.Event] = []
+
+    async def stand_still(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        closed = asyncio.Event()
+        tries.append(closed)
+        await reader.read()
+        closed.set()
+        writer.close()
+
+    broker.kill()
+    await eventually(lambda: not bus.connected)
+    async with await asyncio.start_server(stand_still, HOST, broker.port):
+        await eventually(lambda: len(tries) > 3, what="tries")
+        assert all(closed.is_set() for closed in tries[:-1])
+    await asyncio.to_thread(broker.start)
+    await eventually(lambda: bus.connected)
 
 
 async def test_a_connection_that_is_closed_for_good_ends_the_process(bus: Bus) -> None:
