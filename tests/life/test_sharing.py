@@ -47,9 +47,9 @@ def test_what_personas_share_is_rolled_up_and_told_and_nothing_else_is(up: Swarm
     model.reply = lambda request: (
         f"{reply(request)} PRIVATE-7" if charter("keeps") in json.dumps(request) else reply(request)
     )
+    make_rested(up, "keeps", swarm_id="sharing", share_memory=False)
     make(up, "shares-1", swarm_id="sharing", share_memory=True)
     make(up, "shares-2", swarm_id="sharing", share_memory=True)
-    make(up, "keeps", swarm_id="sharing", share_memory=False)
     eventually_sync(lambda: thoughts(up, "keeps") >= 8, 30, "what others share wakes it")
 
     def rolled_up() -> list[dict[str, Any]]:
