@@ -10,8 +10,8 @@ from bench.fair import LOAD_MOST, measure, violations
 @pytest.mark.fact("A14")
 @pytest.mark.timeout(180)
 def test_nobody_has_a_second_turn_before_somebody_of_another_scheduler_and_thinkers_have_work() -> None:
-    """85 of 100 fall to the first scheduler; without an agreement some 20 thoughts break the rule."""
-    found = measure(personas=120, share=0.85, interval_ms=200, slots=3)
+    """85 of 100 fall to the first scheduler; without an agreement some 100 thoughts break the rule."""
+    found = measure(personas=360, share=0.85, interval_ms=200, slots=16)
     assert found["thoughts that broke A14, at least"] == 0, found
     assert found["of what the endpoint can"] > 0.8, found
 
