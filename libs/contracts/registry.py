@@ -55,7 +55,8 @@ class LoopState(Struct, frozen=True, kw_only=True):
     """The desired state of the loop, remembered across restarts [4.1]."""
 
     run: int
-    """Rises by one with each real start; 0 before the first."""
+    """Rises by one with each real start; 0 before the first. Where no earlier state is known, it begins above
+    all that there can have been."""
 
     phase: LoopPhase
     interval_ms: int

@@ -59,7 +59,13 @@ async def _restore(bus: Bus, roster: Roster, telemetry: Telemetry) -> dict[str, 
         try:
             roster.restore_loop(_decode_loop(stored.data))
         except UNREADABLE as error:
-            log.error("loop_not_read", subject=subjects.LOOP_KEY, error=str(error))
+            log.error(
+                "loop_not_read",
+                subject=subjects.LOOP_KEY,
+                error=str(error),
+                then="unless the journal says more, the loop counts as never started; the next start writes "
+                "the key anew, with a run above all that there were",
+            )
     return revisions
 
 

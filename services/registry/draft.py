@@ -44,6 +44,10 @@ class Draft:
         """Return the loop's desired state, if one was ever set."""
         return self._roster.loop
 
+    def most_runs(self) -> int:
+        """Return how many runs there can have been at most: each began with a record of its own."""
+        return self._roster.number
+
     def add(self, decision: Decision) -> None:
         """Make a decision visible to those that follow."""
         for change in decision.changes:

@@ -77,6 +77,9 @@ class View(Protocol):
     def loop(self) -> LoopState | None:
         """Return the loop's desired state, if one was ever set."""
 
+    def most_runs(self) -> int:
+        """Return how many runs there can have been at most."""
+
 
 class Decision(Struct, frozen=True, kw_only=True):
     """Changes that happen together or not at all, with their events."""
@@ -192,10 +195,11 @@ class Rules(Struct, frozen=True, kw_only=True):
             if interval is None or (interval == loop.interval_ms and loop.interval_chosen):
                 return seed
             return seed.plus(Decision(changes=[IntervalSet(interval)]))
-        return seed.plus(Decision(changes=[self._started(loop, interval)]))
+        return seed.plus(Decision(changes=[self._started(view, interval)]))
 
-    def _started(self, loop: LoopState | None, interval: int | None) -> Started:
-        run = loop.run + 1 if loop is not None else 1
+    def _started(self, view: View, interval: int | None) -> Started:
+        loop = view.loop()
+        run = 1 + (loop.run if loop is not None else view.most_runs())
         if interval is None and loop is not None and loop.interval_chosen:
             interval = loop.interval_ms
         if interval is None:

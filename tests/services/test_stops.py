@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from libs.bus.connection import Bus
 from libs.concurrency.tasks import Background
+from libs.contracts import subjects
 from libs.contracts.control import StartCognitionRequest
 from libs.contracts.journal import Stopped
+from libs.contracts.limits import SHARDS
 from libs.contracts.registry import LoopPhase
 from services.registry.running import Runner
-from tests.services.support import Registry, registry, registry_records
+from tests.services.support import Registry, owner, registry, registry_records
+from tests.support.eventually import eventually
+from tests.unit.make import create
 
 ROUNDS = 8
+SPOILT = {"bytes that are no text": (b"\xff\xfe", {}), "deleted": (b"", {"KV-Operation": "DEL"})}
 
 
 def runner(of: Registry) -> Runner:
@@ -41,3 +47,33 @@ async def test_a_stop_that_another_registry_has_begun_is_waited_for(bus: Bus) ->
         assert stopped == list(range(1, ROUNDS + 1))
         ended = [event for record in records for event in record.events if event.persona_id is None]
         assert len(ended) <= 2 * ROUNDS
+
+
+@pytest.mark.fact("4.1")
+@pytest.mark.parametrize("how", SPOILT)
+async def test_where_the_loop_s_record_is_lost_a_start_begins_a_run_above_all_that_were_halted(
+    bus: Bus, how: str
+) -> None:
+    """Found by reading: runs began at 1 again, and shards refused the thoughts of those that they had had."""
+    async with registry(bus) as one:
+        for _ in range(ROUNDS):
+            await one.committer.commit(lambda view: one.rules.start(view, StartCognitionRequest()))
+            await runner(one).stop(None)
+        last = await one.create(create("behind-the-loop"))
+        await eventually(lambda: one.buckets.written == last.sequence)
+    await bus.publish(subjects.LOOP_KEY, *SPOILT[how])
+    purge = {"filter": subjects.JOURNAL_REGISTRY, "seq": last.sequence}
+    await bus.api("STREAM.PURGE.JOURNAL", purge)
+    with capture_logs() as logs:
+        async with registry(bus, number=2) as two:
+            assert two.roster.loop is None
+            await two.committer.commit(lambda view: two.rules.start(view, StartCognitionRequest()))
+            begun = runner(two).loop
+    said = [entry["then"] for entry in logs if entry["event"] == "loop_not_read"]
+    assert said == [] if how == "deleted" else len(said) == 1 and "above all that there were" in said[0]
+    assert begun.phase is LoopPhase.RUNNING
+    for shard in (0, SHARDS - 1):
+        taken = owner(bus, shard, "after")
+        await taken.take_over()
+        assert taken.is_halted(ROUNDS)
+        assert not taken.is_halted(begun.run)

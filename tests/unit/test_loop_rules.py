@@ -104,6 +104,19 @@ def test_starting_twice_is_the_same_as_once() -> None:
 
 
 @pytest.mark.fact("4.1")
+def test_the_first_run_that_is_known_of_is_above_all_that_there_can_have_been() -> None:
+    """Whatever the loop's record said that is lost: no more runs were begun than records were made."""
+    tree = Tree()
+    for number in range(3):
+        tree.create(f"p{number}")
+    assert start(tree).changes == [Started(4, 2000, NOW, interval_chosen=False)]
+    stop(tree)
+    tree.carry_out(tree.rules.stopped(tree.view, 4))
+    start(tree)
+    assert loop(tree).run == 5, "from there on it rises by one"
+
+
+@pytest.mark.fact("4.1")
 def test_a_start_while_it_runs_changes_the_interval_and_not_the_run() -> None:
     tree = Tree()
     start(tree)
