@@ -10,17 +10,18 @@ import sys
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
 
+from libs.settings.urls import reached_at
+
 _WITHIN_S = 3.0
-_LOOPBACK = "127.0.0.1"
-_ANY = ("0.0.0.0", "::", "")
+_HOST = "127.0.0.1"
 
 
 def probe(env: Mapping[str, str], what: str = "readyz") -> tuple[bool, str]:
     """Return whether the answer is good, and the answer, or why there is none."""
-    host, port = env.get("PERPETUA_METRICS_HOST", _LOOPBACK), env.get("PERPETUA_METRICS_PORT", "")
+    host, port = env.get("PERPETUA_METRICS_HOST", "").strip() or _HOST, env.get("PERPETUA_METRICS_PORT", "")
     if not port.isdigit() or port == "0":
         return False, "PERPETUA_METRICS_PORT names no port that could be asked"
-    connection = HTTPConnection(_LOOPBACK if host in _ANY else host, int(port), timeout=_WITHIN_S)
+    connection = HTTPConnection(reached_at(host), int(port), timeout=_WITHIN_S)
     try:
         connection.request("GET", f"/{what}")
         response = connection.getresponse()

@@ -15,12 +15,22 @@ def is_http(url: str) -> bool:
         return False
 
 
-def url_of(scheme: str, host: str, port: int) -> str:
-    """Return the URL at which this machine reaches who listens on an address; on all of them, by loopback."""
+def reached_at(host: str) -> str:
+    """Return where this machine reaches who listens on an address, or name; on all of them, by loopback.
+
+    An IPv6 address may stand in brackets, what is returned in none. Empty is all of IPv4, as for sockets.
+    """
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
-        address = ip_address(host)
+        address = ip_address(bare or "0.0.0.0")
     except ValueError:  # a name
-        return f"{scheme}://{host}:{port}"
-    if isinstance(address, IPv6Address):
-        return f"{scheme}://[{'::1' if address.is_unspecified else address}]:{port}"
-    return f"{scheme}://{'127.0.0.1' if address.is_unspecified else address}:{port}"
+        return host
+    if not address.is_unspecified:
+        return bare
+    return "::1" if isinstance(address, IPv6Address) else "127.0.0.1"
+
+
+def url_of(scheme: str, host: str, port: int) -> str:
+    """Return the URL at which this machine reaches who listens on an address."""
+    at = reached_at(host)
+    return f"{scheme}://[{at}]:{port}" if ":" in at else f"{scheme}://{at}:{port}"

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from libs.runtime.health import Health, HealthServer
 from libs.runtime.probe import probe
-from libs.supervisor.broker import free_port
+from libs.supervisor.broker import free_port, is_free
 
 HOST = "127.0.0.1"
 
@@ -33,6 +36,33 @@ def test_it_says_what_the_process_says() -> None:
         assert not probe(env, "livez")[0]
     finally:
         server.close()
+
+
+def reached() -> list[tuple[str, str]]:
+    """What may be listened on, with the one address of this machine at which the probe is to ask."""
+    every = [("0.0.0.0", "127.0.0.1"), ("", "127.0.0.1"), ("127.0.0.2", "127.0.0.2")]
+    try:
+        is_free("::1", 0)
+    except OSError:  # a machine without IPv6
+        return every
+    return [*every, ("::", "::1"), ("[::1]", "::1")]
+
+
+@pytest.mark.parametrize(("host", "at"), reached())
+def test_it_asks_where_this_machine_reaches_the_process(host: str, at: str) -> None:
+    with socket.create_server((at, 0), family=socket.AF_INET6 if ":" in at else socket.AF_INET) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell")
+
+        answering = threading.Thread(target=answer, daemon=True)
+        answering.start()
+        env = {"PERPETUA_METRICS_PORT": str(server.getsockname()[1]), "PERPETUA_METRICS_HOST": host}
+        assert probe(env) == (True, "well")
+        answering.join()
 
 
 def test_without_an_answer_it_says_why() -> None:
