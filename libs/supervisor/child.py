@@ -1,4 +1,8 @@
-"""One supervised process: started, watched, restarted with back-off, ended."""
+"""One supervised process: started, watched, restarted with back-off, ended.
+
+asyncio's own subprocesses take a thread, or a file, to watch each of them, and ask for it once the process is
+there: where none is left, nobody has the process. Here nothing but the process and its pipe is needed.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
@@ -30,6 +34,7 @@ _FIRST_BACK_OFF_S = 0.1
 _MOST_BACK_OFF_S = 2.0
 _SETTLED_S = 20.0
 _LINE_BYTES = 1024 * 1024
+_ENDED_LOOK_S = 0.02
 _PR_SET_PDEATHSIG = 1
 _LOG_BYTES = 5 * 1024 * 1024
 
@@ -67,7 +72,7 @@ class Child:
         self._on_change = on_change
         self._on_line = on_line
         self._on_gone = on_gone
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._since: datetime | None = None
         self._state = "waiting"
         self._stopping = False
@@ -121,69 +126,70 @@ class Child:
 
     def restart(self) -> None:
         """Ask the process to end, so that it is started again."""
-        if self._process is not None and self._process.returncode is None:
-            _signal(self._process, signal.SIGTERM)
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
 
     async def stop(self, grace: float, at_once: asyncio.Event | None = None) -> None:
         """Ask the process to end, and end it after `grace` seconds, or as soon as it is to be `at_once`."""
         self._stopping = True
         process = self._process
-        if process is None or process.returncode is not None:
+        if process is None:
             return
-        _signal(process, signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
         hurry = at_once or asyncio.Event()
-        async with beside(process.wait(), "end") as ended, beside(hurry.wait(), "at-once") as hurried:
+        async with beside(_ended(process), "end") as ended, beside(hurry.wait(), "at-once") as hurried:
             await asyncio.wait([ended, hurried], timeout=grace, return_when=asyncio.FIRST_COMPLETED)
-        if process.returncode is None:
+        if process.poll() is None:
             if not hurry.is_set():
                 self._on_line(self.instance, f"did not end within {grace:g} s; ending it")
-            _signal(process, signal.SIGKILL)
-            await process.wait()
+            process.kill()
+            await _ended(process)
 
     async def _run_once(self) -> tuple[float, str]:
         """Return how many seconds the process lived, and what there is to say of its end."""
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
-            self._process = await self._start()
+            self._process = self._start()
         except (OSError, subprocess.SubprocessError) as error:  # no memory, process or file is left for it
-            return 0.0, f"cannot be started ({error}); trying again"
+            return 0.0, f"cannot be started ({_why(error)}); trying again"
         self._since = datetime.now(UTC)
         self._set("running")
-        if self._stopping:
-            _signal(self._process, signal.SIGTERM)
         await self._pump(self._process)
-        self.exit_status = await self._process.wait()
+        self.exit_status = await _ended(self._process)
         self._set("waiting")
         return clock() - began, f"ended ({self._how()}); starting it again"
 
-    async def _start(self) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            *self._command,
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._command,
+            bufsize=0,
             env=self._env | {"PERPETUA_RESTARTS": str(self.restarts)},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            limit=_LINE_BYTES,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is the supervisor's: it ends its children in order
             preexec_fn=_die_with_parent if _libc is not None else None,
         )
 
-    async def _pump(self, process: asyncio.subprocess.Process) -> None:
+    async def _pump(self, process: subprocess.Popen[bytes]) -> None:
         """Keep what the process prints, in a log that is bounded."""
-        assert process.stdout is not None
-        while True:
-            try:
-                line = await process.stdout.readline()
-            except ValueError:  # a line longer than the limit
-                continue
-            if not line:
-                return
-            text = line.decode(errors="replace").rstrip("\n")
-            if text and not text.startswith("{"):
-                self._last_words = text
-            self._log.handle(logging.makeLogRecord({"msg": text}))
-            self._on_line(self.instance, text)
+        reader = asyncio.StreamReader(_LINE_BYTES)
+        connect = asyncio.get_running_loop().connect_read_pipe
+        pipe, _ = await connect(lambda: asyncio.StreamReaderProtocol(reader), process.stdout)
+        with closing(pipe):
+            while True:
+                try:
+                    line = await reader.readline()
+                except ValueError:  # a line longer than the limit
+                    continue
+                if not line:
+                    return
+                text = line.decode(errors="replace").rstrip("\n")
+                if text and not text.startswith("{"):
+                    self._last_words = text
+                self._log.handle(logging.makeLogRecord({"msg": text}))
+                self._on_line(self.instance, text)
 
     def _set(self, state: str) -> None:
         self._state = state
@@ -205,9 +211,16 @@ def _bounded_log(path: Path) -> logging.Handler:
     return _Log(path, maxBytes=_LOG_BYTES, backupCount=1, encoding="utf-8", errors="replace", delay=True)
 
 
-def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        process.send_signal(number)
+async def _ended(process: subprocess.Popen[bytes]) -> int:
+    """Return the exit status, once there is one."""
+    while (status := process.poll()) is None:  # noqa: ASYNC110 - the system signals no event
+        await asyncio.sleep(_ENDED_LOOK_S)
+    return status
+
+
+def _why(error: Exception) -> str:
+    limit = isinstance(error, BlockingIOError)
+    return f"{error}: the limit of processes and threads is reached, see `ulimit -u`" if limit else str(error)
 
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None

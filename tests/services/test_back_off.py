@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -174,3 +175,31 @@ async def test_a_command_that_cannot_be_started_again_is_tried_until_it_can(tmp_
     await eventually(lambda: child.record().state == "running")
     await child.stop(5.0)
     await asyncio.wait_for(keeping, 5)
+
+
+@contextmanager
+def no_threads() -> Iterator[None]:
+    """As where the system's limit of threads is reached: none can be started while the context is open."""
+    before = threading.stack_size(2**62)
+    try:
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            threading.Thread(target=print).start()
+        yield
+    finally:
+        threading.stack_size(before)
+
+
+@pytest.mark.fact("H10")
+async def test_processes_are_started_again_where_no_thread_can_be_started(tmp_path: Path) -> None:
+    """A thread for each was asked for once the process was there; where there was none, the swarm ended."""
+    lines: list[str] = []
+    command = [sys.executable, "-c", "print('once', flush=True)"]
+    child = Child(
+        "thinker", "t", command, {}, tmp_path / "log", lambda: None, lambda _, text: lines.append(text)
+    )
+    with no_threads():
+        keeping = asyncio.create_task(child.keep())
+        await eventually(lambda: child.restarts > 1 or keeping.done())
+        await child.stop(5.0)
+        await asyncio.wait_for(keeping, 5)
+    assert lines[:4] == ["once", "ended (exit status 0); starting it again"] * 2
