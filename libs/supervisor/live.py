@@ -64,7 +64,9 @@ class Live:
 
     async def run(self) -> None:
         """Make the streams, wait until everybody is ready, then show thoughts as they come."""
-        logs.configure(log_format="console", level="error", service="up", instance="up")
+        logs.configure(
+            log_format="console", level="error", service="up", instance="up", stream=self._screen.errors
+        )
         async with AsyncExitStack() as stack, Background() as tasks:
             starting = tasks.create_task(self._until_broker_dies(), name="broker-dies")
             bus = await self._connected(stack)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import msgspec
 
 from libs.contracts import subjects
 from libs.contracts.presence import PresenceRecord
 from libs.contracts.thoughts import ThoughtEvent
+from libs.supervisor.output import unblocked
 from libs.supervisor.stats import Stats, lines
 from libs.supervisor.text import brief, event_line, plain_json, style
 
@@ -34,14 +35,15 @@ _decode = msgspec.json.Decoder(ThoughtEvent).decode
 class Screen:
     """Prints for people, or one JSON object a line for programs."""
 
-    def __init__(
-        self, *, as_json: bool, quiet: bool, print_line: Callable[[str], None] | None = None
-    ) -> None:
-        self._json = as_json
+    def __init__(self, out: TextIO, errors: TextIO, *, as_json: bool, quiet: bool) -> None:
+        self.errors = errors
+        """Where this process's own logs go."""
+
         self.quiet = quiet
         """Whether thoughts are left out."""
 
-        self._print = print_line or _print
+        self._out = out
+        self._json = as_json
         self._second = 0
         self._shown = 0
         self._hidden = 0
@@ -153,14 +155,34 @@ class Screen:
         else:
             self._print(event_line(event, shutil.get_terminal_size((120, 24)).columns))
 
+    def _print(self, line: str) -> None:
+        self._out.write(f"{line}\n")
+
     def _say(self, kind: str, text: str, color: str, **fields: str) -> None:
-        if self._json:
-            self._emit(kind, text=text, **fields)
-        else:
-            self._print(style(text, color))
+        self._print(_said(self._json, kind, text, color, **fields))
 
     def _emit(self, kind: str, **fields: object) -> None:
-        self._print(json.dumps({"up": kind, **fields}))
+        self._print(_object(kind, **fields))
+
+
+@contextmanager
+def screen(*, as_json: bool, quiet: bool) -> Iterator[Screen]:
+    """Yield a screen that a blocked terminal does not hold up. Raises `UpError`."""
+
+    def left_out(lines: int) -> str:
+        text = f"… {lines} lines are left out here: what `up` prints was not taken up"
+        return _said(as_json, "left_out", text, "dim", lines=lines)
+
+    with unblocked(sys.stdout, left_out) as out, unblocked(sys.stderr, left_out) as errors:
+        yield Screen(out, errors, as_json=as_json, quiet=quiet)
+
+
+def _said(as_json: bool, kind: str, text: str, color: str, **fields: object) -> str:
+    return _object(kind, text=text, **fields) if as_json else style(text, color)
+
+
+def _object(kind: str, **fields: object) -> str:
+    return json.dumps({"up": kind, **fields})
 
 
 _NOTHING = (
@@ -178,14 +200,3 @@ def _json_object(text: str) -> dict[str, object] | None:
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
-
-
-def _print(line: str) -> None:
-    """Print a line at once. A full disk loses it, and a reader that is gone all of them: nothing else.
-
-    It goes past the buffer, which would keep what could not be written for the end of the process.
-    """
-    data = f"{line}\n".encode(sys.stdout.encoding, "backslashreplace")
-    with suppress(OSError):
-        while data:
-            data = data[os.write(sys.stdout.fileno(), data) :]

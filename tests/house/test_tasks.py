@@ -25,6 +25,7 @@ JUSTIFIED = {
     "libs/bus/publisher.py open create_task": "its crash fails `Bus.lost`, which ends the process",
     "libs/runtime/process.py _live create_task": "the process itself; its end is the exit status",
     "libs/runtime/health.py __init__ Thread": "`beat` ends the process where the thread has ended",
+    "libs/supervisor/output.py __init__ Thread": "it does nothing but write, and nothing depends on its end",
     "libs/supervisor/up.py _kept gather": "awaited where it is made: ending processes raises nothing",
     "libs/runtime/process.py _export_last run_in_executor": "waited for so long; the process ends anyhow",
     "services/thinker/backends/batching.py _wake_worker create_task": (
