@@ -1,13 +1,18 @@
-"""The client library, but for messages that it cannot read, what a flush is, and to whom it speaks at all."""
+"""The client library, but for what it reads, sends and flushes, and to whom it speaks at all."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import nats.aio.client
 from nats.aio.client import PING_PROTO
 
 from libs.bus.access import NoTls
+from libs.bus.errors import TooLarge
+
+_HEAD_BYTES = len(b"NATS/1.0\r\n\r\n")
+_LINE_BYTES = len(b": \r\n")
 
 
 class UnreadableMessage(Exception):
@@ -25,7 +30,8 @@ class Client(nats.aio.client.Client):
     where a process listens could deafen it. Its flush sends the ping ahead of what waits to be written, so
     that a subscription made just before may not be there yet when it returns. And it speaks in clear to a
     broker that offers no TLS, whatever it was told of certificates: to anybody who took the broker's place.
-    And of each try to which a broker says nothing it leaves a socket open.
+    And of each try to which a broker says nothing it leaves a socket open. Of what is too large it counts no
+    headers, and the broker ends the connection over them.
     """
 
     def __init__(self, tls_url: str | None = None) -> None:
@@ -48,6 +54,19 @@ class Client(nats.aio.client.Client):
             self._transport.close()  # type: ignore[no-untyped-call]
             raise
 
+    async def publish(
+        self, subject: str, payload: bytes = b"", reply: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Publish; requests and answers come by here, too. Raises `TooLarge`: nothing is sent then."""
+        weight = len(payload) + (_weight(headers) if headers else 0)
+        self.refuse_too_large(subject, weight)
+        await super().publish(subject, payload, reply, dict(headers) if headers else None)
+
+    def refuse_too_large(self, subject: str, weight: int) -> None:
+        """Raise `TooLarge` for a message of so many bytes that the broker would end the connection over."""
+        if weight > self.max_payload:
+            raise TooLarge.of(subject, weight, self.max_payload)
+
     async def _attempt_reconnect(self) -> None:
         try:
             await super()._attempt_reconnect()
@@ -66,3 +85,10 @@ class Client(nats.aio.client.Client):
         self._pongs.append(future if future is not None else asyncio.get_running_loop().create_future())
         await self._send_command(PING_PROTO)
         await self._flush_pending()
+
+
+def _weight(headers: Mapping[str, str]) -> int:
+    """Return the most bytes that headers take before the body."""
+    return _HEAD_BYTES + sum(
+        len(name.encode()) + len(value.encode()) + _LINE_BYTES for name, value in headers.items()
+    )

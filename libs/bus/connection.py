@@ -15,12 +15,21 @@ from nats.aio.subscription import Subscription
 
 from libs.bus.access import NoTls, client_options
 from libs.bus.client import Client
-from libs.bus.errors import DENIED, FORBIDDEN, ApiRefused, BusError, NoAnswer, is_without_leader
+from libs.bus.errors import (
+    CONTENT_TOO_LARGE,
+    DENIED,
+    FORBIDDEN,
+    ApiRefused,
+    BusError,
+    NoAnswer,
+    TooLarge,
+    is_without_leader,
+)
 from libs.bus.publisher import Publisher, Receive
 from libs.bus.telemetry import BusFault, Telemetry
 from libs.concurrency.tasks import beside, tell_failure
 from libs.concurrency.waiting import set_within
-from libs.contracts.refusals import RefusalBody, Unavailable, rebuilt
+from libs.contracts.refusals import LimitReached, RefusalBody, Unavailable, rebuilt
 from libs.settings.broker import BrokerSettings
 from libs.tracing.spans import Tracer, trace_headers
 
@@ -138,9 +147,12 @@ class Bus:
         return await self.publisher.publish(subject, data, headers)
 
     async def note(self, subject: str, message: msgspec.Struct) -> None:
-        """Send a message that nobody acknowledges; it is lost while the broker is away."""
-        with suppress(nats.errors.Error):
-            await self.client.publish(subject, msgspec.json.encode(message))
+        """Send a message that nobody acknowledges; it is lost while the broker is away, or if too large."""
+        try:
+            with suppress(nats.errors.Error):
+                await self.client.publish(subject, msgspec.json.encode(message))
+        except TooLarge as error:
+            log.warning("note_not_sent", subject=subject, error=str(error))
 
     async def api(self, subject: str, body: object = None, timeout: float = _API_TIMEOUT_S) -> dict[str, Any]:
         """Make a request of the JetStream API, `subject` without `$JS.API.`.
@@ -177,13 +189,15 @@ class Bus:
     async def _request(self, subject: str, payload: bytes, seconds: float) -> Msg | None:
         """Return the answer, or None where the connection was lost before it came.
 
-        Raises `NoAnswer`, or `ApiRefused` where the broker does not let us ask.
+        Raises `NoAnswer`, or `ApiRefused` where the broker does not let us ask, or not that much.
         """
         request = self.client.request(subject, payload, timeout=max(seconds, 0.01))
         async with beside(request, "request") as asking:
             try:
                 await self._settled(subject, asking, self._connection_lost)
                 return asking.result() if asking.done() else None
+            except TooLarge as error:
+                raise ApiRefused(subject, CONTENT_TOO_LARGE, error.code, error.description) from error
             except (nats.errors.Error, TimeoutError) as error:
                 raise NoAnswer(subject, str(error) or type(error).__name__) from error
 
@@ -200,7 +214,8 @@ class Bus:
         """Ask a peer service and return its reply. It goes on with the running task's trace.
 
         While nobody listens the question is put again, since nothing has received it. Raises the peer's
-        `Refusal`, or `Unavailable` when no answer comes within `timeout` seconds.
+        `Refusal`, `LimitReached` where the question is too large, or `Unavailable` when no answer comes
+        within `timeout` seconds.
         """
         payload, headers = msgspec.json.encode(request), trace_headers()
         deadline = asyncio.get_running_loop().time() + timeout
@@ -218,6 +233,8 @@ class Bus:
                 await asyncio.sleep(_NO_RESPONDERS_PAUSE_S)
             except ApiRefused as error:
                 raise Unavailable(str(error)) from error
+            except TooLarge as error:
+                raise LimitReached.message("question", error.description) from error
             except (nats.errors.Error, TimeoutError) as error:
                 raise Unavailable(f"no answer on {subject} within {timeout:g} s") from error
         if message.headers and ERROR_CODE in message.headers:

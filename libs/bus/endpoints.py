@@ -21,10 +21,11 @@ from nats.micro.request import Request as MicroRequest
 from nats.micro.service import EndpointConfig, GroupConfig, ServiceConfig
 
 from libs.bus.connection import ERROR_CODE, ERROR_TEXT, Bus
+from libs.bus.errors import TooLarge
 from libs.bus.loop import Dead, Done, MessageLoop, Outcome, Refused, RetryLater
 from libs.bus.telemetry import Telemetry
 from libs.concurrency.tasks import Tasks
-from libs.contracts.refusals import RefusalBody
+from libs.contracts.refusals import LimitReached, RefusalBody
 from libs.contracts.traces import TRACEPARENT, is_traceparent
 from libs.tracing.spans import served
 
@@ -64,23 +65,32 @@ class Request:
         self._written = written
 
     async def settle(self, outcome: Outcome) -> None:
-        """Answer the request, unless it was a note or its handler has nothing to say."""
+        """Answer the request, unless it was a note or its handler has nothing to say.
+
+        An answer that is too large is refused instead, whatever it says: asked again it would be no smaller.
+        """
         if self._respond is None:
             return
+        try:
+            await self._answer(outcome, self._respond)
+        except TooLarge as error:
+            log.warning("answer_too_large", subject=self.subject, error=str(error))
+            await self._answer(Refused(LimitReached.message("answer", error.description)), self._respond)
+
+    async def _answer(self, outcome: Outcome, respond: Respond) -> None:
         match outcome:
             case Done(reply):
                 if reply is not None:
-                    await self._respond(reply, None)
+                    await respond(reply, None)
             case Refused(refusal):
-                await self._refuse(refusal.status, refusal.detail)
+                await self._refuse(refusal.status, refusal.detail, respond)
             case RetryLater(_, reason):
-                await self._refuse(503, reason)
+                await self._refuse(503, reason, respond)
             case Dead(reason):
-                await self._refuse(400, reason)
+                await self._refuse(400, reason, respond)
 
-    async def _refuse(self, status: int, detail: str) -> None:
-        assert self._respond is not None
-        await self._respond(self._written(status, detail), {ERROR_CODE: str(status), ERROR_TEXT: detail})
+    async def _refuse(self, status: int, detail: str, respond: Respond) -> None:
+        await respond(self._written(status, detail), {ERROR_CODE: str(status), ERROR_TEXT: detail})
 
 
 RequestLoop = MessageLoop[M, Request]

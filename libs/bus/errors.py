@@ -25,6 +25,7 @@ _NOT_NOW = frozenset({10023, 10077})
 """The broker has no resources, or its store has failed: both pass, or an operator mends them."""
 
 FORBIDDEN = 403
+CONTENT_TOO_LARGE = 413
 DENIED = "the broker does not allow it: is this the service's own key, and the broker's users.conf current?"
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)

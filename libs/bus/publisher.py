@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 import structlog
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from libs.bus.errors import DENIED, FORBIDDEN, UNREADABLE, NoStream, OutcomeUnknown, TooLarge, refused
+from libs.bus.client import Client
+from libs.bus.errors import DENIED, FORBIDDEN, UNREADABLE, NoStream, OutcomeUnknown, refused
 from libs.concurrency.tasks import ended
 
 log = structlog.get_logger("publisher")
@@ -25,9 +25,6 @@ EXPECTED_LAST_SUBJECT_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
 TTL = "Nats-TTL"
 
 _END = b"\r\n"
-_HEADERS_BYTES = 4096
-"""What the headers of a message may weigh; ours are a few hundred bytes."""
-
 _NO_RESPONDERS = "503"
 _SWEEP_S = 0.25
 
@@ -111,8 +108,6 @@ class Publisher:
         """
         if not self._client.is_connected:
             raise OutcomeUnknown(subject, "the broker is away")
-        if (size := len(data) + _HEADERS_BYTES) > self._client.max_payload:
-            raise TooLarge.of(subject, size, self._client.max_payload)
         await self._room.acquire()
         loop = asyncio.get_running_loop()
         self._count += 1
@@ -121,9 +116,7 @@ class Publisher:
         self._waiting[token] = (loop.time() + self._deadline, subject, future)
         self._something.set()
         try:
-            await self._client.publish(
-                subject, data, reply=f"{self._inbox}.{token}", headers=dict(headers) if headers else None
-            )
+            await self._client.publish(subject, data, reply=f"{self._inbox}.{token}", headers=headers)
         except BaseException:
             self._resolve(token, None)
             raise
@@ -134,7 +127,7 @@ class Publisher:
 
         They are handed over as one piece of the protocol, by the client's own way out: publishing them one
         by one takes it many times as long. Neither subjects nor headers may come from a stranger as they are:
-        nothing of them is checked here. Raises `OutcomeUnknown` while the connection is lost.
+        nothing of them is checked here. Raises `OutcomeUnknown` while the connection is lost, and `TooLarge`.
         """
         if not messages:
             return
@@ -143,6 +136,7 @@ class Publisher:
         pieces: list[bytes] = []
         for subject, data, lines in messages:  # HPUB operations of the client protocol, without a reply
             head = f"NATS/1.0\r\n{lines}\r\n".encode()
+            self._client.refuse_too_large(subject, len(head) + len(data))
             pieces += (
                 b"HPUB %b %d %d\r\n" % (subject.encode(), len(head), len(head) + len(data)),
                 head,

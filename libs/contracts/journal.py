@@ -333,6 +333,8 @@ class CheckpointHead(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Messages of the INBOX stream that are handled or dropped, and not deleted for certain."""
 
     accounts: AccountsCheckpoint | None = None
+    """Null where there are none, or `accounts_parts` hold them."""
+
     hours: list[SpentInHour] = []
     rolled_up: dict[str, str] = {}
     """Per swarm, the id of its last roll-up."""
@@ -351,6 +353,12 @@ class CheckpointHead(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     folded_in: dict[str, Place] = {}
     """See `ShardRecord.folded_in`."""
+
+    accounts_parts: int = 0
+    """How many parts hold the accounts, one behind the other as JSON; 0: `accounts` does."""
+
+    accounts_side: int = 0
+    """Which of the two sets of parts that is."""
 
 
 class Position(Struct, frozen=True, kw_only=True):

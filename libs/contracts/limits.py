@@ -20,7 +20,8 @@ MARKER_ROOM = 8
 """Places of a journal subject that its owner leaves free for the registry's unconditional markers."""
 
 RECORD_BYTES = 512 * 1024
-"""The most a journal record, a persona's part of a checkpoint or a chunk of work may weigh, in bytes."""
+"""The most a journal record, a persona's part of a checkpoint, a part of its accounts or a chunk of work may
+weigh, in bytes."""
 
 PAGE_BYTES = 32 * 1024
 """What a checkpoint page of several personas may weigh, in bytes: for one's thought all of it is stored."""

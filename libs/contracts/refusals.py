@@ -2,7 +2,7 @@
 
 Refusal
 ├── Invalid            400  the request contradicts its schema
-├── LimitReached       400  branching or depth
+├── LimitReached       400  branching, depth, or what one message of the bus may weigh
 ├── LoopDisabled       400
 ├── NotFound           404
 ├── Conflict           409  id taken, parent reaped
@@ -40,7 +40,7 @@ class Invalid(Refusal):
 
 
 class LimitReached(Refusal):
-    """A bound of the parent's policy stands in the way."""
+    """A bound stands in the way: of the parent's policy, or of the bus."""
 
     status = 400
     title = "Limit reached"
@@ -54,6 +54,11 @@ class LimitReached(Refusal):
     def depth(cls, depth: int, limit: int) -> LimitReached:
         """The child would live deeper than the parent's policy allows."""
         return cls(f"Spawn depth {depth} exceeds limit {limit}")
+
+    @classmethod
+    def message(cls, what: str, why: str) -> LimitReached:
+        """A question or its answer is more than the broker takes in one message."""
+        return cls(f"The {what} is too large for one message ({why}): ask for less")
 
 
 class LoopDisabled(Refusal):

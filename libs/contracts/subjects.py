@@ -205,6 +205,11 @@ def checkpoint_page(shard: int, page: int) -> str:
     return f"$KV.checkpoints.{shard}.{page}"
 
 
+def checkpoint_accounts(shard: int, side: int, part: int) -> str:
+    """Subject of one part of a shard's accounts, where they are too large for the head of its checkpoint."""
+    return f"$KV.checkpoints.{shard}.accounts.{side}.{part}"
+
+
 def post_key(post_id: str) -> str:
     """Subject of a swarm-wide post's key in its bucket."""
     return f"$KV.posts.{encode(post_id)}"

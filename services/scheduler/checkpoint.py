@@ -5,6 +5,10 @@ the two leaves pages that are merely ahead of it, which folding does not mind: i
 page's count, and what came for a persona up to its page's sequence. A persona that moves to a later page is
 stored there first, and where two have it the later one counts. Each write expects the revision that this
 owner wrote or found; a newer owner's is a fence.
+
+Accounts name everybody below them who thought within two minutes: 160 bytes a persona, 16 MB for a root of
+100 000 with ids of 36 characters. What the head has no room for stands in parts, of which there are two sets:
+those of the stored head are left alone, and the next head's are written to the others. So none are mixed.
 """
 
 from __future__ import annotations
@@ -12,17 +16,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from time import time
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 
 from libs.bus.connection import Bus
-from libs.bus.errors import UNREADABLE, BusError, NoAnswer, WrongLastSequence
+from libs.bus.errors import UNREADABLE, BusError, NoAnswer, TooLarge, WrongLastSequence
 from libs.bus.publisher import expecting
 from libs.bus.read import last_of
 from libs.contracts import streams, subjects
+from libs.contracts.accounts import AccountsCheckpoint
 from libs.contracts.journal import CheckpointHead, CheckpointPage
-from libs.contracts.limits import PAGE_BYTES
+from libs.contracts.limits import PAGE_BYTES, RECORD_BYTES
 from services.scheduler.accounts import window_of
 from services.scheduler.ledger import Ledger
 from services.scheduler.pages import Pages
@@ -31,6 +36,7 @@ T = TypeVar("T")
 
 _encode = msgspec.json.Encoder().encode
 _decode_head = msgspec.json.Decoder(CheckpointHead).decode
+_decode_accounts = msgspec.json.Decoder(AccountsCheckpoint).decode
 _decode_page = msgspec.json.Decoder(CheckpointPage).decode
 
 CLOCKS_BEHIND_S = 240.0
@@ -68,13 +74,16 @@ class Checkpoints:
         self._shard = shard
         self._ran = 0.0
         self._pages = Pages(PAGE_BYTES)
+        self._side = 0
+        """Which set of parts belongs to the stored head, if one does."""
+
         self._revisions: dict[str, int] = {}
         self._unknown: dict[str, bytes] = {}
         """By subject, what is being written, or was, so that nobody knows whether it is stored."""
 
     async def load(self, ledger: Ledger) -> None:
         """Restore counters from the bucket's leader."""
-        pages = 0
+        pages, stored = 0, None
         head = await self._read(subjects.checkpoint_head(self._shard))
         if head is not None:
             stored = _decoded(_decode_head, head, subjects.checkpoint_head(self._shard))
@@ -82,6 +91,7 @@ class Checkpoints:
             self.sequence = stored.sequence
             self._ran = stored.ran_s
             ledger.restore_head(stored)
+        await self._load_accounts(stored, ledger)
         # Also pages begun after this head by an owner that died before storing the next one.
         number = 0
         while await self._load_page(number, ledger) or number < pages:
@@ -105,10 +115,11 @@ class Checkpoints:
         """
         changed, ran = ledger.take_changed(), ledger.ran()
         try:
+            await self._settle_head()
             for number in self._in_order(self._pages.touched(changed, ledger)):
                 page = self._pages.page(number, ledger, sequence)
                 await self._write(subjects.checkpoint_page(self._shard, number), _encode(page))
-            accounts = ledger.accounts.dump(window_of(time()))
+            accounts, side, parts = await self._store_accounts(ledger)
             head = CheckpointHead(
                 sequence=sequence,
                 number=ledger.number,
@@ -117,7 +128,7 @@ class Checkpoints:
                 last_tick_at=ledger.last_tick_at,
                 received=ledger.received,
                 settled=sorted(ledger.settled),
-                accounts=accounts if accounts.number else None,
+                accounts=accounts,
                 hours=ledger.spending.dump(),
                 rolled_up=ledger.roll_ups.dump_ids(),
                 roll_ups_spent=ledger.roll_ups.dump_spent(),
@@ -125,12 +136,14 @@ class Checkpoints:
                 decisions=list(ledger.decisions.values()),
                 ran_s=ran,
                 folded_in=ledger.roll_ups.dump_places(),
+                accounts_parts=parts,
+                accounts_side=side,
             )
             await self._write(subjects.checkpoint_head(self._shard), _encode(head))
         except BusError:
             ledger.put_back_changed(changed)
             raise
-        self.sequence, self._ran = sequence, ran
+        self.sequence, self._ran, self._side = sequence, ran, side
 
     def is_behind(self, ledger: Ledger, by_s: float | None = None) -> bool:
         """Whether idle clocks that may end somebody have run for so long since it was stored."""
@@ -146,6 +159,45 @@ class Checkpoints:
         known = self._revisions
         new = [n for n in numbers if not known.get(subjects.checkpoint_page(self._shard, n))]
         return new + [n for n in reversed(numbers) if n not in new]
+
+    async def _load_accounts(self, head: CheckpointHead | None, ledger: Ledger) -> None:
+        """Restore accounts from the head's parts, and learn revisions of both sets: they fence as well."""
+        sets = [await self._load_parts(side) for side in (0, 1)]
+        if head is None:
+            return
+        self._side = head.accounts_side
+        if head.accounts_parts:
+            data = b"".join(sets[head.accounts_side][: head.accounts_parts])
+            subject = subjects.checkpoint_accounts(self._shard, head.accounts_side, 0)
+            ledger.accounts.restore(_decoded(_decode_accounts, data, subject))
+
+    async def _load_parts(self, side: int) -> list[bytes]:
+        parts: list[bytes] = []
+        while (data := await self._read(self._part(side, len(parts)))) is not None:
+            parts.append(data)
+        return parts
+
+    async def _store_accounts(self, ledger: Ledger) -> tuple[AccountsCheckpoint | None, int, int]:
+        """Return what the head is to say of accounts: themselves, or which set of how many parts has them."""
+        accounts = ledger.accounts.dump(window_of(time()))
+        data = _encode(accounts)
+        if len(data) <= RECORD_BYTES:
+            said = cast("AccountsCheckpoint", msgspec.Raw(data)) if accounts.number else None
+            return said, self._side, 0
+        side, places = 1 - self._side, range(0, len(data), RECORD_BYTES)
+        for number, at in enumerate(places):
+            await self._write(self._part(side, number), data[at : at + RECORD_BYTES])
+        return None, side, len(places)
+
+    def _part(self, side: int, number: int) -> str:
+        return subjects.checkpoint_accounts(self._shard, side, number)
+
+    async def _settle_head(self) -> None:
+        """Have the head stored that may be, or not: only then it is known whose parts are in use."""
+        subject = subjects.checkpoint_head(self._shard)
+        if (unknown := self._unknown.get(subject)) is not None:
+            await self._publish(subject, unknown)
+            self._side = _decode_head(unknown).accounts_side
 
     async def _load_page(self, number: int, ledger: Ledger) -> bool:
         """Restore a page; whether there was one."""
@@ -186,6 +238,9 @@ class Checkpoints:
                 if attempt == _ATTEMPTS:
                     raise
                 await asyncio.sleep(_RETRY_S)
+            except TooLarge:  # it is not stored, and the next one may be smaller
+                self._unknown.pop(subject, None)
+                raise
         self._unknown.pop(subject, None)
 
     async def _try(self, subject: str, data: bytes) -> int:

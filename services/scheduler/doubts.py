@@ -16,9 +16,11 @@ class Doubts:
         return bool(self._asked)
 
     def ask(self) -> asyncio.Future[None]:
-        """Return a future that is done once a read has found the shard ours."""
-        self._asked.append(asyncio.get_running_loop().create_future())
-        return self._asked[-1]
+        """Return a future that is done once a read has found the shard ours; nobody need wait for it."""
+        doubt: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        doubt.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._asked.append(doubt)
+        return doubt
 
     async def end(self, read: Callable[[], Awaitable[None]]) -> None:
         """Read until nothing is asked; once at least. What reading raises leaves everything to `refuse`."""

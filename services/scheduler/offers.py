@@ -5,13 +5,14 @@ come by priority and relevance: the less a post concerns a persona, the later it
 back is offered again in the same way: of whoever declines, is reaped, loses its copy, or does not use it.
 
 Everything is done by looking at a post: at what its key says, what inboxes hold and what journals have
-decided. So a look may be repeated, and what one owner of a shard has not done the next one does.
+decided. So a look may be repeated, and what one owner of a shard has not done the next one does. It waits a
+while for the journals, and then goes on without those that have not answered: one may have no room for long.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -28,6 +29,7 @@ from services.scheduler.notes import Note
 from services.scheduler.owner import ShardOwner
 from services.scheduler.posts import Posts
 from services.scheduler.priority import URGENT
+from services.scheduler.soon import ANSWERED_WITHIN_S
 
 log = structlog.get_logger("offers")
 
@@ -94,6 +96,9 @@ class Offers:
         self._desks: dict[str, Desk] = {}
         self._due: dict[str, float] = {}
         self._looking: set[str] = set()
+        self._storing: dict[str, dict[str, asyncio.Future[None]]] = {}
+        """By post and persona whose copy is gone: done once what was under way then is in the journal."""
+
         self._wake = asyncio.Event()
 
     def enter(self, owner: ShardOwner) -> None:
@@ -112,6 +117,9 @@ class Offers:
         """Have no more to do with a shard."""
         self._owners.pop(owner.shard, None)
         self._loaded.discard(owner.shard)
+        for storing in self._storing.values():
+            for persona_id in [name for name in storing if shard_of(name) == owner.shard]:
+                del storing[persona_id]
         for desk in self._desks.values():
             for persona_id in [name for name in desk.copies if shard_of(name) == owner.shard]:
                 del desk.copies[persona_id]
@@ -200,6 +208,7 @@ class Offers:
             self._let_read(desk, set() if post is None else set(post.granted))
             self._desks.pop(post_id, None)
         if post is None:
+            self._storing.pop(post_id, None)
             return None
         returned = await self._give_back(post)
         if places.is_complete(post):
@@ -237,17 +246,19 @@ class Offers:
 
     async def _give_back(self, post: Post) -> float | None:
         """Free places of personas of ours whose copies are gone, and that have not answered."""
-        again = None
-        for persona_id in places.undecided(post):
-            if not self._is_vacant(post.id, persona_id):
-                continue
-            if self._in_flight(persona_id):
-                again = _now() + _SOON_S
-                continue
-            await self._owners[shard_of(persona_id)].note(Note())  # what was under way is stored behind it
-            if self._is_vacant(post.id, persona_id):
+        vacant = [name for name in places.undecided(post) if self._is_vacant(post.id, name)]
+        idle = [name for name in vacant if not self._in_flight(name)]
+        before = self._storing.pop(post.id, {})
+        storing = {name: before.get(name) or self._owners[shard_of(name)].begin(Note()) for name in idle}
+        self._storing[post.id] = storing
+        await _a_while(stored for name, stored in storing.items() if name not in before)
+        for persona_id, stored in [(name, stored) for name, stored in storing.items() if stored.done()]:
+            storing.pop(persona_id, None)
+            if _is_well(stored) and self._is_vacant(post.id, persona_id):
                 await self._posts.change(post.id, partial(places.given_back, persona_id=persona_id))
-        return again
+        if not storing:
+            del self._storing[post.id]
+        return _now() + _SOON_S if storing or len(idle) < len(vacant) else None
 
     def _is_vacant(self, post_id: str, persona_id: str) -> bool:
         """Whether a place is of a persona of ours that has no copy, and on which nothing is to be told."""
@@ -263,7 +274,8 @@ class Offers:
     async def _take_back(self, post: Post, desk: Desk) -> float | None:
         """Take places from personas that have long left them unused, where others want them."""
         times: list[float] = []
-        for persona_id, copy in list(desk.copies.items()):
+        unused: list[str] = []
+        for persona_id, copy in desk.copies.items():
             if not copy.has_place or not self._holds(copy.held):
                 continue
             if self._in_flight(persona_id):
@@ -273,13 +285,22 @@ class Offers:
                 copy.unused += 1
                 copy.asks_from = _now() + 2 * HOLD_BACK_S
                 _waits(copy.held)
-                await self._owners[shard_of(persona_id)].note(Note())  # refused where the shard is another's
+                unused.append(persona_id)
+            elif post.wanted:
+                times.append(copy.unused_since + copy.patience)
+        ours = await self._still_ours({shard_of(persona_id) for persona_id in unused})
+        for persona_id in unused:
+            if shard_of(persona_id) in ours:
                 await self._posts.change(
                     post.id, partial(places.unused, persona_id=persona_id, boot=self._boot)
                 )
-            elif post.wanted:
-                times.append(copy.unused_since + copy.patience)
         return min(times, default=None)
+
+    async def _still_ours(self, shards: Iterable[int]) -> set[int]:
+        """Return those of these shards that are not another's by now, as their journals say."""
+        asked = {shard: owner.confirm() for shard in shards if (owner := self._owners.get(shard)) is not None}
+        await _a_while(asked.values())
+        return {shard for shard, confirmed in asked.items() if _is_well(confirmed)}
 
     async def _ask(self, post_id: str, desk: Desk) -> float | None:
         """Ask for places for those whose time has come."""
@@ -321,6 +342,16 @@ class Offers:
                 copy.has_place = copy.held.may_answer = True
                 copy.unused_since = _now()
                 self._free(copy.held)
+
+
+async def _a_while(answers: Iterable[asyncio.Future[None]]) -> None:
+    """Wait for journals, as long as whoever asks their owners anything does."""
+    if waiting := [one for one in answers if not one.done()]:
+        await asyncio.wait(waiting, timeout=ANSWERED_WITHIN_S)
+
+
+def _is_well(answer: asyncio.Future[None]) -> bool:
+    return answer.done() and not answer.cancelled() and answer.exception() is None
 
 
 def _waits(held: Held) -> None:

@@ -185,13 +185,13 @@ class ShardOwner:
         self._wake.set()
         await future
 
-    async def confirm(self) -> None:
-        """Return if the shard is still ours, as its journal says now. Raises `Fenced`."""
-        if self._ended:
-            raise Fenced(self.shard, self.ledger.claimed_by)
+    def confirm(self) -> asyncio.Future[None]:
+        """Ask the journal, room or none: the future ends well if the shard is still ours, or by `Fenced`."""
         doubt = self._doubts.ask()
+        if self._ended:
+            self._doubts.refuse(Fenced(self.shard, self.ledger.claimed_by))
         self._wake.set()
-        await doubt
+        return doubt
 
     def is_tidy(self, held: int) -> bool:
         """Whether `tidy` would find nothing to do."""

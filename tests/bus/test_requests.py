@@ -13,9 +13,10 @@ from structlog.testing import capture_logs
 
 from libs.bus.connection import ERROR_CODE, Bus
 from libs.bus.endpoints import Gate, Handler, Request, Waiting, listening, micro_service
+from libs.bus.errors import ApiRefused
 from libs.bus.loop import MessageLoop, Postpone
 from libs.contracts.journal import Position
-from libs.contracts.refusals import Conflict, NotFound, Refusal, RefusalBody, Unavailable
+from libs.contracts.refusals import Conflict, LimitReached, NotFound, Refusal, RefusalBody, Unavailable
 from tests.bus.support import Noted
 from tests.support.eventually import eventually
 
@@ -106,6 +107,56 @@ async def test_a_handler_that_fails_makes_the_service_unavailable(bus: Bus, serv
         with pytest.raises(Unavailable, match=r"KeyError: 'gone'") as raised:
             await ask(bus)
     assert (raised.value.status, raised.value.retry_after) == (503, 1)
+
+
+@both
+@pytest.mark.fact("5.2")
+async def test_an_answer_that_is_too_large_is_refused_and_the_next_one_is_given(
+    bus: Bus, serve: Serve
+) -> None:
+    """The broker would end the connection over it; headers count, too."""
+    most = bus.client.max_payload
+    too_large: list[Handle] = [
+        answering(b"x" * (most + 1)),
+        raising(NotFound("x" * most)),
+        raising(NotFound("x" * (most // 2))),  # once in the body, and once in a header
+        raising(KeyError("x" * (most // 2))),
+    ]
+    for handle in too_large:
+        noted = Noted()
+        async with serve(bus, handle, noted):
+            for _ in range(2):
+                with pytest.raises(Refusal, match=f"^The answer is too large .* is {most}") as said:
+                    await ask(bus)
+                assert (said.value.status, said.value.detail.endswith("ask for less")) == (400, True)
+        assert len(noted.outcomes) == 2
+    assert bus.connected and not bus.lost.done()
+    async with serve(bus, answering(b'{"sequence":2}' + b" " * (most - 14)), Noted()):
+        assert await ask(bus) == Position(sequence=2), "as much as there is room for"
+
+
+def answering(data: bytes) -> Handle:
+    async def handle(_: Position, __: Request) -> bytes | None:
+        return data
+
+    return handle
+
+
+async def test_a_question_that_is_too_large_is_refused_and_the_connection_stays(bus: Bus) -> None:
+    most = bus.client.max_payload
+    async with plainly(bus, double, Noted()):
+        for size in (most, 2 * most):
+            body = RefusalBody(400, "x" * size)
+            with pytest.raises(LimitReached, match=f"^The question is too large .*max_payload is {most}"):
+                await bus.ask("svc.here", body, Position)
+            with pytest.raises(ApiRefused, match=f"max_payload is {most}") as refused:
+                await bus.api("STREAM.INFO.JOURNAL", {"deleted_details": "x" * size})
+            assert refused.value.status == 413
+            with capture_logs() as logs:
+                await bus.note("svc.here", body)
+            assert [line["event"] for line in logs] == ["note_not_sent"]
+        assert await ask(bus) == Position(sequence=2)
+    assert bus.connected and not bus.lost.done()
 
 
 @both

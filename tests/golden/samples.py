@@ -215,6 +215,8 @@ SAMPLES: list[msgspec.Struct] = [
         ran_s=3600.25,
         folded_in={"swarm-core": (44, 1)},
         roll_up_costs={"swarm-core": (29455384, COST)},
+        accounts_parts=32,
+        accounts_side=1,
     ),
     journal.Position(sequence=99),
     journal.Halted(run=3, shards=[0, 63]),

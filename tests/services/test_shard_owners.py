@@ -197,11 +197,10 @@ async def test_a_read_that_was_begun_before_the_question_answers_nothing(
             return found
 
         monkeypatch.setattr(old._tail, "_last", held_back)
-        first = asyncio.create_task(old.confirm())
+        first = old.confirm()
         await asyncio.wait_for(read.wait(), 10)
         async with owning(new):
-            second = asyncio.create_task(old.confirm())
-            await asyncio.sleep(0)
+            second = old.confirm()
             goes_on.set()
             await asyncio.wait_for(first, 10)
             with pytest.raises(Fenced):

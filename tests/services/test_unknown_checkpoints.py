@@ -102,6 +102,7 @@ async def test_a_checkpoint_that_the_broker_does_not_take_ends_nobody(bus: Bus) 
         assert await one.submit([thought("p", 2)]) == Settled(stored=1, stale=0)
         one.ledger.settled.clear()
     assert (await page(bus)).counters["p"][0] == 2
+    assert (await head(bus)).sequence == one._tail.sequence, "what is smaller again is stored"
 
 
 @pytest.mark.fact("3.3")

@@ -88,6 +88,7 @@ def covers(pattern: str, subject: str) -> bool:
         ("KV_leases", subjects.presence_key("thinker", "host.1")),
         ("KV_checkpoints", subjects.checkpoint_head(1)),
         ("KV_checkpoints", subjects.checkpoint_page(1, 0)),
+        ("KV_checkpoints", subjects.checkpoint_accounts(1, 0, 0)),
         ("KV_proposals", subjects.proposal_key("p")),
     ],
 )
