@@ -34,7 +34,7 @@ from services.gateway.event_log import read_after
 log = structlog.get_logger("feed")
 
 KEEP_ALIVE_S = 15.0
-"""A comment this often, in seconds, keeps proxies from closing a quiet stream [5.3]."""
+"""A sign of life this often, in seconds, keeps proxies from closing a quiet stream [5.3]."""
 
 LINGER_S = 5.0
 """Seconds for which the stream is followed after the last client has gone: it may only be reconnecting."""
@@ -85,12 +85,19 @@ class Feed:
     """The newest frames, and whoever waits for the next one."""
 
     def __init__(
-        self, bus: Bus, telemetry: Telemetry, linger: float = LINGER_S, *, most_clients: int = _CLIENTS
+        self,
+        bus: Bus,
+        telemetry: Telemetry,
+        linger: float = LINGER_S,
+        *,
+        keep_alive: float = KEEP_ALIVE_S,
+        most_clients: int = _CLIENTS,
     ) -> None:
         self.last = 0
         """Sequence of the newest event known; the stream has newer ones while it is not followed."""
 
         self.clients = 0
+        self.keep_alive = keep_alive
         self._most_clients = most_clients
         self._bus = bus
         self._loop = MessageLoop("feed", bytes, self._take, telemetry)
@@ -158,10 +165,13 @@ class Feed:
         now.set()
         then.clear()
 
-    async def frames(self, cursor: int) -> AsyncGenerator[bytes]:
-        """Yield what follows a sequence, as it comes, until the feed is closed; for who has a place."""
+    async def frames(self, cursor: int, alive: bytes) -> AsyncGenerator[bytes]:
+        """Yield what follows a sequence, as it comes, until the feed is closed; for who has a place.
+
+        `alive` is what is sent as the sign of life.
+        """
         clock = asyncio.get_running_loop().time
-        comment_due = clock() + KEEP_ALIVE_S
+        alive_due = clock() + self.keep_alive
         while not self._closing:
             moved = self._moved
             if cursor < self.last:
@@ -169,10 +179,10 @@ class Feed:
                 if data:
                     yield data
             else:
-                await asyncio.wait([moved], timeout=max(comment_due - clock(), 0))
-            if clock() >= comment_due:
-                comment_due = clock() + KEEP_ALIVE_S
-                yield comment("keep-alive")
+                await asyncio.wait([moved], timeout=max(alive_due - clock(), 0))
+            if clock() >= alive_due:
+                alive_due = clock() + self.keep_alive
+                yield alive
 
     async def _next(self, cursor: int) -> tuple[bytes, int]:
         """Return the next frames behind a cursor, and the cursor behind them."""

@@ -41,8 +41,9 @@ def beginning(wanted: str | None, there: Held) -> tuple[int, str | None]:
 class EventStream(Stream):
     """The answer to one client. It takes a place of the feed as it begins, and gives it back as it ends."""
 
-    def __init__(self, feed: Feed, after: int, remark: str | None) -> None:
-        super().__init__(_frames(feed, after, remark), media_type="text/event-stream", headers=_HEADERS)
+    def __init__(self, feed: Feed, after: int, remark: str | None, *, heartbeat: bool) -> None:
+        frames = _frames(feed, after, remark, heartbeat=heartbeat)
+        super().__init__(frames, media_type="text/event-stream", headers=_HEADERS)
         self._feed = feed
 
     def to_asgi_response(self, *args: Any, **parts: Any) -> ASGIResponse:
@@ -56,8 +57,18 @@ class EventStream(Stream):
         return cast("ASGIResponse", placed)
 
 
-async def _frames(feed: Feed, after: int, remark: str | None) -> AsyncIterator[bytes]:
-    """Yield the bytes of one client's stream."""
-    yield f"retry: {RETRY_MS}\n".encode() + comment(remark or "connected")
-    async for data in feed.frames(after):
+async def _frames(feed: Feed, after: int, remark: str | None, *, heartbeat: bool) -> AsyncIterator[bytes]:
+    """Yield the bytes of one client's stream.
+
+    A browser hides comments from its page. Who asks for heartbeats gets them in the comments' place and one
+    at the beginning, so that it can tell a quiet stream from a dead one.
+    """
+    alive = _heartbeat(feed.keep_alive) if heartbeat else comment("keep-alive")
+    yield f"retry: {RETRY_MS}\n".encode() + comment(remark or "connected") + (alive if heartbeat else b"")
+    async for data in feed.frames(after, alive):
         yield data
+
+
+def _heartbeat(seconds: float) -> bytes:
+    """Return the frame that says within how many seconds the next one comes. It has no id: it is no event."""
+    return f"event: heartbeat\ndata: {seconds:g}\n\n".encode()

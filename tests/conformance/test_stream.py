@@ -148,15 +148,27 @@ def test_a_live_client_that_reads_nothing_is_told_exactly_what_it_missed(small: 
 
 @pytest.mark.fact("5.3")
 @pytest.mark.timeout(90)
-def test_a_quiet_stream_carries_a_comment_every_15_seconds(quiet: Swarm) -> None:
+def test_a_quiet_stream_carries_a_comment_every_15_seconds_or_a_heartbeat_for_who_asks(quiet: Swarm) -> None:
+    """The first heartbeat comes at once. It has no id, so that a browser resumes behind the last event."""
     import time
 
-    with opened(quiet) as stream:
-        frames = stream.frames()
-        next(frames)
+    with opened(quiet) as plain, opened(quiet, "?heartbeat=true") as asking:
+        comments, beats = plain.frames(), asking.frames()
         began = time.monotonic()
-        assert next(frames).name == ":"
+        assert [next(comments).name, next(beats).name] == [":", ":"]
+        first = next(beats)
+        assert time.monotonic() - began < 2
+        assert (first.name, first.data, first.identifier) == ("heartbeat", "15", None)
+        assert next(comments).name == ":"
+        assert next(beats) == first
         assert 14 < time.monotonic() - began < 17
+
+
+@pytest.mark.fact("5.2")
+def test_a_heartbeat_that_is_neither_wanted_nor_not_is_refused_by_name(quiet: Swarm) -> None:
+    answer = quiet.http("GET", "/v1/cognition/stream?heartbeat=often")
+    assert answer.status == 400
+    assert "heartbeat" in answer.json["detail"]
 
 
 @pytest.mark.fact("5.1")

@@ -28,7 +28,7 @@ from libs.settings.gateway import read_gateway
 from libs.settings.process import process_reader
 from services.gateway.app import make_app
 from services.gateway.connections import ConnectionLimits, Door
-from services.gateway.feed import Feed
+from services.gateway.feed import KEEP_ALIVE_S, Feed
 from services.gateway.service import Server, config, listen
 from tests.services.asking import Asked, answering_registry
 from tests.unit.make import NOW
@@ -119,14 +119,14 @@ class StandIn:
 
 
 @asynccontextmanager
-async def gateway(bus: Bus, **env: str) -> AsyncIterator[StandIn]:
+async def gateway(bus: Bus, *, keep_alive: float = KEEP_ALIVE_S, **env: str) -> AsyncIterator[StandIn]:
     """A gateway that is served on a port of its own while the context is open."""
     given = {"PERPETUA_GATEWAY_PORT": "0"} | {f"PERPETUA_{name}": value for name, value in env.items()}
     settings = read_gateway(process_reader(given), listens=True)
     refused: list[str] = []
     answered: list[str] = []
     async with answering_registry(bus) as asked, owners(bus) as theirs, Background() as tasks:
-        feed = Feed(bus, NoTelemetry())
+        feed = Feed(bus, NoTelemetry(), keep_alive=keep_alive)
         app = make_app(
             bus=bus,
             swarm=asked.swarm,

@@ -14,7 +14,7 @@ from libs.bus.provision import provision
 from libs.bus.telemetry import NoTelemetry
 from libs.contracts import streams
 from libs.contracts.streams import StreamBounds
-from services.gateway.feed import Feed
+from services.gateway.feed import Feed, comment
 from tests.bus.support import restart, running
 from tests.support.broker import Broker
 from tests.support.eventually import eventually
@@ -43,7 +43,7 @@ async def feed(bus: Bus) -> AsyncIterator[Feed]:
 async def following(one: Feed, after: int) -> AsyncIterator[AsyncIterator[bytes]]:
     """A client of the feed."""
     with one.place():
-        async with aclosing(one.frames(after)) as client:
+        async with aclosing(one.frames(after, comment("keep-alive"))) as client:
             yield client
 
 

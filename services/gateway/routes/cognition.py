@@ -36,6 +36,13 @@ StreamAfter = Annotated[
     str | None,
     QueryParameter(description="The same as `Last-Event-ID`, for clients without it; 0: the oldest"),
 ]
+Heartbeat = Annotated[
+    bool,
+    QueryParameter(
+        description="Send signs of life as `event: heartbeat`, the first at once, in the place of comments,"
+        " which a browser hides; the data is the seconds until the next one"
+    ),
+]
 Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="At most so many")]
 
 
@@ -70,11 +77,11 @@ class Cognition(Controller):
         responses={
             200: ResponseSpec(
                 data_container=str,
-                description="Server-Sent Events: `cognition`, `perpetua` and `lag`",
+                description="Server-Sent Events: `cognition`, `perpetua` and `lag`; `heartbeat` for who asks",
                 media_type="text/event-stream",
                 generate_examples=False,
             ),
-            **problems(503),
+            **problems(400, 503),
         },
     )
     async def stream(
@@ -83,12 +90,13 @@ class Cognition(Controller):
         feed: NamedDependency[Feed],
         last_event_id: LastEventId = None,
         after: StreamAfter = None,
+        heartbeat: Heartbeat = False,
     ) -> EventStream:
         """Follow the event stream. `Last-Event-ID`, or `after`, resumes behind that event."""
         feed.check_room()
         there = await event_log.held(bus, streams.EVENTS)
         begin, remark = beginning(after if last_event_id is None else last_event_id, there)
-        return EventStream(feed, begin, remark)
+        return EventStream(feed, begin, remark, heartbeat=heartbeat)
 
     @get("/events", responses=problems(400, 503), operation_id="events")
     async def events(

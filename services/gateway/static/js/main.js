@@ -74,7 +74,7 @@ function onStatus(status) {
   const { all, active } = lineage.size;
   if (all !== status.persona_count || active !== status.active_persona_count) lineage.refresh();
   if (status.snapshots_buffered > 0) snapshot.refresh();
-  stream.check(status);
+  if (!loop.away) stream.check();
   live.refresh();
 }
 

@@ -1,13 +1,13 @@
 // The event stream: what it holds of the last minute, then each event as it comes, none lost or repeated.
 
-import { get, now } from "./api.js";
+import { get } from "./api.js";
 
 const BACKLOG = 2000;
 const PAGE = 1000;
 const AGAIN_MS = 1000;
 const AGAIN_MOST_MS = 10000;
-const QUIET_MS = 30000;
-const HEARD = ["open", "cognition", "perpetua", "lag"];
+const MISSED = 3;
+const HEARD = ["open", "heartbeat", "cognition", "perpetua", "lag", "error"];
 
 // Calls take(sequence, event) for each event, skipped(count, sequence) for each `lag`, and
 // state("open" | "away") as the connection comes and goes.
@@ -21,13 +21,14 @@ export class Stream {
     this._wait = AGAIN_MS;
     this._source = null;
     this._heardAt = 0;
+    this._beatMs = Infinity;
   }
 
-  // A connection can be dead and nobody says so: the loop ticks, and no event comes for far too long. Then
-  // another one goes on after the last event.
-  check({ last_tick_at: tick, loop_interval_ms: interval }) {
+  // A connection can be dead and nobody says so: the gateway answers, and heartbeats are missing. Then another
+  // one goes on after the last event.
+  check() {
     if (this._source === null || this._source.readyState === EventSource.CLOSED) return;
-    if (tick === null || Date.parse(tick) < this._heardAt + 3 * interval + QUIET_MS) return;
+    if (performance.now() < this._heardAt + MISSED * this._beatMs) return;
     this._source.close();
     this._connect();
   }
@@ -58,9 +59,9 @@ export class Stream {
   // A browser reconnects by itself with Last-Event-ID; where it gives up, at an answer that is no stream, we
   // do. Where nothing was held, `after=0` means from the first event.
   _connect() {
-    const source = new EventSource(`/v1/cognition/stream?after=${this.last}`);
+    const source = new EventSource(`/v1/cognition/stream?heartbeat=true&after=${this.last}`);
     const receive = (message) => this._one(Number(message.lastEventId), JSON.parse(message.data));
-    const heard = () => (this._heardAt = now());
+    const heard = () => (this._heardAt = performance.now());
     this._source = source;
     heard();
     for (const type of HEARD) source.addEventListener(type, heard);
@@ -68,6 +69,7 @@ export class Stream {
       this._wait = AGAIN_MS;
       this._state("open");
     });
+    source.addEventListener("heartbeat", (message) => (this._beatMs = 1000 * Number(message.data)));
     source.addEventListener("cognition", receive);
     source.addEventListener("perpetua", receive);
     source.addEventListener("lag", (message) => {
