@@ -8,12 +8,12 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from libs.cli.api import Api, segment
+from libs.cli.api import Api, GatewayAway, segment
 from libs.cli.errors import CliError
 from libs.cli.sending import Target
 from libs.cli.watch import TimeIsUp, followed
 from libs.contracts.inbox import DropReason, Outcome, copy_id
-from libs.contracts.thoughts import OwnEventType
+from libs.contracts.thoughts import OwnEventType, Source
 from libs.runtime.plain import plain
 from libs.supervisor.text import style
 
@@ -42,6 +42,8 @@ class Waiting:
 
     answer: dict[str, Any]
     ended: list[Ended] = field(default_factory=list)
+    unanswerable: bool = False
+    """Whether it was said that no model thinks."""
 
     @property
     def wanted(self) -> int:
@@ -67,6 +69,18 @@ class Waiting:
                 if item["id"] == item_id:
                     return self._handled(persona_id, item["outcome"], payload)
         return None
+
+    def without_model(self, event: dict[str, Any]) -> str | None:
+        """Return, once, why whom we asked cannot answer now: a thought that no model had."""
+        payload = event["payload"]
+        kind = "swarm_id" if "post_id" in self.answer else "persona_id"
+        if self.unanswerable or event[kind] != self.answer[kind] or "error" not in payload:
+            return None
+        if payload.get("source") != Source.FALLBACK:
+            return None
+        self.unanswerable = True
+        why = payload["error"] or "thinking is switched off"
+        return f"{event['persona_id']} thinks without a model, and only a model answers: {why}"
 
     def _handled(self, persona_id: str, outcome: str, payload: dict[str, Any]) -> Ended | str | None:
         if outcome == Outcome.HANDLED:
@@ -95,6 +109,8 @@ def wait(api: Api, to: Target, waiting: Waiting, after: int, within: float, *, a
     Where events were skipped, what became of the items may be among them; it does not wait for what an inbox
     holds no longer.
     """
+    if not as_json:
+        _aside(f"stored; waits for what becomes of it, {within:g} s at most{_stopped(api)}", "dim")
     clock = time.monotonic
     end, place, skipped, gone = clock() + within, after, "", False
     try:
@@ -129,14 +145,24 @@ def _taken(api: Api, to: Target, waiting: Waiting, after: int, within: float, as
     for name, place, data in followed(api, after, within):
         if name == "lag":
             return _Skip(data, after if place is None else place)
-        if name != "perpetua":  # the types that are this project's own
+        if name not in ("cognition", "perpetua"):
             continue
-        said = waiting.take(json.loads(data))
+        event = json.loads(data)
+        said = waiting.take(event) or waiting.without_model(event)
         if said is not None:
             _say(said, to, as_json)
         if waiting.over:
             break
     return None
+
+
+def _stopped(api: Api) -> str:
+    """Return that nobody thinks, where the loop is stopped."""
+    try:
+        stopped = not api.get("/v1/cognition/status")["running"]
+    except GatewayAway:
+        return ""
+    return ". The loop does not run: `perpetua start` starts it" if stopped else ""
 
 
 def _may_be_held(api: Api, waiting: Waiting) -> bool:

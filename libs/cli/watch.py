@@ -8,10 +8,11 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 
 import msgspec
 
-from libs.cli.api import Api, Refused
+from libs.cli.api import Api, GatewayAway, Refused, segment
 from libs.cli.errors import CliError
 from libs.contracts.thoughts import ThoughtEvent
 from libs.runtime.plain import plain
@@ -32,6 +33,25 @@ def watch(api: Api, wanted: Callable[[ThoughtEvent], bool], after: int | None, a
     """Print events until Ctrl-C; from now on, unless it is said behind which one."""
     for name, identifier, data in followed(api, end_of_events(api) if after is None else after):
         _show(name, identifier, data, wanted, as_json)
+
+
+def say_whom_nobody_knows(api: Api, persona: str | None, swarm: str | None) -> None:
+    """Say on standard error that a persona, or a swarm, is not there: misspelt, perhaps, or yet to come."""
+    try:
+        if persona is not None:
+            api.get(f"/v1/swarm/personas/{segment(persona)}")
+        if swarm is not None and not api.get("/v1/swarm/personas", swarm_id=swarm, limit=1)["personas"]:
+            _say_unknown(f"No persona of swarm {swarm} is known")
+    except GatewayAway:
+        return
+    except Refused as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        _say_unknown(str(error))
+
+
+def _say_unknown(text: str) -> None:
+    print(style(f"{plain(text)}; events are shown once there are any", "yellow"), file=sys.stderr)
 
 
 def end_of_events(api: Api) -> int:

@@ -63,8 +63,28 @@ def test_status_start_and_stop(running: Swarm) -> None:
     assert answered(running, "status")["circuits"] == [], "no thinker asks an endpoint"
     assert "endpoint" not in said(running, "status")
     assert answered(running, "stop", "--reason", "enough")["running"] is False
-    assert re.search(r"running\s+no", said(running, "status"))
+    shown = said(running, "status")
+    assert re.search(r"running\s+no", shown)
+    said(running, "personas", "create", *new("Zoe", "--id", "zoe"))
+    waiting = running.cli("send", "zoe", "Awake?", "--wait", "--within", "1")
+    assert "The loop does not run: `perpetua start` starts it" in waiting.stderr
     assert answered(running, "start", "--interval", "100")["running"] is True
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (["--persona", "nobody"], "Persona not found: nobody; events are shown once there are any"),
+        (["--swarm", "no swarm"], "No persona of swarm no swarm is known; events are shown once"),
+    ],
+)
+def test_watch_says_of_whom_nobody_knows_and_waits(running: Swarm, option: list[str], words: str) -> None:
+    command = [sys.executable, "-m", "libs.cli", "watch", *option, "--data-dir", str(running.data)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as watching:
+        assert watching.stderr is not None
+        assert words in watching.stderr.readline()
+        assert watching.poll() is None
+        watching.send_signal(signal.SIGINT)
 
 
 def test_snapshots_are_shown_newest_last(running: Swarm) -> None:

@@ -192,6 +192,9 @@ async def first_items(served: StandIn, count: int = 1) -> list[InboxItem]:
 async def test_waiting_ends_with_the_response(served: StandIn) -> None:
     waiting = asyncio.create_task(run(served, "send", "ann", "Is it calm?", "--wait"))
     (item,) = await first_items(served)
+    for who in ("bob", "ann", "ann"):
+        payload = {"source": "fallback", "error": f"no model: {EVIL}"}
+        await served.emit("thought_generated", who, payload, "s")
     await emit_handled(served, "bob", item.id)
     await emit_handled(served, "ann", "other")
     await emit_handled(served, "ann", item.id, "failed", will_respond=None, response=None, error="no JSON")
@@ -199,7 +202,11 @@ async def test_waiting_ends_with_the_response(served: StandIn) -> None:
     await emit_handled(served, "ann", item.id)
     done = await waiting
     assert (done.status, done.out) == (0, "All calm.\nSo far.\n")
-    assert "ann has tried and failed: no JSON; it tries again" in done.err
+    assert done.err.splitlines()[0].startswith("stored; waits for what becomes of it, 300 s at most")
+    assert done.err.splitlines()[1:] == [
+        "ann thinks without a model, and only a model answers: no model: ·[2J·evil",
+        "ann has tried and failed: no JSON; it tries again",
+    ]
 
 
 async def test_waiting_ends_where_it_is_not_answered(served: StandIn) -> None:
@@ -226,11 +233,15 @@ async def test_of_a_post_each_persona_s_end_is_waited_for(served: StandIn) -> No
     post_id = items[0].post_id
     assert post_id is not None
     assert {item.id for item in items} == {copy_id(post_id, "ann"), copy_id(post_id, "bob")}
+    await served.emit("thought_generated", "bob", {"source": "fallback", "error": None}, "another")
+    await served.emit("thought_generated", "ann", {"source": "fallback", "error": None}, "s")
     await emit_handled(served, "bob", copy_id(post_id, "bob"), response=EVIL)
     await emit_handled(served, "ann", copy_id(post_id, "ann"), will_respond=False, response=None)
     done = await waiting
     assert (done.status, done.out) == (0, "bob: ·[2J·evil\n")
     assert "ann has read it" in done.err
+    assert "bob thinks" not in done.err
+    assert "ann thinks without a model, and only a model answers: thinking is switched off" in done.err
 
 
 async def skipping(served: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,6 +267,7 @@ async def test_where_events_were_skipped_an_item_that_still_waits_is_waited_for(
     (item,) = await first_items(served)
     served.owners.items["ann"] = [held_item(item.id)]
     assert process.stderr is not None
+    assert (await asyncio.wait_for(process.stderr.readline(), 20)).startswith(b"stored; waits")
     said = (await asyncio.wait_for(process.stderr.readline(), 20)).decode()
     assert said == "the stream has skipped 3 events, and what became of it may be among them\n"
     await emit_handled(served, "ann", item.id)

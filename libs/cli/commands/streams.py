@@ -25,6 +25,7 @@ def watch(
     persona: str | None, swarm: str | None, kind: str | None, after: int | None, api: Api, as_json: bool
 ) -> None:
     """Follow the event stream, through restarts of the gateway."""
+    from libs.cli.watch import say_whom_nobody_knows
     from libs.cli.watch import watch as follow
 
     def wanted(event: ThoughtEvent) -> bool:
@@ -34,6 +35,7 @@ def watch(
             and (kind is None or event.event_type == kind)
         )
 
+    say_whom_nobody_knows(api, persona, swarm)
     follow(api, wanted, after, as_json)
 
 
