@@ -16,6 +16,11 @@ from libs.supervisor.data_dir import DataDir
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_DATA_DIR = (
+    "Data folder, of the `perpetua up` that is meant.  "
+    "[default: PERPETUA_DATA_DIR, else ~/.local/share/perpetua]"
+)
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 nats_url = click.option("--nats-url", metavar="URL", help="A broker of yours instead of the embedded one.")
 data_dir = click.option(
@@ -23,7 +28,7 @@ data_dir = click.option(
     metavar="FOLDER",
     type=click.Path(path_type=Path),
     callback=lambda _context, _option, chosen: folder(chosen),
-    help="Folder of the `perpetua up` that is meant.",
+    help=_DATA_DIR,
 )
 
 
@@ -65,7 +70,7 @@ def gateway(command: F) -> F:
         metavar="FOLDER",
         type=click.Path(path_type=Path),
         callback=_api,
-        help="Folder of the `perpetua up` that is meant.",
+        help=_DATA_DIR,
     )(command)
     return click.option(
         "--gateway",

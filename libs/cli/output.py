@@ -39,8 +39,13 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(plain(_cell(value)) for value in row))
-    width = None if sys.stdout.isatty() else _ENDLESS  # a program reads a row a line, ids whole
-    Console(markup=False, highlight=False, emoji=False, width=width).print(table)
+    if sys.stdout.isatty():
+        Console(markup=False, highlight=False, emoji=False).print(table)
+        return
+    console = Console(markup=False, highlight=False, emoji=False, width=_ENDLESS)
+    with console.capture() as drawn:  # a program reads a row a line, ids whole
+        console.print(table)
+    print("\n".join(line.rstrip() for line in drawn.get().rstrip("\n").split("\n")))
 
 
 def _cell(value: object) -> str:

@@ -94,7 +94,9 @@ async def _captured(bus: Bus, persona_id: str) -> list[int]:
 
 def _not_captured(persona_id: str, thought_count: int, captured: list[int]) -> CliError:
     if not captured:
-        return CliError(f"no thought of {persona_id!r} is captured; is that its id? {SWITCH_ON}")
+        return CliError(
+            f"no thought of {persona_id!r} is captured: is that its id, and did a model think? {SWITCH_ON}"
+        )
     shown = ranges(captured)
     return CliError(
         f"thought {thought_count} of {persona_id!r} is not captured; captured are {shown}. {SWITCH_ON}"

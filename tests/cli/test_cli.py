@@ -14,8 +14,11 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from libs.cli.__main__ import app
 from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm, swarm
 
@@ -65,6 +68,7 @@ def test_status_start_and_stop(running: Swarm) -> None:
     assert answered(running, "stop", "--reason", "enough")["running"] is False
     shown = said(running, "status")
     assert re.search(r"running\s+no", shown)
+    assert re.search(r"default_policy: share_memory\s+no$", shown, re.MULTILINE), "no row is padded"
     said(running, "personas", "create", *new("Zoe", "--id", "zoe"))
     waiting = running.cli("send", "zoe", "Awake?", "--wait", "--within", "1")
     assert "The loop does not run: `perpetua start` starts it" in waiting.stderr
@@ -85,6 +89,13 @@ def test_watch_says_of_whom_nobody_knows_and_waits(running: Swarm, option: list[
         assert words in watching.stderr.readline()
         assert watching.poll() is None
         watching.send_signal(signal.SIGINT)
+
+
+def test_in_the_list_of_commands_each_is_told_in_a_whole_sentence() -> None:
+    for group in (app, *(one for one in app.commands.values() if isinstance(one, click.Group))):
+        listed = CliRunner().invoke(group, ["--help"], terminal_width=80).output.partition("Commands:")[2]
+        assert listed
+        assert "..." not in listed
 
 
 def test_snapshots_are_shown_newest_last(running: Swarm) -> None:

@@ -165,7 +165,7 @@ def test_a_thought_that_is_not_captured_is_said_with_those_that_are_and_the_cure
     assert "PERPETUA_CAPTURE" in done.stderr
     done = up.cli("replay", "nobody", "1")
     assert done.returncode == 1
-    assert "no thought of 'nobody' is captured; is that its id?" in done.stderr
+    assert "no thought of 'nobody' is captured: is that its id, and did a model think?" in done.stderr
 
 
 @pytest.mark.parametrize(

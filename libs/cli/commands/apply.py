@@ -31,12 +31,13 @@ _WIDTH = 110
 @click.option("--dry-run", is_flag=True, help="Show the difference, and do nothing.")
 @options.gateway
 def apply(file: Path, yes: bool, dry_run: bool, api: Api, as_json: bool) -> None:
-    """Bring the swarm that FILE describes into being; `-` reads standard input.
+    """Bring the swarm that FILE describes into being.
 
-    FILE is YAML: personas as a tree, their policies, whom they wait for, and what each is sent first. It is
-    checked, the difference to what is there is shown, and applied once you say yes. Run again, it does what
-    is left to do. Nobody is reaped, and who is there keeps name, role, charter, parent and policy: where the
-    file says otherwise that is shown, the rest is applied, and the exit status is 3.
+    FILE, `-` for standard input, is YAML: personas as a tree, their policies, whom they wait for, and what
+    each is sent first. It is checked, the difference to what is there is shown, and applied once you say yes.
+    Run again, it does what is left to do. Nobody is reaped, and who is there keeps name, role, charter,
+    parent and policy: where the file says otherwise that is shown, the rest is applied, and the exit status
+    is 3.
     """
     from libs.cli.applying import apply as carry_out
     from libs.cli.applying import look

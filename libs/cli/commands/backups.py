@@ -18,7 +18,10 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @options.data_dir
 @options.as_json
 def backup(file: Path, nats_url: str | None, data_dir: DataDir, as_json: bool) -> None:
-    """Save every stream and bucket of a broker in FILE, a tar, or `-`. Only the broker may run."""
+    """Save every stream and bucket of a broker in FILE, a tar.
+
+    `-` is standard output. Only the broker may run.
+    """
     from libs.cli.backup import STANDARD
     from libs.cli.backup import backup as save
 
@@ -35,7 +38,10 @@ def backup(file: Path, nats_url: str | None, data_dir: DataDir, as_json: bool) -
 @options.data_dir
 @options.as_json
 def restore(file: Path, replace: bool, nats_url: str | None, data_dir: DataDir, as_json: bool) -> None:
-    """Make the streams of FILE, or `-`, again on a broker, with the bounds and replicas of the settings."""
+    """Make the streams of a backup, FILE, again on a broker.
+
+    `-` is standard input. Bounds and replicas are those of the settings.
+    """
     from libs.cli.backup import restore as bring_back
 
     _show(bring_back(data_dir, nats_url, file, replace=replace), f"restored from {file}", as_json)

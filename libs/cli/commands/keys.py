@@ -49,7 +49,7 @@ def keys(
     data_dir: DataDir,
     as_json: bool,
 ) -> None:
-    """Make a key for each service, and the broker's configuration that knows them.
+    """Make a key for each service, and the broker's configuration.
 
     What is there is kept, so it is safe to repeat; certificates are renewed when 90 days are left. A seed is
     secret: give each service its own, and none to the broker.

@@ -18,7 +18,7 @@ def status(api: Api, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--interval", type=click.IntRange(min=0), help="Milliseconds between thoughts.")
+@click.option("--interval", type=click.IntRange(min=0), help="Milliseconds between thoughts, 100 at least.")
 @options.gateway
 def start(interval: int | None, api: Api, as_json: bool) -> None:
     """Start the loop, or change its interval."""
@@ -38,10 +38,8 @@ def stop(reason: str | None, api: Api, as_json: bool) -> None:
 def _show(answer: dict[str, Any], as_json: bool) -> None:
     if as_json:
         return output.print_json(answer)
-    circuits, policy = answer.pop("circuits", ()), answer.pop("default_policy", None)
-    rows = list(answer.items())
-    if policy is not None:
-        rows.append(("default_policy", "\n".join(f"{name}: {value}" for name, value in policy.items())))
+    circuits, policy = answer.pop("circuits", ()), answer.pop("default_policy", None) or {}
+    rows = [*answer.items(), *((f"default_policy: {name}", value) for name, value in policy.items())]
     rows += [(f"endpoint of {one['thinker']}", _told(one)) for one in circuits]
     return output.print_table(("", "now"), rows, "")
 

@@ -36,7 +36,7 @@ def pull(
     data_dir: DataDir,
     as_json: bool,
 ) -> None:
-    """Fetch a model, convert it for CTranslate2, and check that it is still the same.
+    """Fetch a model, convert it for CTranslate2, and check it.
 
     NAME is qwen2.5-0.5b (the default), qwen2.5-1.5b, qwen3-0.6b, smollm2-360m, a repository `owner/name`,
     or a folder in Hugging Face's layout. Covered without torch: Qwen2, Qwen3 and Llama (SmolLM2 is one).

@@ -108,11 +108,12 @@ def spawn(parent: str, api: Api, as_json: bool, **body: str | None) -> None:
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True))
 @options.gateway
 def import_personas(file: Path, api: Api, as_json: bool) -> None:
-    """Create the personas of FILE that are not there yet; `-` reads standard input.
+    """Create the personas of FILE that are not there yet.
 
-    FILE holds JSON lines, a JSON array, or CSV with a header: persona_id, name, role, charter, and where
-    wanted swarm_id, parent_id and policy (in CSV: policy.max_spawn_depth, ...). Parents may stand anywhere in
-    it. Nothing is sent unless every row is right. Run again, it creates only what is missing.
+    FILE, `-` for standard input, holds JSON lines, a JSON array, or CSV with a header: persona_id, name,
+    role, charter, and where wanted swarm_id, parent_id and policy (in CSV: policy.max_spawn_depth, ...).
+    Parents may stand anywhere in it. Nothing is sent unless every row is right. Run again, it creates only
+    what is missing.
     """
     sys.exit(import_file(api, file, as_json=as_json))
 

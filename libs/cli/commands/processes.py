@@ -47,7 +47,10 @@ def up_command(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Start a broker and the five services, and show what they think. Ctrl-C stops it all."""
+    """Start a broker and the services, and show what they think.
+
+    Ctrl-C stops it all; what was thought goes on from there the next time.
+    """
     from libs.cli.up import up
 
     up(
@@ -121,7 +124,7 @@ def _doing(row: dict[str, Any]) -> str | None:
 @options.nats_url
 @options.as_json
 def stats_command(data_dir: DataDir, nats_url: str | None, as_json: bool) -> None:
-    """Show how long thoughts took, stage by stage, and what became of them."""
+    """Show how long thoughts took, and what became of them."""
     from libs.cli.ps import run_so_far
 
     found = run_so_far(data_dir, nats_url)
@@ -137,7 +140,10 @@ def stats_command(data_dir: DataDir, nats_url: str | None, as_json: bool) -> Non
 @options.nats_url
 @options.as_json
 def provision(data_dir: DataDir, nats_url: str | None, as_json: bool) -> None:
-    """Make or update the streams on a broker of yours: an admin step, safe to repeat."""
+    """Make or update the streams on a broker of yours.
+
+    It is an admin step, safe to repeat.
+    """
     from libs.cli.provision import provision_broker
 
     changed = provision_broker(data_dir, nats_url)

@@ -51,9 +51,9 @@ def replay(
     nats_url: str | None,
     as_json: bool,
 ) -> None:
-    """Think thought N of a PERSONA again, with something changed, and show both answers.
+    """Think thought N of a PERSONA again, with something changed.
 
-    What is not named stays as it was. Nothing of it is stored.
+    Both answers are shown.     What is not named stays as it was. Nothing of it is stored.
     """
     from libs.cli.replay import Changes, as_plain, differences, fetch, think_again
     from libs.cli.side_by_side import facts, print_both, said

@@ -32,7 +32,10 @@ _SWARMS_MOST = 1000
 )
 @options.gateway
 def spend(by: str, swarm: str | None, limit: int, api: Api, as_json: bool) -> None:
-    """Show tokens and time that thinking has cost, the most first; hours newest first."""
+    """Show tokens and time that thinking has cost.
+
+    The most comes first; of hours, the newest.
+    """
     page = _page(api, by, swarm, limit)
     if as_json:
         return output.print_json(page)
