@@ -44,9 +44,8 @@ async def verdict(
     """
     findings: list[str] = []
     if not lively:
-        await _everybody_thinks(
-            findings, clients, collector, within=GO_ON_WITHIN_S / 2 if leases else GO_ON_WITHIN_S
-        )
+        within = GO_ON_WITHIN_S / 2 if leases else GO_ON_WITHIN_S
+        await _everybody_thinks(findings, bus, clients, collector, within=within)
     await _status(findings, clients, running=True)
     clients.stopped = True
     if not await held(STOP_WITHIN_S, lambda: _stopped(clients)):
@@ -83,7 +82,7 @@ def compare(personas: dict[str, Any], book: dict[str, Any], collector: Collector
 
 
 async def _everybody_thinks(
-    findings: list[str], clients: Clients, collector: Collector, *, within: float
+    findings: list[str], bus: Bus, clients: Clients, collector: Collector, *, within: float
 ) -> None:
     began = time.monotonic()
     before = dict(collector.thoughts)
@@ -91,12 +90,27 @@ async def _everybody_thinks(
     def all_went_on() -> bool:
         return not _standing(before, clients, collector)
 
-    if not await held(GO_ON_WITHIN_S, all_went_on):
-        still = _standing(before, clients, collector)
-        findings.append(f"{len(still)} personas think no more after the calm: {sorted(still)[:10]}")
-    waited = time.monotonic() - began
-    if waited > within:
-        findings.append(f"everybody thinks again only {waited:.0f} s after the calm")
+    if await held(within, all_went_on):
+        return
+    still, broker = sorted(_standing(before, clients, collector)), await _replicas(bus)
+    if await held(GO_ON_WITHIN_S - within, all_went_on):
+        how = f"think again only {time.monotonic() - began:.0f} s after the calm"
+    else:
+        how = "think no more after the calm"
+    findings.append(f"{len(still)} personas {how}: {still[:10]}; after {within:.0f} s {broker}")
+
+
+async def _replicas(bus: Bus) -> dict[str, Any]:
+    """Return how far the broker's copies of what thoughts pass through are, to tell whose fault a wait is."""
+    found: dict[str, Any] = {}
+    for stream in ("JOURNAL", "EVENTS", THINK):
+        try:
+            info = await bus.api(f"STREAM.INFO.{stream}")
+        except BusError as error:
+            found[stream] = str(error)
+        else:
+            found[stream] = (info["state"]["last_seq"], info.get("cluster"))
+    return found
 
 
 def _standing(before: dict[str, int], clients: Clients, collector: Collector) -> set[str]:
