@@ -13,12 +13,11 @@ from http.client import HTTPConnection, HTTPException
 from libs.settings.urls import reached_at
 
 _WITHIN_S = 3.0
-_HOST = "127.0.0.1"
 
 
 def probe(env: Mapping[str, str], what: str = "readyz") -> tuple[bool, str]:
     """Return whether the answer is good, and the answer, or why there is none."""
-    host, port = env.get("PERPETUA_METRICS_HOST", "").strip() or _HOST, env.get("PERPETUA_METRICS_PORT", "")
+    host, port = env.get("PERPETUA_METRICS_HOST", "").strip(), env.get("PERPETUA_METRICS_PORT", "")
     if not port.isdigit() or port == "0":
         return False, "PERPETUA_METRICS_PORT names no port that could be asked"
     connection = HTTPConnection(reached_at(host), int(port), timeout=_WITHIN_S)

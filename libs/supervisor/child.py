@@ -23,6 +23,7 @@ from libs.concurrency.tasks import beside
 from libs.concurrency.waiting import BackOff
 from libs.settings.reader import EX_CONFIG
 from libs.supervisor.data_dir import ChildRecord
+from libs.supervisor.errors import at_limit
 
 GIVEN_UP = "stopped over its configuration, and is not started again: correct it, then run `up` anew"
 """What is said of a process that has ended with `EX_CONFIG`; another start would change nothing [H2]."""
@@ -219,8 +220,7 @@ async def _ended(process: subprocess.Popen[bytes]) -> int:
 
 
 def _why(error: Exception) -> str:
-    limit = isinstance(error, BlockingIOError)
-    return f"{error}: the limit of processes and threads is reached, see `ulimit -u`" if limit else str(error)
+    return at_limit(error) if isinstance(error, BlockingIOError) else str(error)
 
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None

@@ -52,6 +52,11 @@ def no_broker() -> UpError:
     )
 
 
+def at_limit(error: Exception) -> str:
+    """Say of what was refused for it that no process and no thread more may be started."""
+    return f"{error}: the limit of processes and threads is reached, see `ulimit -u`"
+
+
 def no_thread(error: RuntimeError) -> UpError:
     """Not even the first thread can be started."""
-    return UpError(f"{error}: the limit of processes and threads is reached, see `ulimit -u`")
+    return UpError(at_limit(error))

@@ -53,7 +53,7 @@ def replay(
 ) -> None:
     """Think thought N of a PERSONA again, with something changed.
 
-    Both answers are shown.     What is not named stays as it was. Nothing of it is stored.
+    Both answers are shown. What is not named stays as it was. Nothing of it is stored.
     """
     from libs.cli.replay import Changes, as_plain, differences, fetch, think_again
     from libs.cli.side_by_side import facts, print_both, said
