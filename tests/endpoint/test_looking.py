@@ -93,7 +93,9 @@ async def test_a_pulled_model_that_is_broken_is_said_and_looked_at_again(
         await eventually(lambda: looks >= 3)
         assert not finding.done()
         assert finder.trouble is not None and f"{store / 'mine'} cannot be loaded" in finder.trouble
-        model.write_bytes(whole)
+        mended = tmp_path / "whole"
+        mended.write_bytes(whole)
+        mended.rename(model)
         backend = await asyncio.wait_for(finding, 20)
     await backend.close()
     assert backend.model == "mine"
