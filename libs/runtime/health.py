@@ -16,6 +16,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 import msgspec
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+from libs.settings.urls import reached_at
+
 STUCK_S = 20.0
 """Seconds without a turn of the event loop after which a process counts as dead."""
 
@@ -55,8 +57,9 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, *arguments: Any, **more: Any) -> None:
-        super().__init__(*arguments, **more)
+    def __init__(self, address: tuple[str, int], *more: Any) -> None:
+        self.address_family = _family(*address)
+        super().__init__(address, *more)
         self._open: deque[socket.socket] = deque()
         self._changing = threading.Lock()
 
@@ -74,6 +77,12 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().close_request(request)
 
 
+def _family(host: str, port: int) -> socket.AddressFamily:
+    """Return the family of what is listened on: IPv4 where a name has both; `::` takes either."""
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return min(family for family, *_ in found)
+
+
 class _Quiet(WSGIRequestHandler):
     def handle(self) -> None:
         with suppress(ConnectionError):  # who is gone needs no answer
@@ -87,8 +96,8 @@ class HealthServer:
     """Serves a process's health and metrics on a port of its own."""
 
     def __init__(self, host: str, port: int, registry: CollectorRegistry, health: Health) -> None:
-        self._server = make_server(host, port, _app(registry, health), _Server, _Quiet)
-        self._host = host
+        self._host = host.strip("[]")
+        self._server = make_server(self._host, port, _app(registry, health), _Server, _Quiet)
         self._closing = False
         self._thread = threading.Thread(target=self._serve, name="health", daemon=True)
         self._thread.start()
@@ -107,7 +116,7 @@ class HealthServer:
         """Stop serving."""
         self._closing = True
         with suppress(OSError):  # a last connection, for which the thread wakes
-            socket.create_connection((self._host, self.port), timeout=1).close()
+            socket.create_connection((reached_at(self._host), self.port), timeout=1).close()
         self._thread.join(timeout=2)
         self._server.server_close()
 

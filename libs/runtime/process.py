@@ -309,7 +309,8 @@ def _listen(settings: ProcessSettings, metrics: ProcessMetrics, health: Health) 
     except OSError as error:
         place = f"{settings.metrics_host}:{settings.metrics_port}"
         raise ConfigurationError(
-            f"cannot serve metrics on {place}: {error.strerror}; set PERPETUA_METRICS_PORT to a free port"
+            f"cannot serve metrics on {place}: {error.strerror}; set PERPETUA_METRICS_HOST to an address of "
+            "this machine, and PERPETUA_METRICS_PORT to a free port"
         ) from error
 
 

@@ -15,7 +15,16 @@ from prometheus_client import CollectorRegistry
 
 from libs.contracts.presence import BootSummary
 from libs.runtime.health import STUCK_S, Health, HealthServer
+from libs.supervisor.broker import is_free
 from tests.support.eventually import eventually_sync
+
+
+def has_ipv6() -> bool:
+    try:
+        is_free("::1", 0)
+    except OSError:
+        return False
+    return True
 
 
 def test_a_process_is_ready_once_it_says_so() -> None:
@@ -51,6 +60,22 @@ def test_clients_that_say_nothing_take_few_threads_and_nobody_s_answer() -> None
         with urlopen(f"http://127.0.0.1:{server.port}/livez", timeout=20) as answer:
             assert answer.status == 200
         eventually_sync(lambda: threading.active_count() - before <= 16, what="threads that have ended")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost", "", "::", "::1", "[::1]"])
+def test_an_address_of_either_family_is_listened_on(host: str) -> None:
+    if ":" in host and not has_ipv6():
+        host = "127.0.0.1"
+    server = HealthServer(host, 0, CollectorRegistry(), Health(beat=time.monotonic(), ready=True))
+    try:
+        asked = ["[::1]"] if host.endswith(("::1", "::1]")) else ["127.0.0.1"]
+        asked += ["[::1]"] if host == "::" else []
+        for at in asked:
+            with urlopen(f"http://{at}:{server.port}/livez", timeout=30) as answer:
+                assert answer.status == 200
+    finally:
+        server.close()
+    assert not server.serves, "it wakes for its end"
 
 
 def test_health_and_metrics_are_served() -> None:
