@@ -6,11 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count as count_from
-from itertools import pairwise
 
 import msgspec
 import pytest
-from nats.aio.msg import Msg
 
 from libs.bus.connection import Bus, connect
 from libs.bus.follow import StreamMessage
@@ -87,29 +85,6 @@ async def wanted(bus: Bus, stream: str) -> list[tuple[str, bytes]]:
 
 def placed(stored: list[Stored]) -> list[tuple[str, bytes]]:
     return [(message.headers[streams.PLACE], message.data) for message in stored]
-
-
-async def test_the_position_is_said_at_once_and_seldom_while_nothing_moves(bus: Bus) -> None:
-    """Whoever comes late hears it within two seconds."""
-    said: list[tuple[float, int]] = []
-    clock = asyncio.get_running_loop().time
-
-    async def receive(message: Msg) -> None:
-        said.append((clock(), msgspec.json.decode(message.data)["sequence"]))
-
-    last = await prefill(bus, 2)
-    one = publisher(bus)
-    async with bus.subscribed(subjects.POSITION, receive), publishing(one):
-        await through(one, last)
-        await eventually(lambda: said and said[-1][1] == last, within=0.5)
-        begin = clock()
-        await asyncio.sleep(6)
-        quiet = [at for at, _ in said if at > begin]
-        assert 3 <= len(quiet) <= 6
-        assert max(b - a for a, b in pairwise(quiet)) < 2.5
-        last = await prefill(bus, 1, begin=3)
-        await through(one, last)
-        await eventually(lambda: said[-1][1] == last, within=0.5)
 
 
 async def assert_published(bus: Bus) -> None:
@@ -367,7 +342,7 @@ async def test_a_hole_in_the_journal_stops_the_publisher(bus: Bus) -> None:
     for number in (1, 2, 4):
         await bus.publish(subjects.journal(1), shard_record(thought("p", number), number=number))
     with pytest.raises(ExceptionGroup) as raised:
-        await asyncio.wait_for(publisher(bus).run(), 10)
+        await asyncio.wait_for(publisher(bus).run(), 30)
     (error,) = leaves(raised.value)
     assert "j.1: record 3 is missing, 4 follows" in str(error)
     assert await count(bus) <= 3, "what the two records before it hold"
@@ -377,8 +352,8 @@ async def test_whoever_is_told_to_flush_has_published_what_the_journal_held(bus:
     last = await prefill(bus)
     one = publisher(bus)
     async with publishing(one):
-        await asyncio.wait_for(one.publishes.wait(), 10)
-        await asyncio.wait_for(one.flush(), 10)
+        await asyncio.wait_for(one.publishes.wait(), 30)
+        await asyncio.wait_for(one.flush(), 30)
         assert one.position == last
         final = await message_at(bus, streams.EVENTS, await count(bus))
         assert final is not None
