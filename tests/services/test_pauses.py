@@ -20,6 +20,7 @@ from services.scheduler.treasury import Treasury
 from tests.services.support import owner, shard_records
 from tests.services.test_credits import NAMES, ROOT, Clock, family
 from tests.services.test_shard_owners import owning
+from tests.support.broker import Broker
 from tests.support.eventually import eventually
 
 SHARD = shard_of(ROOT)
@@ -64,28 +65,36 @@ async def said(bus: Bus) -> list[str]:
 
 
 @pytest.mark.fact("A16")
-async def test_who_asks_again_before_its_pause_is_stored_is_not_paused_again(bus: Bus) -> None:
-    """As while the broker is away: it asks every second, and nothing is stored."""
+async def test_who_asks_again_before_its_pause_is_stored_is_not_paused_again(
+    bus: Bus, broker: Broker
+) -> None:
+    """As while the broker does not answer: it asks every second, and nothing is stored."""
     async with poor(bus) as root:
+        broker.pause()
         assert [await root.ask() for _ in range(3)] == [False] * 3
         assert not root.paused(), "nothing is stored yet"
         assert root.admitting.pause_of(ROOT, root.entry) == (root.clock.minute + 1) * 60
+        broker.resume()
         await eventually(root.paused)
         assert not await root.ask()
         assert await said(bus) == ["budget_paused"]
 
 
 @pytest.mark.fact("A16")
-async def test_who_goes_on_is_told_so_once_and_waits_by_the_journal_until_it_says_so(bus: Bus) -> None:
+async def test_who_goes_on_is_told_so_once_and_waits_by_the_journal_until_it_says_so(
+    bus: Bus, broker: Broker
+) -> None:
     """Of a checkpoint between the two without its pause nothing would ever say that it is over."""
     async with poor(bus) as root:
         assert not await root.ask()
         await eventually(root.paused)
         root.clock.minute += 1
         await root.bank.answer(AccountsRequest(asks=[AccountAsk(ROOT, ROOT, 1, Credits(1, 1))]))
+        broker.pause()
         assert [await root.ask() for _ in range(3)] == [True] * 3
         assert root.paused()
         assert root.admitting.pause_of(ROOT, root.entry) is None
+        broker.resume()
         await eventually(lambda: not root.paused())
         assert await said(bus) == ["budget_paused", "budget_resumed"]
 
