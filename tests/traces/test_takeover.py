@@ -18,7 +18,7 @@ from libs.contracts.tokens import shard_of
 from tests.support.collector import Collector, Seen
 from tests.support.endpoint import Endpoint
 from tests.support.eventually import eventually_sync
-from tests.support.swarm import Swarm
+from tests.support.swarm import PREFIX, Swarm
 from tests.traces.test_whole_system import DECISION, PERSONA, call, traced
 
 SCHEDULERS = {"scheduler-1", "scheduler-2"}
@@ -45,7 +45,7 @@ class Model:
 
     def _reply(self, request: dict[str, Any]) -> str:
         if self._held and self._held in json.dumps(request):
-            assert self._released.wait(30)
+            assert self._released.wait(60)
         return DECISION
 
 
@@ -69,7 +69,8 @@ def test_the_trace_of_a_thought_goes_on_where_its_shard_goes_to_another_schedule
 ) -> None:
     """A kill costs what was open in the process, as docs/operations.md says; a handover costs nothing."""
     settings = {"EXPORTER_OTLP_ENDPOINT": collector.url, "TRACES_SAMPLER_ARG": "0"}
-    with traced(settings, model.endpoint, ("--schedulers", "2")) as swarm:
+    patient = {f"{PREFIX}THINKER_TIMEOUT_MS": "90000"}
+    with traced(settings, model.endpoint, ("--schedulers", "2"), **patient) as swarm:
         swarm.post("/v1/swarm/personas", PERSONA)
         eventually_sync(lambda: ready(swarm) == SCHEDULERS, 30, "two schedulers")
         caller, trace = ask(swarm, model, "Is it red?")
@@ -112,7 +113,7 @@ def ask(swarm: Swarm, model: Model, text: str) -> tuple[str, str]:
 
 def stored(collector: Collector, trace: str, names: set[str]) -> list[Seen]:
     """The trace of a message, in order, once it and what came of it are published."""
-    collector.until(trace, names)
+    collector.until(trace, names, 40)
     eventually_sync(lambda: len(named(collector.of(trace), "publish")) == 2, 20, "both events")
     return sorted(collector.of(trace), key=lambda span: span.begun)
 

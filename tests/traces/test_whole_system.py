@@ -65,8 +65,9 @@ class Subscriber:
     async def take(self, message: Msg) -> None:
         self.messages.append(message)
 
-    def of(self, event_type: str) -> list[Msg]:
-        return [one for one in self.messages if one.subject.endswith(f".{event_type}")]
+    def of(self, event_type: str, persona_id: str = "") -> list[Msg]:
+        end = f".{persona_id}.{event_type}" if persona_id else f".{event_type}"
+        return [one for one in self.messages if one.subject.endswith(end)]
 
 
 async def test_one_trace_leads_from_a_call_to_the_thought_it_caused_and_to_the_events_of_that(
@@ -94,10 +95,10 @@ async def test_one_trace_leads_from_a_call_to_the_thought_it_caused_and_to_the_e
             "chat stand-in", "settle", "publish",
         }  # fmt: skip
         collector.until(trace, names)
-        await eventually(lambda: len([one for one in collector.of(trace) if one.name == "publish"]) == 2)
+        await eventually(lambda: len([one for one in collector.of(trace) if one.name == "publish"]) == 2, 20)
         spans = collector.of(trace)
         by_name = {span.name: span for span in spans}
-        await eventually(lambda: seen.of("persona_spawned"))
+        (spawned, *_) = await eventually(lambda: seen.of("persona_spawned", "ann"), 20)
         await eventually(lambda: any(TRACEPARENT not in (one.headers or {}) for one in seen.messages))
         collector.until(created, {"perpetua.registry.create", "publish"})
         await client.close()
@@ -105,12 +106,13 @@ async def test_one_trace_leads_from_a_call_to_the_thought_it_caused_and_to_the_e
 
     post = by_name["POST /v1/swarm/personas/{persona_id}/inbox"]
     thought, think, chat = by_name["thought"], by_name["think"], by_name["chat stand-in"]
+    settle = by_name["settle"]
     assert (post.service, post.parent) == ("perpetua-gateway", client_span)
     assert post.attributes["http.response.status_code"] == 200
     assert (thought.service, thought.parent) == ("perpetua-scheduler", post.span)
     assert by_name["queue wait"].parent == thought.span
     assert (think.service, think.parent) == ("perpetua-thinker", thought.span)
-    assert chat.parent == by_name["settle"].parent == think.span
+    assert chat.parent == settle.parent == think.span
     assert chat.attributes["gen_ai.operation.name"] == "chat"
     assert chat.attributes["gen_ai.request.model"] == "stand-in"
     published = [span for span in spans if span.name == "publish"]
@@ -120,7 +122,8 @@ async def test_one_trace_leads_from_a_call_to_the_thought_it_caused_and_to_the_e
         assert span.attributes["perpetua.persona.id"] == "ann"
         assert span.attributes["perpetua.swarm.id"] == "s1"
         assert span.attributes["perpetua.thought.count"] == thought.attributes["perpetua.thought.count"]
-    assert thought.begun <= think.begun <= chat.begun <= chat.ended <= think.ended <= thought.ended + 10**8
+    assert thought.begun <= think.begun <= chat.begun <= chat.ended <= settle.begun
+    assert settle.begun <= thought.ended <= settle.ended <= think.ended, "the owner ends it, then answers"
 
     after_thought = next(span for span in published if span.parent == thought.span)
     assert json.loads(handled.data)["payload"]["response"] == "It is green."
@@ -130,7 +133,7 @@ async def test_one_trace_leads_from_a_call_to_the_thought_it_caused_and_to_the_e
     for message in seen.messages:
         context = (message.headers or {}).get(TRACEPARENT)
         assert context is None or context.split("-")[1] in (trace, created)
-    (spawned,) = seen.of("persona_spawned")
+    assert len(seen.of("persona_spawned", "ann")) == 1
     assert (spawned.headers or {})[TRACEPARENT].split("-")[1] == created
 
 
@@ -155,6 +158,7 @@ async def test_ticks_are_traced_by_themselves_and_hostile_contexts_are_ignored(c
         )
         assert unsampled.status == 200
         eventually_sync(lambda: len(_came(swarm)) > len(hostile), 20)
+        eventually_sync(lambda: _thought(swarm), 20, "a thought that has ended")
         assert swarm.stop() == 0
         ticks = [one for one in collector.spans if one.name == "thought"]
         own = [one for one in collector.spans if one.name.startswith("POST ") and not one.parent]
@@ -196,8 +200,8 @@ async def test_without_an_endpoint_no_process_loads_opentelemetry_and_no_event_h
         answer = swarm.http("POST", "/v1/swarm/personas/ann/inbox", {"content": "x"}, headers=header)
         assert answer.status == 200
         await eventually(lambda: len(_counts(seen)) > 3, 30)
+        await eventually(lambda: seen.of("inbox_received"), 20)
         await client.close()
-        assert seen.of("inbox_received")
         assert swarm.stop() == 0
         logs = _logs(swarm.data)
     assert logs.keys() >= SERVICES
@@ -220,6 +224,10 @@ def test_what_is_a_context_is_what_the_standard_says() -> None:
 
 def _came(swarm: Swarm) -> list[Any]:
     return [one for one in swarm.events() if one["event_type"] == "inbox_received"]
+
+
+def _thought(swarm: Swarm) -> list[Any]:
+    return [one for one in swarm.events() if "thinking" in one["payload"]]
 
 
 def _counts(seen: Subscriber) -> set[int]:
