@@ -65,7 +65,7 @@ async def test_who_is_reaped_while_a_shard_is_taken_over_is_not_thought_of_by_it
         scheduler = Running("scheduler", broker.url)
         try:
             await scheduler.until_ready()
-            await eventually(lambda: is_queued(bus, BEN), what="a thought of the other")
+            await eventually(lambda: is_queued(bus, BEN), 30, "a thought of the other")
             assert ANN not in await queued(bus)
         finally:
             await scheduler.close()

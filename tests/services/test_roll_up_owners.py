@@ -86,7 +86,7 @@ class Paying:
     async def may(self, roll_up_id: str, first: Place | None = None) -> RollUpAnswer:
         """Whether a model may be asked to sum up."""
         asked = RollUpAsk(id=roll_up_id, swarm_id="s", persona_id=NAMES[0], chars=300, first=first)
-        return await self.bus.ask(subjects.roll_up_credits(SHARD), asked, RollUpAnswer, timeout=5)
+        return await self.bus.ask(subjects.roll_up_credits(SHARD), asked, RollUpAnswer, timeout=30)
 
     @property
     def committed(self) -> Credits:
@@ -117,7 +117,7 @@ async def paying(bus: Bus, *, enforced: bool = True) -> AsyncIterator[Paying]:
 
 
 async def store(bus: Bus, what: RollUpRequest) -> RollUpReply:
-    return await bus.ask(subjects.roll_up(SHARD), what, RollUpReply, timeout=5)
+    return await bus.ask(subjects.roll_up(SHARD), what, RollUpReply, timeout=30)
 
 
 async def ask(bus: Bus, what: RollUpRequest) -> bool:

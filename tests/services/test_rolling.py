@@ -44,8 +44,7 @@ from tests.support.eventually import eventually
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is waited for long."""
-    monkeypatch.setattr(rules, "ADMITTED_WITHIN_S", 1.5)
+    """No thinker and no owner's journaling is waited for long."""
     monkeypatch.setattr(rules, "SUMMARY_WITHIN_S", 1.5)
     monkeypatch.setattr(rules, "STORED_WITHIN_S", 1.5)
     monkeypatch.setattr(rules, "_OWNER_ANSWERS_WITHIN_S", 0.3)
@@ -80,11 +79,15 @@ async def test_a_model_sums_up_what_a_swarm_s_personas_share(bus: Bus) -> None:
 
 
 @pytest.mark.fact("A18")
-@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("failing", ["fails", "slow"])
-async def test_where_the_model_fails_the_roll_up_has_the_deterministic_form(bus: Bus, failing: str) -> None:
+async def test_where_the_model_fails_the_roll_up_has_the_deterministic_form(
+    bus: Bus, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     journal = Journal(bus)
     owner = Owner(journal)
+    if failing == "slow":  # a second for the model, and long enough for its answer's way
+        monkeypatch.setattr(rules, "SUMMARY_WITHIN_S", 31.0)
+        monkeypatch.setattr(rules, "_ON_ITS_WAY_S", 30.0)
     with endpoint(lambda _: 400 if failing == "fails" else "Late.") as server:
         server.delay = 3.0 if failing == "slow" else 0.0
         async with (
@@ -179,7 +182,10 @@ async def test_a_roll_up_whose_answer_is_lost_is_journaled_once(
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_roll_up_that_no_owner_takes_is_lost_and_counted(bus: Bus) -> None:
+async def test_a_roll_up_that_no_owner_takes_is_lost_and_counted(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "ADMITTED_WITHIN_S", 1.5)
     journal = Journal(bus)
     owner = Owner(journal)
 
@@ -228,12 +234,12 @@ async def test_a_compressor_that_stands_by_rolls_nothing_up(bus: Bus) -> None:
 
 
 @asynccontextmanager
-async def with_two_that_wait(bus: Bus) -> AsyncIterator[tuple[Compressor, Owner]]:
+async def with_two_that_wait(bus: Bus, interval_s: float) -> AsyncIterator[tuple[Compressor, Owner]]:
     """A compressor with two snapshots of a swarm that was rolled up a moment ago."""
     journal = Journal(bus)
     owner = Owner(journal)
     owner.answer = RollUpAnswer(refused="no credits")  # so that no summary is waited for
-    async with owning(bus, owner, "s"), compressing(bus, 2.0) as one:
+    async with owning(bus, owner, "s"), compressing(bus, interval_s) as one:
         await journal.snapshots("a", "b")
         await eventually(lambda: owner.requests, what="a roll-up")
         await journal.snapshots("a", "b", count=8)
@@ -250,7 +256,7 @@ async def test_a_session_of_publishing_that_begins_anew_loses_no_snapshot(
 ) -> None:
     """It reads records again, but what was noted once is passed over."""
     monkeypatch.setattr("services.compressor.publishing._RETRY_S", 2.0)  # as long as four looks
-    async with with_two_that_wait(bus) as (one, owner):
+    async with with_two_that_wait(bus, 2.0) as (one, owner):
         session = one.publishing._failed
         assert session is not None
         session.set_exception(NoAnswer("x", "the broker was away"))
@@ -262,7 +268,7 @@ async def test_a_session_of_publishing_that_begins_anew_loses_no_snapshot(
 
 @pytest.mark.fact("A18")
 async def test_snapshots_that_a_relieved_compressor_had_are_counted(bus: Bus) -> None:
-    async with with_two_that_wait(bus) as (one, _):
+    async with with_two_that_wait(bus, 600.0) as (one, _):
         one.charge = False
         await eventually(lambda: one.counted(LEFT_OUT) == 2, 20, "what it forgot is counted")
 

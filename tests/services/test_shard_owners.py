@@ -82,7 +82,7 @@ async def test_the_overtaken_owner_lets_go_and_stores_nothing(bus: Bus) -> None:
         async with owning(new) as new_runs:
             late = asyncio.create_task(old.submit([entry("p", 2, "old")]))
             with pytest.raises(Fenced, match="shard 3 was taken over by new"):
-                await asyncio.wait_for(old_runs, 10)
+                await asyncio.wait_for(old_runs, 30)
             with pytest.raises(Fenced):
                 await late
             assert await new.submit([entry("p", 2, "new")]) == Settled(stored=1, stale=0)
@@ -107,7 +107,7 @@ async def test_an_owner_that_wakes_behind_a_trimmed_journal_lets_go_too(bus: Bus
             await eventually(lambda: is_trimmed(bus), what="a trimmed journal")
             late = asyncio.create_task(old.submit([entry("p", 2)]))
             with pytest.raises(Fenced):
-                await asyncio.wait_for(old_runs, 10)
+                await asyncio.wait_for(old_runs, 30)
             with pytest.raises(Fenced):
                 await late
             assert await new.submit([entry("p", 5)]) == Settled(stored=1, stale=0)
@@ -124,7 +124,7 @@ async def test_an_owner_that_wakes_where_only_a_marker_came_last_lets_go_too(bus
             await store_and_trim_behind_a_marker(bus, new, position)
             late = asyncio.create_task(old.submit([entry("p", 2, "old")]))
             with pytest.raises(Fenced):
-                await asyncio.wait_for(old_runs, 10)
+                await asyncio.wait_for(old_runs, 30)
             with pytest.raises(Fenced):
                 await late
             assert await new.submit([entry("p", 5)]) == Settled(stored=1, stale=0)
@@ -178,7 +178,7 @@ async def test_an_overtaken_owner_refuses_no_work_that_the_next_one_has_dispatch
             with pytest.raises(Postpone):
                 await answers.grant(asked, Request("s", b"", None))
             with pytest.raises(Fenced):
-                await asyncio.wait_for(old_runs, 10)
+                await asyncio.wait_for(old_runs, 30)
 
 
 @pytest.mark.fact("3.2")
@@ -198,13 +198,13 @@ async def test_a_read_that_was_begun_before_the_question_answers_nothing(
 
         monkeypatch.setattr(old._tail, "_last", held_back)
         first = old.confirm()
-        await asyncio.wait_for(read.wait(), 10)
+        await asyncio.wait_for(read.wait(), 30)
         async with owning(new):
             second = old.confirm()
             goes_on.set()
-            await asyncio.wait_for(first, 10)
+            await asyncio.wait_for(first, 30)
             with pytest.raises(Fenced):
-                await asyncio.wait_for(second, 10)
+                await asyncio.wait_for(second, 30)
 
 
 async def test_a_shard_at_rest_keeps_no_markers(bus: Bus) -> None:
@@ -233,7 +233,7 @@ async def test_an_owner_that_learns_by_a_later_thought_that_it_was_overtaken_let
         await new.submit([entry("p", 1, "new")])
         late = asyncio.create_task(old.submit([entry("p", 2, "old")]))
         with pytest.raises(Fenced):
-            await asyncio.wait_for(old_runs, 10)
+            await asyncio.wait_for(old_runs, 30)
         await asyncio.gather(late, return_exceptions=True)
         assert await new.submit([entry("p", 2, "new")]) == Settled(stored=1, stale=0)
         assert not new_runs.done()
@@ -308,7 +308,7 @@ async def test_a_broker_that_dies_under_an_owner_costs_and_doubles_nothing(bus: 
             if count % 3 == 0:
                 await restart(broker)
                 await eventually(lambda: bus.connected)
-            settled = await asyncio.wait_for(storing, 20)
+            settled = await asyncio.wait_for(storing, 30)
             assert settled == Settled(stored=1, stale=0), "also where the outcome was unknown at first"
         assert not runs.done()
     records = await shard_records(bus, SHARD)

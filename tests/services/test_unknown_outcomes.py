@@ -35,7 +35,7 @@ async def test_a_creation_that_was_stored_unknown_to_its_registry_is_not_made_tw
         await eventually(lambda: bus.publisher.outstanding == 1, what="the append")
         await eventually(lambda: bus.publisher.outstanding == 0, what="its deadline")
         broker.resume()
-        done = await asyncio.wait_for(creating, 10)
+        done = await asyncio.wait_for(creating, 30)
         (spawned,) = done.decision.changes
         assert isinstance(spawned, Spawned)
         assert one.roster.personas.keys() == {"first", spawned.persona.identity.id}
@@ -52,7 +52,7 @@ async def test_creations_while_the_broker_is_away_happen_once_each(bus: Bus, bro
         kill_while_paused(broker)
         await eventually(lambda: not bus.connected)
         await asyncio.to_thread(broker.start)
-        await asyncio.wait_for(asyncio.gather(*creating), 20)
+        await asyncio.wait_for(asyncio.gather(*creating), 30)
         assert len(one.roster.personas) == 20
     numbers = [record.number for record in await registry_records(bus)]
     assert numbers == list(range(1, len(numbers) + 1))
