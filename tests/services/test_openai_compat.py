@@ -7,7 +7,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -133,6 +133,16 @@ async def test_two_attempts_that_time_out_say_so(server: Endpoint, held: threadi
     assert (answer.text, answer.error) == (None, "no answer within 100 ms")
     assert 700 <= answer.latency_ms < 3000
     assert len(server.requests) == 2
+
+
+@pytest.mark.fact("3.13")
+async def test_a_second_attempt_has_its_whole_time_also_where_the_process_stood_still(
+    server: Endpoint, held: threading.Event
+) -> None:
+    server.reply = lambda _: str(held.wait(20))
+    asyncio.get_running_loop().call_later(0.05, sleep, 1.0)
+    answer = await ask(server, TIMEOUT_MS="100")
+    assert (answer.text, answer.error) == (None, "no answer within 100 ms")
 
 
 @pytest.mark.fact("3.13")

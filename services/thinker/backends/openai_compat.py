@@ -125,7 +125,7 @@ class OpenAICompat:
         if permit is None:
             return None
         try:
-            return await self._attempt(body, permit, deadline)
+            return await self._attempt(body, permit)
         except EndpointError as error:
             if not error.again or not self._is_soon(deadline):
                 raise
@@ -133,7 +133,7 @@ class OpenAICompat:
             permit = await self._permit(deadline)
             if permit is None:
                 raise
-        return await self._attempt(body, permit, deadline)
+        return await self._attempt(body, permit)
 
     async def _permit(self, deadline: float) -> Permit | None:
         """Return leave to make a request, waited for where it comes soon."""
@@ -148,9 +148,9 @@ class OpenAICompat:
         spare = deadline - self._timeout - perf_counter()
         return self._breaker.wait <= max(min(PATIENCE_S, spare), 0.0)
 
-    async def _attempt(self, body: bytes, permit: Permit, deadline: float) -> Completion:
+    async def _attempt(self, body: bytes, permit: Permit) -> Completion:
         try:
-            completion = await self._request(body, min(self._timeout, deadline - perf_counter()))
+            completion = await self._request(body)
         except EndpointError as error:
             permit.failed(error)
             self._note(error.outcome)
@@ -163,12 +163,12 @@ class OpenAICompat:
         self._note(Outcome.ANSWERED)
         return completion
 
-    async def _request(self, body: bytes, limit: float) -> Completion:
+    async def _request(self, body: bytes) -> Completion:
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(self._timeout):
                 response = await self._pool.ask(body)
         except TimeoutError:
-            raise faults.of_timeout(round(limit * 1000)) from None
+            raise faults.of_timeout(round(self._timeout * 1000)) from None
         except HttpError as error:
             raise faults.of_http(error) from error
         return _read(response)
