@@ -11,7 +11,7 @@ from libs.bus.connection import Bus
 from libs.bus.read import Stored, next_of
 from libs.bus.telemetry import BusFault, MessageHandled
 from tests.support.broker import Broker
-from tests.support.eventually import eventually
+from tests.support.eventually import WITHIN_S, eventually
 
 
 class Noted:
@@ -71,6 +71,6 @@ async def restart(broker: Broker) -> None:
     await asyncio.to_thread(broker.start)
 
 
-async def until(check: Callable[[], Any], within: float = 10.0, what: str = "it") -> None:
+async def until(check: Callable[[], Any], within: float = WITHIN_S, what: str = "it") -> None:
     """`eventually` for a check that asks the broker."""
     await eventually(check, within, what)

@@ -63,5 +63,5 @@ class Broker:
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
             self._process.send_signal(number)
-            self._process.wait(10)
+            self._process.wait(30)
             self._process = None
