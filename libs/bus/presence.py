@@ -44,6 +44,7 @@ _RENEW_S = PRESENCE_TTL_S / 3.5
 _SILENCE_S = 2 * _RENEW_S
 """A watch that has brought nothing for so long, in seconds, tells nothing of anybody."""
 
+_LEAVE_WITHIN_S = 1.0
 _LEAVING_TTL_S = 1
 _MOST_PROCESSES = 1000
 _DELETED = {"KV-Operation": "DEL", TTL: f"{_LEAVING_TTL_S}s"}
@@ -124,7 +125,7 @@ class Presence:
         if not self._bus.connected or self._revision is None:
             return
         with contextlib.suppress(BusError, TimeoutError):
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(_LEAVE_WITHIN_S):
                 try:
                     await self._say_last()
                 except WrongLastSequence:  # a renewal was under way when we were told to end

@@ -19,7 +19,7 @@ async def echo(message: Position, _: Request) -> bytes:
 
 
 async def asked(bus: Bus, what: str) -> Any:
-    message = await bus.client.request(f"$SRV.{what}.registry", b"", timeout=5)
+    message = await bus.client.request(f"$SRV.{what}.registry", b"", timeout=30)
     return msgspec.json.decode(message.data)
 
 
@@ -37,7 +37,7 @@ async def test_the_service_is_found_with_its_endpoints_and_their_numbers(bus: Bu
             "perpetua.registry.create",
             "perpetua.registry.reap",
         }
-        await bus.ask("perpetua.registry.create", Position(sequence=1), Position)
+        await bus.ask("perpetua.registry.create", Position(sequence=1), Position, timeout=30)
         stats = await asked(bus, "STATS")
         numbers = {endpoint["name"]: endpoint["num_requests"] for endpoint in stats["endpoints"]}
         assert numbers == {"create": 1, "reap": 0}
@@ -61,6 +61,6 @@ async def test_of_two_instances_one_answers_a_request(bus: Bus) -> None:
         micro_service(bus, "registry", "0.1.0", "two", "svc", named("two"), Noted(), gate),
     ):
         for _ in range(40):
-            await bus.ask("svc.here", Position(sequence=1), Position)
+            await bus.ask("svc.here", Position(sequence=1), Position, timeout=30)
     assert len(seen) == 40
     assert set(seen) == {"one", "two"}

@@ -95,7 +95,7 @@ async def test_a_process_waits_until_it_is_done(empty: Bus) -> None:
     await asyncio.wait([waiting], timeout=0.3)
     assert not waiting.done()
     await provision(empty, BOUNDS)
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 30)
 
 
 @contextmanager
@@ -108,10 +108,12 @@ def configured(folder: Path, configuration: str) -> Iterator[str]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    eventually_sync(lambda: not is_free(HOST, port))
-    yield f"nats://{HOST}:{port}"
-    process.terminate()
-    process.wait(10)
+    try:
+        eventually_sync(lambda: not is_free(HOST, port))
+        yield f"nats://{HOST}:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 @pytest.fixture
@@ -137,7 +139,7 @@ async def test_a_broker_without_jetstream_is_told_with_its_cure(
     async with connect(without_jetstream, "test", NoTelemetry()) as bus:
         with pytest.raises(ProvisionError, match="is `jetstream` in its configuration"):
             await provision(bus, BOUNDS)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
 
 
 @asynccontextmanager

@@ -119,12 +119,13 @@ async def test_without_an_ack_the_outcome_is_unknown_and_may_be_stored(bus: Bus,
     assert publisher.outstanding == 0
     broker.resume()
     await until(lambda: held(bus, "JOURNAL"), what="the message that was given up")
+    publisher._deadline = 30.0
     assert await publisher.publish("j.1", b"b") == 2, "its late ack resolves nobody else's publish"
     await publisher.close()
 
 
 async def test_no_more_publishes_are_outstanding_than_the_bound(bus: Bus, broker: Broker) -> None:
-    publisher = Publisher(bus.client, max_outstanding=3, deadline=1.0)
+    publisher = Publisher(bus.client, max_outstanding=3, deadline=30.0)
     await publisher.open(bus.guarded, bus.crashed)
     broker.pause()
     futures = [await publisher.send("j.1", b"%d" % number) for number in range(3)]
@@ -147,11 +148,15 @@ async def test_who_stops_waiting_for_an_ack_leaves_its_place(bus: Bus) -> None:
     await publisher.close()
 
 
-async def test_the_loss_of_the_connection_fails_what_is_outstanding_at_once(bus: Bus, broker: Broker) -> None:
+async def test_the_loss_of_the_connection_fails_what_is_outstanding_at_once(
+    bus: Bus, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long before their deadline."""
+    monkeypatch.setattr(bus.publisher, "_deadline", 100.0)
     broker.pause()
     futures = [await bus.publisher.send("j.1", b"a") for _ in range(5)]
     kill_while_paused(broker)
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(30):
         results = await asyncio.gather(*futures, return_exceptions=True)
     assert [type(result) for result in results] == [OutcomeUnknown] * 5
     assert str(results[0]) == "no answer on j.1: the connection was lost"

@@ -20,6 +20,7 @@ from libs.contracts.work import DeadLetter
 from tests.bus.support import Noted, held, restart, running, until
 from tests.support.broker import Broker
 from tests.support.eventually import eventually
+from tests.support.still import without_pause
 
 
 class Hand:
@@ -101,23 +102,29 @@ async def test_work_that_nobody_settles_comes_again(bus: Bus) -> None:
     await ack_wait(bus, 0.4)
     await bus.publish("think.3", b"a")
     async with pulling(bus) as hand:
-        await eventually(lambda: len(hand.works) == 2)
-        assert [work.deliveries for work in hand.works] == [1, 2]
+        await eventually(lambda: len(hand.works) >= 2)
+        assert [work.deliveries for work in hand.works[:2]] == [1, 2]
 
 
 async def test_work_in_progress_stays_with_whoever_has_it(bus: Bus) -> None:
-    await ack_wait(bus, 0.5)
-    await bus.publish("think.3", b"a")
-    async with pulling(bus) as hand:
-        (work,) = await eventually(lambda: hand.works)
-        clock = asyncio.get_running_loop().time
-        until_then = clock() + 1.6
-        while clock() < until_then:
-            await work.in_progress()
-            await asyncio.sleep(0.1)
-        assert len(hand.works) == 1
-        await work.settle(Done())
-        await until(is_empty(bus))
+    waits_s = 1.0
+    await ack_wait(bus, waits_s)
+
+    async def deliveries() -> list[int]:
+        await bus.publish("think.3", b"a")
+        async with pulling(bus) as hand:
+            work = (await eventually(lambda: hand.works))[0]
+            clock = asyncio.get_running_loop().time
+            until_then = clock() + 2.5 * waits_s
+            while clock() < until_then:
+                await work.in_progress()
+                await asyncio.sleep(0.1)
+            for each in hand.works:
+                await each.settle(Done())
+            await until(is_empty(bus))
+            return [each.deliveries for each in hand.works]
+
+    assert await without_pause(bus, waits_s / 2, deliveries) == [1]
 
 
 @pytest.mark.parametrize("outcome", [Dead("undecodable: x"), Refused(NotFound("undecodable: x"))])

@@ -127,20 +127,18 @@ async def test_all_that_is_held_comes_in_order_and_holds_nothing_else_up(bus: Bu
         await bus.publisher.send("perpetua.in.events.s.p.t", data, {"P": f"{n}.1"}) for n in range(1, 2001)
     ]
     await asyncio.gather(*sent)
-    slowest = 0.0
+    renewals = 0
 
     async def renew() -> None:
-        nonlocal slowest
-        clock = asyncio.get_running_loop().time
+        nonlocal renewals
         while True:
-            began = clock()
             await bus.publish("perpetua.captures.p.1", b"renewed")
-            slowest = max(slowest, clock() - began)
+            renewals += 1
 
     async with running(renew()):
         found = [stored.sequence async for stored in all_held(bus, "EVENTS")]
     assert found == list(range(1, 2001))
-    assert 0 < slowest < 1.0
+    assert renewals >= 8, "between 17 pieces; beside one large one it is two or three"
 
 
 async def test_nothing_is_held_by_an_empty_stream(bus: Bus) -> None:

@@ -28,7 +28,7 @@ async def test_a_stored_event_is_published_under_its_public_subject(bus: Bus) ->
     seen = await subscribed(bus, "perpetua.events.swarm-core.>")
     subject = subjects.event_in("swarm-core", "p", "check_result")
     await bus.publish(subject, b"{}", {"P": "1.1"})
-    message = await asyncio.wait_for(seen.get(), 5)
+    message = await asyncio.wait_for(seen.get(), 30)
     assert message.subject == "perpetua.events.swarm-core.p.check_result"
     assert message.data == b"{}"
     assert message.headers is not None
@@ -43,7 +43,7 @@ async def test_an_event_that_is_refused_is_seen_by_nobody(bus: Bus) -> None:
     with pytest.raises(WrongLastSequence):
         await bus.publish(subject, b"refused", {"Nats-Expected-Last-Sequence": "9"})
     await bus.publish(subject, b"stored", {"Nats-Expected-Last-Sequence": "0"})
-    assert (await asyncio.wait_for(seen.get(), 5)).data == b"stored"
+    assert (await asyncio.wait_for(seen.get(), 30)).data == b"stored"
     assert seen.empty()
 
 
@@ -58,7 +58,7 @@ async def test_a_gap_is_visible_to_a_subscriber(bus: Bus) -> None:
     seen = await subscribed(bus, "perpetua.events.*.b.>")
     for name in ("b", "a", "b"):
         await bus.publish(subjects.event_in("s", name, "check_result"), b"{}", {"P": "1.1"})
-    first, second = [await asyncio.wait_for(seen.get(), 5) for _ in range(2)]
+    first, second = [await asyncio.wait_for(seen.get(), 30) for _ in range(2)]
     assert first.headers is not None
     assert second.headers is not None
     assert (first.headers["Nats-Sequence"], second.headers["Nats-Sequence"]) == ("1", "3")

@@ -11,7 +11,7 @@ import pytest
 from libs.bus.connection import Bus
 from libs.bus.presence import take_leave
 from libs.contracts import subjects
-from tests.bus.test_presence import SINCE, living, record, watching
+from tests.bus.test_presence import AT_ONCE_S, SINCE, living, record, watching
 from tests.support.eventually import eventually
 
 
@@ -26,4 +26,4 @@ async def test_a_dead_process_is_missed_at_once_where_its_supervisor_says_so(bus
         await eventually(lambda: living(peers) == ["back", "dead", "elsewhere"])
         for name in ("back", "elsewhere", "nobody", "dead"):
             await take_leave(bus, "thinker", name, SINCE + timedelta(seconds=1))
-        await eventually(lambda: living(peers) == ["back", "elsewhere"], within=1.5)
+        await eventually(lambda: living(peers) == ["back", "elsewhere"], within=AT_ONCE_S)
