@@ -96,7 +96,7 @@ async def test_a_pulled_model_that_is_broken_is_said_and_looked_at_again(
         mended = tmp_path / "whole"
         mended.write_bytes(whole)
         mended.rename(model)
-        backend = await asyncio.wait_for(finding, 20)
+        backend = await asyncio.wait_for(finding, 60)
     await backend.close()
     assert backend.model == "mine"
     assert len(changes) == 2 and changes[-1] is None, "said once, and taken back"

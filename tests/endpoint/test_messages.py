@@ -156,7 +156,7 @@ async def test_what_the_messages_may_have_a_part_in_is_an_attempt(
 @pytest.mark.fact("A5")
 async def test_a_thought_that_takes_too_long_is_an_attempt(server: Endpoint) -> None:
     held = threading.Event()
-    server.reply = lambda _: str(held.wait(20))
+    server.reply = lambda _: str(held.wait(60))
     try:
         async with reader(server.base_url, TIMEOUT_MS="100") as made:
             entry = await made.thinking.answer(reading(taken(1), taken(2, attempts=2)), 1)

@@ -63,7 +63,7 @@ def handled(up: Swarm, item_id: str) -> dict[str, Any]:
         ]
         return found[0] if found else None
 
-    return eventually_sync(find, 30, f"{item_id} handled") or {}
+    return eventually_sync(find, 90, f"{item_id} handled") or {}
 
 
 @pytest.mark.fact("A5")
@@ -94,7 +94,7 @@ def test_a_message_may_be_left_without_an_answer(up: Swarm) -> None:
 @pytest.mark.fact("A5")
 def test_a_message_that_no_decision_is_made_about_is_set_aside_and_readable(up: Swarm) -> None:
     item_id = send(up, "IMPOSSIBLE to say.")
-    (dropped,) = eventually_sync(lambda: of_type(up, "inbox_dropped", item_id), 40, "set aside") or []
+    (dropped,) = eventually_sync(lambda: of_type(up, "inbox_dropped", item_id), 90, "set aside") or []
     assert (dropped["content"], dropped["reason"]) == ("IMPOSSIBLE to say.", "failed")
     assert dropped["attempts"] == ITEM_ATTEMPTS
     assert dropped["error"].startswith("no decision: ")
@@ -122,7 +122,7 @@ def test_a_thought_repeats_below_the_threshold_that_is_set(up: Swarm) -> None:
         payloads = [event["payload"] for event in up.events()]
         return [payload for payload in payloads if 0.3 <= payload.get("novelty", 0.0) < 0.95]
 
-    some = eventually_sync(found, 30, "thoughts that are new by the default, and repeat by this threshold")
+    some = eventually_sync(found, 90, "thoughts that are new by the default, and repeat by this threshold")
     assert all(payload["repeats"] for payload in some or [])
     others = [event["payload"] for event in up.events() if event["payload"].get("novelty", 0.0) >= 0.95]
     assert others and not any("repeats" in payload for payload in others)
