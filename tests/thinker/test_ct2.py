@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from services.thinker.backends.honouring import check
 from services.thinker.backends.window import UNKNOWN_WINDOW, window_of
 from services.thinker.budget import fit
 from services.thinker.prompt import SYSTEM, Prompt, build
+from tests.support.eventually import eventually
 from tests.thinker.models import backend_of, mixed_items, sentence, thinker_settings
 
 
@@ -156,13 +158,37 @@ async def test_batches_that_are_far_from_their_deadline_are_not_watched(tiny: Pa
     assert made[0].watched == [True, False, False], "nothing is known of the first"
 
 
+class Held(Recorded):
+    """The same, its batches held up until they may go on."""
+
+    def __init__(self, generator: Any) -> None:
+        super().__init__(generator)
+        self.begun: list[int] = []
+        """Rows of each batch."""
+
+        self.go = threading.Event()
+
+    def generate_batch(self, batch: list[list[str]], **options: Any) -> Any:
+        self.begun.append(len(batch))
+        assert self.go.wait(60)
+        return super().generate_batch(batch, **options)
+
+
 async def test_a_row_that_is_over_ends_alone(tiny: Path) -> None:
-    async with backend_of(tiny, MAX_TOKENS="200", CT2_BATCH_SIZE="8") as (backend, loaded):
+    made: list[Held] = []
+
+    def around(generator: Any) -> Held:
+        made.append(Held(generator))
+        return made[-1]
+
+    async with backend_of(tiny, around, MAX_TOKENS="200", CT2_BATCH_SIZE="8") as (backend, loaded):
         prompts = [Prompt(SYSTEM, f"{n} the same length") for n in range(8)]
         tokens = [backend.tokens(prompt) for prompt in prompts]
         asked = [asyncio.create_task(backend.answer(prompt)) for prompt in prompts]
-        await asyncio.sleep(0.05)
+        await eventually(lambda: sum(made[0].begun) == len(prompts))
         asked[3].cancel()
+        await asyncio.wait([asked[3]])
+        made[0].go.set()
         answers = await asyncio.gather(*asked, return_exceptions=True)
         assert isinstance(answers[3], asyncio.CancelledError)
         expected = one_at_a_time(loaded, tokens, max_length=200, repetition_penalty=1.1)
@@ -170,6 +196,7 @@ async def test_a_row_that_is_over_ends_alone(tiny: Path) -> None:
             if number != 3:
                 assert isinstance(answer, Answer)
                 assert answer.token_ids == expected[number]
+        assert sum(map(sum, made[0].said)) < sum(map(len, expected)), "it ended before its end"
 
 
 async def test_a_prompt_that_the_model_refuses_fails_alone(tiny: Path) -> None:

@@ -57,7 +57,7 @@ def test_one_that_was_killed_as_it_was_made_is_made_anew(tmp_path: Path) -> None
     assert list(tmp_path.rglob("tokenizer.json")), "half of it is somewhere"
     assert not folder.exists()
     with making(folder) as process:
-        assert process.wait(60) == 0
+        assert process.wait(100) == 0
     assert is_whole(folder)
     assert [path.name for path in folder.parent.iterdir() if path.is_dir()] == ["tiny"]
 
@@ -65,5 +65,5 @@ def test_one_that_was_killed_as_it_was_made_is_made_anew(tmp_path: Path) -> None
 def test_two_that_make_it_at_once_share_one(tmp_path: Path) -> None:
     folder = tmp_path / "tiny"
     with making(folder) as one, making(folder) as other:
-        assert (one.wait(60), other.wait(60)) == (0, 0)
+        assert (one.wait(100), other.wait(100)) == (0, 0)
     assert is_whole(folder)

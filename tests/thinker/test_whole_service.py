@@ -26,6 +26,7 @@ LEAST_FILLED = 3
 """Prompts of a batch on average: only those of one length share one, and workers share what waits."""
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("static", ["true", "false"])
 async def test_thoughts_of_a_mixed_batch_are_those_of_one_prompt_at_a_time(tiny: Path, static: str) -> None:
     """Real processes, real broker; 64 personas of charters of 1 to 64 words are ticked at once."""
@@ -36,7 +37,7 @@ async def test_thoughts_of_a_mixed_batch_are_those_of_one_prompt_at_a_time(tiny:
             body = {"persona_id": f"p{number}", "name": f"n{number}", "role": "observer"}
             running.post("/v1/swarm/personas", body | {"charter": sentence(number + 1, number)})
         running.post("/v1/cognition/start")
-        eventually_sync(lambda: status_of(running) >= PERSONAS, 60, "a thought of everybody")
+        eventually_sync(lambda: status_of(running) >= PERSONAS, 120, "a thought of everybody")
         raw = await stored(running, streams.EVENTS, "perpetua.events.>", 2 * PERSONAS)
         kept = await stored(running, streams.CAPTURES, subjects.CAPTURES, PERSONAS)
         batches, rows = (metric(running, f"perpetua_batch_rows_{name}") for name in ("count", "sum"))
@@ -95,9 +96,14 @@ def environment_of(pid: int) -> list[str]:
 
 def metric(running: Swarm, name: str) -> float:
     """A metric of the thinker."""
-    row = next(row for row in running.ps() if row["service"] == "thinker")
-    lines = fetch(f"http://127.0.0.1:{row['metrics_port']}/metrics").text.splitlines()
+    port = eventually_sync(lambda: metrics_port(running), what="a thinker that is heard of")
+    lines = fetch(f"http://127.0.0.1:{port}/metrics").text.splitlines()
     return float(next(line.split()[1] for line in lines if line.startswith(f"{name} ")))
+
+
+def metrics_port(running: Swarm) -> int | None:
+    """The thinker's; none where `ps` did not hear of it in time."""
+    return next((row["metrics_port"] for row in running.ps() if row["service"] == "thinker"), None)
 
 
 def thinker_of(tiny: Path, **settings: str) -> dict[str, str]:
@@ -121,7 +127,7 @@ def test_what_a_small_window_has_no_room_for_is_left_out_counted_and_said(tiny: 
             assert all(p["source"] == "model" for p in payloads), payloads
             return bool(dropped and trimmed and dropped[-1]["context_dropped"] <= 8)
 
-        eventually_sync(told, 40, "a thought with context left out, and one with its charter trimmed")
+        eventually_sync(told, 90, "a thought with context left out, and one with its charter trimmed")
         first = next(e["payload"] for e in running.events() if "thinking" in e["payload"])
         assert "context_dropped" not in first, "with nothing left out the keys are the reference's"
         assert metric(running, "perpetua_context_dropped_total") >= 1
@@ -156,7 +162,7 @@ async def stored(running: Swarm, stream: str, subject: str, least: int) -> list[
             found.append((await subscription.next_msg(timeout=5)).data)
             return len(found) >= least
 
-        await eventually(take, 30, f"{least} messages of {stream}")
+        await eventually(take, 60, f"{least} messages of {stream}")
     finally:
         await client.close()
     return found
