@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -71,16 +72,26 @@ def test_a_disk_that_fills_up_meanwhile_is_said_with_what_is_needed_and_the_pull
         assert f"bytes={kept}-" in running.asked_for(FIRST)
 
 
+STOPS = """
+import os, runpy, signal
+from libs.models import convert
+copy = convert.copy_tokenizer
+
+def stop(*given):
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return copy(*given)
+
+convert.copy_tokenizer = stop
+runpy.run_module("libs.cli", run_name="__main__")
+"""
+
+
 def test_a_disk_that_fills_up_while_it_converts_leaves_nothing_that_is_used(
     qwen2: Path, small_disk: Path
 ) -> None:
     with hub(**{DEFAULT: Repository(qwen2)}) as running:
-        with pulling(running, small_disk) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if "reading the tokenizer" in line:
-                    process.send_signal(signal.SIGSTOP)
-                    break
+        with pulling(running, small_disk, "-c", STOPS) as process:
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
             fill(small_disk / "ballast")
             process.send_signal(signal.SIGCONT)
             _, said = process.communicate(timeout=60)
@@ -93,9 +104,11 @@ def test_a_disk_that_fills_up_while_it_converts_leaves_nothing_that_is_used(
         assert len(running.asked_for(FIRST)) == asked, "what was downloaded is not downloaded again"
 
 
-def pulling(running: Hub, data: Path) -> subprocess.Popen[str]:
+def pulling(running: Hub, data: Path, *by: str) -> subprocess.Popen[str]:
+    """Begin a pull, by a script of its own where one is given."""
+    python, *plain, model, pull = command("pull")
     return subprocess.Popen(
-        command("pull", "--data-dir", str(data)),
+        [python, *(by or plain), model, pull, "--data-dir", str(data)],
         env=environment(running),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

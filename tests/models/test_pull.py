@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -136,7 +137,7 @@ def test_a_killed_pull_goes_on_where_it_was_and_is_never_used(qwen2: Path, tmp_p
         assert left["unfinished"][0]["name"] == NAME
         up = subprocess.run(
             [*command()[:-1], "up", "--model", NAME, "--data-dir", str(tmp_path)],
-            capture_output=True, text=True, timeout=30, check=False,
+            capture_output=True, text=True, timeout=90, check=False,
         )  # fmt: skip
         assert f"perpetua model pull {NAME}" in up.stderr
         repository.hold_after = None
@@ -145,15 +146,20 @@ def test_a_killed_pull_goes_on_where_it_was_and_is_never_used(qwen2: Path, tmp_p
     assert listed(tmp_path)["unfinished"] == []
 
 
-def test_a_pull_killed_while_it_converts_leaves_nothing_that_is_used(qwen2: Path, tmp_path: Path) -> None:
+KILLED = """
+import os, runpy, signal
+from libs.models import check
+check.source_logits = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+runpy.run_module("libs.cli", run_name="__main__")
+"""
+
+
+def test_a_pull_killed_while_it_checks_leaves_nothing_that_is_used(qwen2: Path, tmp_path: Path) -> None:
     with hub(**{DEFAULT: Repository(qwen2)}) as running:
         pull = command("pull", "--data-dir", str(tmp_path))
-        env = environment(running)
-        with subprocess.Popen(pull, env=env, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if "checking" in line:
-                    os.kill(process.pid, signal.SIGKILL)
+        killed = [sys.executable, "-c", KILLED, *pull[pull.index("model") :]]
+        done = subprocess.run(killed, env=environment(running), capture_output=True, timeout=90, check=False)
+        assert done.returncode == -signal.SIGKILL, done.stderr
         assert listed(tmp_path)["models"] == []
         asked = len(running.asked_for(FIRST))
         pulled(tmp_path, hub=running)

@@ -82,7 +82,7 @@ def test_commands_take_no_other_revision_than_the_one_named(tmp_path: Path) -> N
         assert f"there: {NAME} at {ONE[:12]}" in one_line(cli(asked, f"{NAME}@{OTHER[:8]}", *where))
     up = subprocess.run(
         [*command()[:-1], "up", "--model", f"{NAME}@{OTHER[:8]}", *where],
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip
     assert up.returncode == 1
     assert f"there: {NAME} at {ONE[:12]}" in up.stderr
