@@ -28,6 +28,8 @@ from tests.unit.test_permission_table import matches
 INNOCENT = [f"p{n}" for n in range(24)]
 POISON = "poison"
 SETTINGS = {"LOOP_INTERVAL_MS": "200", "MAX_EVENTS": "20000"}
+HANGS_MS = 6000
+"""When a model counts as hanging: a machine that stands still for some seconds is none."""
 
 
 def create(running: Swarm, name: str, charter: str = "c") -> None:
@@ -57,7 +59,7 @@ def thinking(model: Endpoint, *arguments: str, **more: str) -> Iterator[Swarm]:
     with swarm("--quiet", "--thinkers", "2", *arguments, settings=settings) as running:
         for name in INNOCENT:
             create(running, name)
-        eventually_sync(lambda: all(count(running, name) > 0 for name in INNOCENT), 30, "everybody thinking")
+        eventually_sync(lambda: all(count(running, name) > 0 for name in INNOCENT), 60, "everybody thinking")
         yield running
 
 
@@ -121,13 +123,13 @@ def test_a_model_that_hangs_over_one_thought_costs_its_persona_that_thought() ->
 
     def reply(body: dict[str, Any]) -> str:
         if is_first(body, "hanging charter"):
-            released.wait(60)
+            released.wait(120)
         return "A calm signal. One doubt remains."
 
-    with endpoint(reply) as model, thinking(model, THINKER_TIMEOUT_MS="1500") as running:
+    with endpoint(reply) as model, thinking(model, THINKER_TIMEOUT_MS=str(HANGS_MS)) as running:
         create(running, POISON, "hanging charter")
         before = {name: count(running, name) for name in INNOCENT}
-        eventually_sync(lambda: count(running, POISON) >= 3, 60, "the persona going on")
+        eventually_sync(lambda: count(running, POISON) >= 3, 90, "the persona going on")
         released.set()
         first = thoughts(running, POISON)[0]
         assert (first["thought_count"], first["source"]) == (1, "fallback")
@@ -195,7 +197,7 @@ async def test_messages_that_nobody_can_read_are_set_aside_and_stop_nothing(brok
     with swarm("--quiet", "--thinkers", "2", "--nats-url", broker.url, settings=SETTINGS) as running:
         for name in INNOCENT:
             create(running, name)
-        eventually_sync(lambda: all(count(running, name) > 0 for name in INNOCENT), 30, "everybody thinking")
+        eventually_sync(lambda: all(count(running, name) > 0 for name in INNOCENT), 60, "everybody thinking")
         await publish_garbage(broker.url, SUBJECTS)
         assert_all_go_on(running)
         running.post("/v1/cognition/stop")

@@ -61,7 +61,7 @@ class Tls(Compose):
             f"tls://{HOST}:{self.nats_port}", tls=trusting, nkeys_seed=str(self.volume("keys") / "reader.nk")
         )
         thoughts = await reader.subscribe("perpetua.events.*.*.thought_generated")
-        event = json.loads((await thoughts.next_msg(timeout=30)).data)
+        event = json.loads((await thoughts.next_msg(timeout=60)).data)
         assert event["payload"]["thought_count"] >= 1
         await reader.close()
 
@@ -100,7 +100,7 @@ async def test_certificates_are_made_at_the_first_start(tls: Tls) -> None:
 
 def answer_without_tls(port: int) -> bytes:
     """What the broker says to who speaks no TLS before it closes the connection."""
-    with create_connection((HOST, port), timeout=10) as connection:
+    with create_connection((HOST, port), timeout=60) as connection:
         connection.recv(65536)
         connection.sendall(b'CONNECT {"verbose":false}\r\nPING\r\n')
         with suppress(ConnectionResetError):

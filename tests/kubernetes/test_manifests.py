@@ -146,6 +146,6 @@ def test_the_broker_takes_the_configuration_of_both_overlays(tmp_path: Path) -> 
         (tmp_path / "nats.conf").write_text(config["data"]["nats.conf"])
         done = subprocess.run(
             [find_server(), "-t", "-c", tmp_path / "nats.conf"],
-            env={"POD_NAME": "nats-0"}, capture_output=True, text=True, timeout=20, check=False,
+            env={"POD_NAME": "nats-0"}, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -29,7 +29,7 @@ def test_a_tree_spends_no_more_than_its_root_has_and_says_that_it_waits(up: Swar
         for name in names:
             send(up, name, f"Is it calm, for the {round_}th time?")
     waiting = (
-        eventually_sync(lambda: [n for n in names if state(up, n)["life"]["paused"]], 20, "paused") or []
+        eventually_sync(lambda: [n for n in names if state(up, n)["life"]["paused"]], 30, "paused") or []
     )
     time.sleep(3)
     calls = sum(model.calls_about(charter(name)) for name in names)
@@ -57,14 +57,14 @@ def test_who_waited_for_credits_thinks_on_when_the_minute_is_over(up: Swarm) -> 
     for number in range(4):
         send(up, "pauper", f"Is it calm, for the {number}th time?")
         time.sleep(0.7)
-    eventually_sync(lambda: payloads(up, "budget_paused", "pauper"), 20, "paused")
+    eventually_sync(lambda: payloads(up, "budget_paused", "pauper"), 30, "paused")
     before = thoughts(up, "pauper")
     (resumed,) = eventually_sync(lambda: payloads(up, "budget_resumed", "pauper")[:1], 70, "resumed") or []
     paused = payloads(up, "budget_paused", "pauper")[0]
     assert resumed["account"] == "pauper"
     assert paused["reason"].startswith("a thought is expected to cost")
     assert resumed["paused_at"] < paused["resumes_at"], "it was of this pause"
-    eventually_sync(lambda: thoughts(up, "pauper") > before, 20, "it thinks on")
+    eventually_sync(lambda: thoughts(up, "pauper") > before, 30, "it thinks on")
 
 
 @pytest.mark.fact("A16")
@@ -79,6 +79,6 @@ def test_a_tree_without_a_model_spends_nothing_and_never_waits_for_credits() -> 
         for name in names[1:]:
             body = {"persona_id": name, "name": name, "role": "critic", "charter": charter(name)}
             bare.post("/v1/swarm/personas/trunk/spawn", body)
-        eventually_sync(lambda: all(thoughts(bare, name) == 4 for name in names), 20, "a cycle of each")
+        eventually_sync(lambda: all(thoughts(bare, name) == 4 for name in names), 30, "a cycle of each")
         assert [payloads(bare, "budget_paused", name) for name in names] == [[]] * len(names)
         assert _spend(bare) == []

@@ -21,9 +21,9 @@ def test_under_fixed_who_has_no_credits_and_no_time_thinks_on_and_both_are_shown
             make(
                 up, "pauper", idle_ttl_secs=TTL_S, token_credits_per_minute=0, cpu_credits_per_minute=0
             )  # fmt: skip
-            eventually_sync(lambda: state(up, "pauper")["life"]["idle_secs"] > 2 * TTL_S, 20, "no progress")
+            eventually_sync(lambda: state(up, "pauper")["life"]["idle_secs"] > 2 * TTL_S, 30, "no progress")
             before = thoughts(up, "pauper")
-            eventually_sync(lambda: thoughts(up, "pauper") > before + 4, 20, "it thinks on")
+            eventually_sync(lambda: thoughts(up, "pauper") > before + 4, 30, "it thinks on")
             shown = state(up, "pauper")
             assert (shown["status"], shown["life"]["paused"]) == ("active", None)
             assert shown["life"]["compute_budget"] == 0.0

@@ -99,7 +99,7 @@ def test_the_place_of_who_is_reaped_before_it_answers_is_the_next_one_s(
     monkeypatch.setattr(model, "reply", asked)
     try:
         post(up, "reaping", "Who knows of the reef?", answers_most=1)
-        eventually_sync(lambda: asked.names, 20, "somebody has the place")
+        eventually_sync(lambda: asked.names, 30, "somebody has the place")
         first = asked.names[0]
         up.post(f"/v1/swarm/personas/{first}/reap", {})
         rest = [name for name in names if name != first]

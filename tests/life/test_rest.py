@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm
 
 NAMES = [f"rest-{number}" for number in range(8)]
+TRIES = 3
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +37,24 @@ def test_who_rests_makes_no_call_and_stays_active(up: Swarm, model: Endpoint, re
 
 @pytest.mark.fact("A11")
 def test_while_everybody_rests_processes_seldom_wake(up: Swarm, resting: list[str]) -> None:
-    """What rest costs is what waking costs: about 0.2 ms each time, 16 a second for all five."""
+    """What rest costs is what waking costs: about 0.2 ms each time, 16 a second for all five.
+
+    Personas of other tests may have something to do in one of the tries; who does not rest is awake in each.
+    """
     assert resting
     pids = {row["instance"]: int(row["pid"]) for row in up.ps() if row["service"] != "nats"}
+    assert len(pids) == 5
     time.sleep(3)
-    before = {name: waits(pid) for name, pid in pids.items()}
-    time.sleep(6)
-    found = {name: (waits(pid) - before[name]) / 6 for name, pid in pids.items()}
-    assert len(found) == 5
-    assert {name: rate for name, rate in found.items() if rate > 12} == {}
-    assert sum(found.values()) < 40, found
+    found: list[dict[str, float]] = []
+    while len(found) < TRIES and not (found and seldom(found[-1])):
+        before = {name: waits(pid) for name, pid in pids.items()}
+        time.sleep(6)
+        found.append({name: (waits(pid) - before[name]) / 6 for name, pid in pids.items()})
+    assert seldom(found[-1]), found
+
+
+def seldom(rates: dict[str, float]) -> bool:
+    return max(rates.values()) <= 12 and sum(rates.values()) < 40
 
 
 def waits(pid: int) -> int:
@@ -64,15 +74,32 @@ def waits(pid: int) -> int:
 def test_a_message_wakes_who_rests_at_once(
     up: Swarm, model: Endpoint, resting: list[str], name: str, priority: float
 ) -> None:
+    """A machine that stands still meanwhile gets another try."""
+    items: list[str] = []
+    took: list[float] = []
+    while len(took) < TRIES and not (took and took[-1] < 1):
+        took.append(seconds_until_asked(up, model, name, priority, items))
+        handled = eventually_sync(lambda: payloads(up, "inbox_handled", name)[len(took) - 1 :], 30, "handled")
+        assert [one["id"] for payload in handled or [] for one in payload["items"]] == items[-1:]
+        ended = 4 + 4 * len(items)
+        eventually_sync(
+            partial(has_thought, up, name, ended), 30, "it ends the cycle that it began, and rests"
+        )
+    assert took[-1] < 1, f"it waited for its next look: {took}"
+
+
+def has_thought(up: Swarm, name: str, times: int) -> bool:
+    return thoughts(up, name) == times
+
+
+def seconds_until_asked(up: Swarm, model: Endpoint, name: str, priority: float, items: list[str]) -> float:
+    """Send a message while the next look is far; return how long it takes until the model is asked."""
     before = model.calls_about(charter(name))
-    eventually_sync(lambda: (state(up, name)["life"]["next_look_at"] or "") and _far(up, name), 30)
+    eventually_sync(lambda: _far(up, name), 30, "its next look is far")
     began = time.monotonic()
-    item = send(up, name, priority=priority)
-    eventually_sync(lambda: model.calls_about(charter(name)) > before, 5, "the model is asked")
-    assert time.monotonic() - began < 1, "it did not wait for its next look"
-    handled = eventually_sync(lambda: payloads(up, "inbox_handled", name), 10, "handled") or []
-    assert [one["id"] for payload in handled for one in payload["items"]] == [item]
-    eventually_sync(lambda: thoughts(up, name) == 8, 10, "it ends the cycle that it began, and rests")
+    items.append(send(up, name, priority=priority))
+    eventually_sync(lambda: model.calls_about(charter(name)) > before, 30, "the model is asked")
+    return time.monotonic() - began
 
 
 def _far(up: Swarm, name: str) -> bool:
@@ -104,7 +131,7 @@ def test_children_of_who_idles_out_stay_and_think_on(up: Swarm) -> None:
     assert payloads(up, "persona_reaped", "elder") == [{"reason": "idle_ttl", "cascade": False}]
     assert (state(up, "heir")["status"], state(up, "heir")["identity"]["parent_id"]) == ("active", "elder")
     item = send(up, "heir")
-    handled = eventually_sync(lambda: payloads(up, "inbox_handled", "heir"), 10, "it thinks on") or []
+    handled = eventually_sync(lambda: payloads(up, "inbox_handled", "heir"), 30, "it thinks on") or []
     assert [one["id"] for payload in handled for one in payload["items"]] == [item]
     assert payloads(up, "budget_paused", "heir") == []
 

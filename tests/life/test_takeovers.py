@@ -74,7 +74,7 @@ def test_attempts_go_on_counting_and_the_priority_stays_though_the_scheduler_is_
 ) -> None:
     make_rested(own, "ann")
     send(own, "ann", "Is anybody there?", source_id="room")
-    eventually_sync(lambda: payloads(own, "inbox_handled", "ann"), 20, "handled")
+    eventually_sync(lambda: payloads(own, "inbox_handled", "ann"), 30, "handled")
     item = send(own, "ann", POISON, source_id="room")
     for attempt in range(1, ITEM_ATTEMPTS):
         eventually_sync(partial(is_tried, own, item, attempt), 30, f"attempt {attempt}")
@@ -90,11 +90,11 @@ def test_attempts_go_on_counting_and_the_priority_stays_though_the_scheduler_is_
 def test_what_is_sent_again_after_a_takeover_is_handled_once(own: Swarm) -> None:
     make_rested(own, "bob")
     send(own, "bob", "Is it calm?", id="letter")
-    eventually_sync(lambda: tried(own, "bob", "letter"), 20, "handled")
+    eventually_sync(lambda: tried(own, "bob", "letter"), 30, "handled")
     end_scheduler(own, signal.SIGKILL)
     send(own, "bob", "Is it calm?", id="letter")
     other = send(own, "bob", "And now?")
-    eventually_sync(lambda: tried(own, "bob", other), 20, "what was sent behind it is handled")
+    eventually_sync(lambda: tried(own, "bob", other), 30, "what was sent behind it is handled")
     assert tried(own, "bob", "letter") == ["handled"]
 
 
@@ -105,10 +105,10 @@ def test_who_has_thought_before_the_scheduler_is_killed_is_not_waited_for_again(
     assert own.http("PUT", "/v1/swarm/personas/last/dependencies", waits).status == 200
     before = thoughts(own, "last")
     send(own, "first")
-    eventually_sync(lambda: state(own, "last")["life"]["waiting_for"] == ["second"], 20, "one is left")
+    eventually_sync(lambda: state(own, "last")["life"]["waiting_for"] == ["second"], 30, "one is left")
     end_scheduler(own, signal.SIGKILL)
     send(own, "second")
-    eventually_sync(lambda: thoughts(own, "last") > before, SILENT_S / 3, "both have thought")
+    eventually_sync(lambda: thoughts(own, "last") > before, SILENT_S / 2, "both have thought")
     assert payloads(own, "dependency_timed_out", "last") == []
 
 
@@ -121,7 +121,7 @@ def test_the_idle_clock_goes_on_where_it_was_when_the_scheduler_is_restarted(own
     end_scheduler(own, signal.SIGTERM)
     began, idle = time.monotonic(), state(own, "mayfly")["life"]["idle_secs"]
     assert 5 <= idle < ttl
-    eventually_sync(lambda: state(own, "mayfly")["status"] == "reaped", 30, "reaped")
-    assert ttl - idle - 2 <= time.monotonic() - began <= ttl - idle + 8, "a look may be some seconds away"
+    eventually_sync(lambda: state(own, "mayfly")["status"] == "reaped", 60, "reaped")
+    assert ttl - idle - 2 <= time.monotonic() - began <= ttl - idle + 15, "a look may be some seconds away"
     (reaped,) = payloads(own, "persona_reaped", "mayfly")
     assert reaped["reason"] == "idle_ttl"

@@ -23,12 +23,12 @@ def test_who_waits_thinks_once_all_have_thought(up: Swarm) -> None:
     wait_for(up, "last", "first", "second")
     before = thoughts(up, "last")
     send(up, "first")
-    eventually_sync(lambda: thoughts(up, "first") == 8, 10, "the first has thought")
-    eventually_sync(lambda: state(up, "last")["life"]["waiting_for"] == ["second"], 10, "one is left")
+    eventually_sync(lambda: thoughts(up, "first") == 8, 30, "the first has thought")
+    eventually_sync(lambda: state(up, "last")["life"]["waiting_for"] == ["second"], 30, "one is left")
     time.sleep(1)
     assert thoughts(up, "last") == before
     send(up, "second")
-    eventually_sync(lambda: thoughts(up, "last") > before, 10, "all have thought")
+    eventually_sync(lambda: thoughts(up, "last") > before, 30, "all have thought")
 
 
 @pytest.mark.fact("A15")
@@ -37,7 +37,7 @@ def test_who_waits_answers_messages_meanwhile(up: Swarm) -> None:
     wait_for(up, "answers", "silent")
     before = thoughts(up, "answers")
     send(up, "answers")
-    eventually_sync(lambda: payloads(up, "inbox_handled", "answers"), 10, "answered")
+    eventually_sync(lambda: payloads(up, "inbox_handled", "answers"), 30, "answered")
     time.sleep(1)
     assert thoughts(up, "answers") == before + 1, "what else its cycle holds waits"
     assert state(up, "answers")["life"]["waiting_for"] == ["silent"]
@@ -51,7 +51,7 @@ def test_who_is_reaped_is_waited_for_no_more_and_that_is_said(up: Swarm) -> None
     (said,) = eventually_sync(lambda: payloads(up, "dependency_timed_out", "left"), 30, "said") or []
     assert said == {"dependency": "gone", "reason": "reaped"}
     send(up, "left")
-    eventually_sync(lambda: thoughts(up, "left") == 8, 10, "it thinks as if it waited for nobody")
+    eventually_sync(lambda: thoughts(up, "left") == 8, 30, "it thinks as if it waited for nobody")
     assert len(payloads(up, "dependency_timed_out", "left")) == 1
 
 
@@ -61,7 +61,7 @@ def test_who_is_silent_for_too_long_is_waited_for_no_more_and_that_is_said(up: S
     make_rested(up, "mute", "patient")
     wait_for(up, "patient", "mute")
     since, before = time.time(), thoughts(up, "patient")
-    eventually_sync(lambda: state(up, "patient")["life"]["waiting_for"] == ["mute"], 10, "it waits")
+    eventually_sync(lambda: state(up, "patient")["life"]["waiting_for"] == ["mute"], 30, "it waits")
     (said,) = eventually_sync(
         lambda: payloads(up, "dependency_timed_out", "patient"), SILENT_S + 30, "said"
     ) or []  # fmt: skip
@@ -69,9 +69,9 @@ def test_who_is_silent_for_too_long_is_waited_for_no_more_and_that_is_said(up: S
     assert time.time() - since >= SILENT_S - 1
     assert (thoughts(up, "patient"), state(up, "patient")["life"]["waiting_for"]) == (before, [])
     send(up, "patient")
-    eventually_sync(lambda: thoughts(up, "patient") == before + 4, 10, "it ends its cycle meanwhile")
+    eventually_sync(lambda: thoughts(up, "patient") == before + 4, 30, "it ends its cycle meanwhile")
     send(up, "mute")
-    eventually_sync(lambda: thoughts(up, "patient") > before + 4, 20, "who was silent has thought")
+    eventually_sync(lambda: thoughts(up, "patient") > before + 4, 30, "who was silent has thought")
     assert len(payloads(up, "dependency_timed_out", "patient")) == 1, "said once"
 
 

@@ -66,9 +66,14 @@ def missing() -> str | None:
 
 
 def environment() -> dict[str, str]:
-    """Return the variables under which podman works without systemd."""
+    """Return the variables under which podman works without systemd.
+
+    Others may read the configuration at this moment: it is put there whole.
+    """
     conf = Path(tempfile.gettempdir()) / f"perpetua-containers-{os.getuid()}.conf"
-    conf.write_text(_CONF)
+    with tempfile.NamedTemporaryFile("w", dir=conf.parent, prefix=conf.stem, delete=False) as written:
+        written.write(_CONF)
+    Path(written.name).replace(conf)
     return os.environ | {"CONTAINERS_CONF": str(conf), "BUILDAH_ISOLATION": "chroot"}
 
 
@@ -175,8 +180,8 @@ def socket(folder: Path) -> Iterator[str]:
         command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        eventually_sync(path.exists, 20, "podman's socket")
+        eventually_sync(path.exists, 60, "podman's socket")
         yield f"unix://{path}"
     finally:
         serving.terminate()
-        serving.wait(10)
+        serving.wait(60)

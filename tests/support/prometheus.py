@@ -47,7 +47,7 @@ class Prometheus:
         ]
         quiet = subprocess.DEVNULL
         self._process = subprocess.Popen(command, cwd=self.folder, stdout=quiet, stderr=quiet)
-        eventually_sync(lambda: self._get("/api/v1/status/buildinfo"), 30, "Prometheus")
+        eventually_sync(lambda: self._get("/api/v1/status/buildinfo"), 60, "Prometheus")
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """Return the series that an expression yields now."""
@@ -75,7 +75,7 @@ class Prometheus:
 
     def close(self) -> None:
         self._process.terminate()
-        self._process.wait(20)
+        self._process.wait(60)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _get(self, path: str, **parameters: Any) -> Any:

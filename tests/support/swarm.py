@@ -23,6 +23,7 @@ from tests.support.http import Answer, fetch
 
 HOST = "127.0.0.1"
 PREFIX = "CODETETHER_COGNITION_"
+_READ_WITHIN_S = 10.0
 
 
 class Swarm:
@@ -46,6 +47,7 @@ class Swarm:
         self.settings |= {f"PERPETUA_{name}": value for name, value in (own or {}).items()}
         self.output: list[str] = []
         self.process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
 
     def start(self, *, until_ready: bool = True, stdout: int | None = None) -> Swarm:
         """Bring it up. With `stdout`, a descriptor, `output` has what is printed on standard error alone."""
@@ -60,7 +62,8 @@ class Swarm:
         )
         read = self.process.stdout if stdout is None else self.process.stderr
         assert read is not None
-        threading.Thread(target=self._read, args=(read,), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(read,), daemon=True)
+        self._reader.start()
         if until_ready:
             self.until_output("ready")
         return self
@@ -81,11 +84,13 @@ class Swarm:
         return eventually_sync(find, within, f"{text!r} in the output") or ""
 
     def stop(self, number: signal.Signals = signal.SIGINT, within: float = 40.0) -> int:
-        """End `up` as Ctrl-C does and return its exit status."""
-        assert self.process is not None
+        """End `up` as Ctrl-C does and return its exit status; `output` has all that it printed."""
+        assert self.process is not None and self._reader is not None
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(within)
+        status = self.process.wait(within)
+        self._reader.join(_READ_WITHIN_S)
+        return status
 
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:

@@ -37,7 +37,7 @@ def test_an_address_of_another_machine_gets_a_clear_word(port: str, tmp_path: Pa
     done = subprocess.run(
         [sys.executable, "-m", "libs.cli", "up", "--data-dir", str(tmp_path), "--gateway-port", port],
         env=environ | {"PERPETUA_GATEWAY_HOST": "192.0.2.7", "PERPETUA_TRUSTED_NETWORK": "true"},
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert "the gateway cannot listen on 192.0.2.7: " in done.stderr

@@ -33,7 +33,7 @@ def test_answers_of_one_chunk_that_come_one_by_one_are_all_stored_and_none_is_as
                     "/v1/swarm/personas", {"persona_id": name, "name": "P", "role": "r", "charter": "c"}
                 )
             running.post("/v1/cognition/start")
-            eventually_sync(lambda: len(thoughts(running)) > 6 * len(NEIGHBOURS), 40)
+            eventually_sync(lambda: len(thoughts(running)) > 6 * len(NEIGHBOURS), 80)
             running.post("/v1/cognition/stop")
             stored = len(thoughts(running))
         calls = asked(model)

@@ -19,6 +19,9 @@ WATCHED_S = 4.0
 MOST = 0.08
 """Of one processor, of each process. They take under 0.02; a loop without pauses takes all of it."""
 
+TRIES = 3
+"""What something costs once, such as a start, may fall into one of them; a loop without pauses is in each."""
+
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[Broker]:
@@ -71,6 +74,8 @@ def test_nobody_burns_a_processor_while_something_is_away(up: Swarm, broker: Bro
         asyncio.run(delete_consumer(broker.url))
     if away == "the broker":
         broker.kill()
-        eventually_sync(lambda: any("is away" in line for line in up.output), 10, "that it is away")
-    found = shares(up)
-    assert {name: share for name, share in found.items() if share > MOST} == {}, found
+        eventually_sync(lambda: any("is away" in line for line in up.output), 40, "that it is away")
+    found: list[dict[str, float]] = []
+    while len(found) < TRIES and not (found and max(found[-1].values()) <= MOST):
+        found.append(shares(up))
+    assert {name: share for name, share in found[-1].items() if share > MOST} == {}, found

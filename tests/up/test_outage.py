@@ -57,6 +57,6 @@ def test_no_model_call_is_made_twice_because_the_broker_was_away() -> None:
             os.kill(broker, signal.SIGKILL)
             model.delay = 0.0
             stored = len(thoughts(running))
-            eventually_sync(lambda: len(thoughts(running)) > stored + 4 * PERSONAS, 40)
+            eventually_sync(lambda: len(thoughts(running)) > stored + 4 * PERSONAS, 60)
         repeated = {thought: times for thought, times in asked(model).items() if times > 1}
         assert repeated == {}

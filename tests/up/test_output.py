@@ -93,7 +93,7 @@ def test_a_blocked_screen_holds_up_nobody(
             row = next((r for r in running.ps() if r["service"] == "thinker"), None)
             return row is not None and row["pid"] != killed and row["ready"] and row["restarts"] == 1
 
-        eventually_sync(is_back, 20, "the thinker again")
+        eventually_sync(is_back, 40, "the thinker again")
         assert running.process is not None
         children = psutil.Process(running.process.pid).children(recursive=True)
         assert running.stop(number, ENDS_WITHIN_S) == 0
@@ -108,7 +108,7 @@ def test_a_blocked_screen_holds_up_nobody(
 def test_where_no_thread_can_be_started_up_says_so(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", NO_THREADS, str(tmp_path)],
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1

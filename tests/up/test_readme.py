@@ -108,7 +108,7 @@ class Reader:
         try:
             os.set_blocking(process.stdout.fileno(), False)
             came = self._log_came if command.startswith("tail") else process.stdout.read
-            assert eventually_sync(came, 20, command)
+            assert eventually_sync(came, 60, command)
             assert process.poll() is None, (command, "ended by itself")
         finally:
             os.killpg(process.pid, signal.SIGKILL)

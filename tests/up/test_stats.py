@@ -29,9 +29,9 @@ def test_the_stages_of_a_run_are_shown_and_failed_thoughts_are_counted_apart() -
         model.delay = DELAY_S
         settings = {"THINKER_BASE_URL": model.base_url, "LOOP_INTERVAL_MS": "100"}
         with swarm("--quiet", settings=settings) as running:
-            eventually_sync(lambda: run_of(running)["outcomes"].get("completed", 0) > 5, 20, "thoughts")
+            eventually_sync(lambda: run_of(running)["outcomes"].get("completed", 0) > 5, 40, "thoughts")
             well, model.reply = model.reply, lambda _: 400
-            eventually_sync(lambda: run_of(running)["outcomes"].get("failed", 0) > 2, 20, "failures")
+            eventually_sync(lambda: run_of(running)["outcomes"].get("failed", 0) > 2, 40, "failures")
             model.reply = well
             running.post("/v1/cognition/stop")
             stored = running.get("/v1/swarm/personas/root-thinker")["thought_count"]
@@ -40,7 +40,7 @@ def test_the_stages_of_a_run_are_shown_and_failed_thoughts_are_counted_apart() -
                 outcomes = run_of(running)["outcomes"]
                 return bool(sum(outcomes[name] for name in ("completed", "failed", "fallback")) == stored)
 
-            eventually_sync(all_told, 10, "every thought in one of them")
+            eventually_sync(all_told, 30, "every thought in one of them")
             found = run_of(running)
             stages = {stage["stage"]: stage for stage in found["stages"]}
             assert list(stages) == ["queue wait", "inference", "publish", "total"]
@@ -63,7 +63,7 @@ def test_the_stages_of_a_run_are_shown_and_failed_thoughts_are_counted_apart() -
 @pytest.mark.fact("H16")
 def test_without_a_model_the_last_lines_count_declared_fallbacks_as_such() -> None:
     with swarm("--quiet", settings={"LOOP_INTERVAL_MS": "100"}) as running:
-        eventually_sync(lambda: run_of(running)["outcomes"].get("fallback", 0) > 3, 20, "thoughts")
+        eventually_sync(lambda: run_of(running)["outcomes"].get("fallback", 0) > 3, 40, "thoughts")
         assert running.stop(signal.SIGINT) == 0
         last = eventually_sync(
             lambda: next((line for line in running.output if line.startswith("thoughts  ")), None)
