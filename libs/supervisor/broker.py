@@ -17,6 +17,7 @@ from libs.supervisor.errors import no_broker
 _LOG_BYTES = 5 * 1024 * 1024
 _LOOK_S = 0.02
 _PORTS = (15_000, 32_000)
+_given: set[int] = set()
 _TAKEN = (errno.EADDRINUSE, errno.EACCES)
 
 
@@ -75,11 +76,13 @@ def is_free(host: str, port: int) -> bool:
 def free_port(host: str) -> int:
     """Return a port that is free now, below those that systems give out, so that nobody gets it meanwhile.
 
-    Raises `OSError` where none can be listened on, on this address.
+    This process is given none twice: who was given one may not listen there yet. Raises `OSError` where none
+    can be listened on, on this address.
     """
     while True:
         port = random.randrange(*_PORTS)
-        if is_free(host, port):
+        if port not in _given and is_free(host, port):
+            _given.add(port)
             return port
 
 

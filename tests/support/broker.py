@@ -9,8 +9,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from libs.supervisor.broker import find_server, free_port, is_free, write_config
+from libs.supervisor.broker import find_server, is_free, write_config
 from tests.support.eventually import eventually_sync
+from tests.support.ports import free_port
 
 HOST = "127.0.0.1"
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from libs.contracts.permissions import inbox
-from libs.supervisor.broker import free_port
 from libs.supervisor.keys import seed_file
 from tests.support.eventually import eventually_sync
 from tests.support.http import Answer, fetch
+from tests.support.ports import free_port
 
 HOST = "127.0.0.1"
 PREFIX = "CODETETHER_COGNITION_"
