@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import inf
@@ -16,6 +17,7 @@ import aiohttp
 _PATIENCE = aiohttp.ClientTimeout(total=25)
 _PAUSE_S = (0.05, 0.6)
 _QUIET_S = 1.0
+_READ_WITHIN_S = 60.0
 
 
 @dataclass
@@ -158,14 +160,27 @@ class Clients:
             await asyncio.sleep(0.2)
 
     async def _must_be_quiet(self) -> None:
-        """After a stop the collector may still read what was there; then no thought may follow."""
-        await asyncio.sleep(_QUIET_S)
+        """Once the collector has read what was public at the end of a stop no thought may follow."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_READ_WITHIN_S):
+                await self._read_to(await self._last_public())
         sequence, thoughts = self._newest()
-        await asyncio.sleep(_QUIET_S)
+        await asyncio.sleep(2 * _QUIET_S)
         if self._newest()[1] != thoughts:
             self.book.findings.append(
                 f"thoughts follow a stop: {thoughts} at {sequence}, then {self._newest()}"
             )
+
+    async def _last_public(self) -> int:
+        while True:
+            status, page = await self.ask("GET", "/v1/cognition/events?limit=1")
+            if status == 200:
+                return int(page["last_sequence"])
+            await asyncio.sleep(_PAUSE_S[0])
+
+    async def _read_to(self, sequence: int) -> None:
+        while self._newest()[0] < sequence:  # noqa: ASYNC110 - the collector signals no event
+            await asyncio.sleep(_PAUSE_S[0])
 
     async def ask(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         """Return status and answer; 0 where no answer came."""
