@@ -55,6 +55,12 @@ ONE_SWARM = {"api", "clients", "conformance", "containers", "life", "storm"}
 TESTS = Path(__file__).parent
 STRICT = os.environ.get("PERPETUA_TESTS_STRICT") == "1"
 
+# How long an example takes says how busy the machine is. In CI the examples are the same in every run.
+settings.register_profile(
+    "perpetua", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=STRICT
+)
+settings.load_profile("perpetua")
+
 
 @pytest.fixture
 def broker() -> Iterator[Broker]:
