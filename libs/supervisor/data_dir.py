@@ -17,10 +17,10 @@ from msgspec import Struct
 from libs.supervisor.errors import in_use, not_writable
 
 _STARTED_TOLERANCE_S = 5.0
-_LOOKED_AT_S = 0.3
+_TRIES = 15
 """Others hold the lock for a moment, too, when they look whether an `up` does."""
 
-_LOOK_AGAIN_S = 0.02
+_TRY_AGAIN_S = 0.02
 
 
 class ChildRecord(Struct, frozen=True, kw_only=True):
@@ -101,14 +101,10 @@ class DataDir:
             os.close(lock)
 
     def _lock(self, lock: int) -> None:
-        end = time.monotonic() + _LOOKED_AT_S
-        while True:
-            try:
+        for _ in range(_TRIES):
+            with suppress(OSError):
                 return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                if time.monotonic() > end:
-                    break
-            time.sleep(_LOOK_AGAIN_S)
+            time.sleep(_TRY_AGAIN_S)
         holder = self.read()
         raise in_use(self.path, f"(pid {holder.pid}) " if holder else "")
 
