@@ -101,6 +101,7 @@ def test_the_event_stream_is_followed_with_a_token_or_a_session(closed: Swarm) -
 
 def test_one_follower_too_many_is_told_so_and_the_others_go_on(closed: Swarm) -> None:
     url = f"{closed.url}/v1/cognition/stream?after=0"
+    eventually_sync(lambda: nobody_follows(closed), what="those of earlier tests to be out")
     with ExitStack() as held:
         for _ in range(3):
             stream = held.enter_context(Stream(url, bearer(READER)))
@@ -109,18 +110,27 @@ def test_one_follower_too_many_is_told_so_and_the_others_go_on(closed: Swarm) ->
         with Stream(url, bearer(READER)) as fourth:
             assert fourth.head().startswith("HTTP/1.1 503")
         assert next(stream.frames())
-    eventually_sync(lambda: follows(closed), 15, "room again")
+    eventually_sync(lambda: follows(closed), what="room again")
 
 
 def test_of_followers_who_come_together_no_more_are_let_in_than_may(closed: Swarm) -> None:
     url = f"{closed.url}/v1/cognition/stream"
+    eventually_sync(lambda: nobody_follows(closed), what="those of earlier tests to be out")
     with ExitStack() as held:
-        os.kill(closed.pid("gateway"), signal.SIGSTOP)
-        streams = [held.enter_context(Stream(url, bearer(READER))) for _ in range(40)]
-        os.kill(closed.pid("gateway"), signal.SIGCONT)
+        gateway = closed.pid("gateway")
+        os.kill(gateway, signal.SIGSTOP)
+        try:
+            streams = [held.enter_context(Stream(url, bearer(READER))) for _ in range(40)]
+        finally:
+            os.kill(gateway, signal.SIGCONT)
         answers = Counter(stream.head().split()[1] for stream in streams)
     assert answers == {"200": 3, "503": 37}
-    eventually_sync(lambda: follows(closed), 15, "room again")
+    eventually_sync(lambda: follows(closed), what="room again")
+
+
+def nobody_follows(closed: Swarm) -> bool:
+    metrics = closed.http("GET", "/metrics", headers=bearer(READER)).text
+    return "perpetua_sse_clients 0.0" in metrics.splitlines()
 
 
 def follows(closed: Swarm) -> bool:
@@ -148,7 +158,8 @@ def test_every_process_stays_within_its_permissions(closed: Swarm) -> None:
     ):
         assert closed.http(method, path, body, headers=control).status == 200, path
     eventually_sync(
-        lambda: closed.http("GET", "/v1/cognition/snapshots/latest", headers=control).status == 200, 20
+        lambda: closed.http("GET", "/v1/cognition/snapshots/latest", headers=control).status == 200,
+        what="a snapshot",
     )
     for row in closed.ps():
         if row["metrics_port"] is not None:
@@ -215,7 +226,7 @@ def test_a_body_that_is_said_to_be_too_large_is_refused_before_it_comes(closed: 
     began = time.monotonic()
     (refused,) = exchange(closed, creating(f"Content-Length: {1 << 40}"))
     assert refused.status == 413
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
 
 
 def test_seeds_and_streams_are_their_owner_s_alone(closed: Swarm) -> None:
@@ -273,7 +284,7 @@ def test_a_swarm_over_tls_with_keys_of_its_own(authority: tuple[trustme.CA, Path
             def count() -> int:
                 return int(read(f"{base}/v1/swarm/personas/root-thinker", trusting)["thought_count"])
 
-            eventually_sync(lambda: count() > 3, 20)
+            eventually_sync(lambda: count() > 3, what="some thoughts")
             with pytest.raises(OSError, match="CERTIFICATE_VERIFY_FAILED"):
                 read(f"{base}/livez", ssl.create_default_context())
             done = running.cli("ps", "--json")
