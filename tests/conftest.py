@@ -23,12 +23,6 @@ from tests.support import containers  # noqa: E402
 from tests.support.broker import Broker  # noqa: E402
 from tests.support.facts import facts_report  # noqa: E402
 
-# An example that takes long says that the machine was busy: no fault of what is tested.
-settings.register_profile(
-    "unhurried", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("unhurried")
-
 NOT_SELECTED = pytest.StashKey[list[str]]()
 SHORT = os.environ.get("PERPETUA_TESTS_SHORT") == "1"
 

@@ -97,6 +97,6 @@ def test_what_was_made_elsewhere_beside_our_authority_gets_a_clear_word(tmp_path
 def test_the_command_makes_them_beside_the_keys(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "libs.cli", "keys", "--json", "--out", str(tmp_path / "keys")]
     command += ["--certificates", str(tmp_path / "certificates"), "--names", "nats,10.0.0.3,"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     files = {entry["file"] for entry in json.loads(done.stdout)["files"]}
     assert {"gateway.nk", "users.conf", "ca.crt", "tls.crt", "tls.key"} <= files

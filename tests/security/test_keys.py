@@ -20,7 +20,7 @@ from tests.support.eventually import eventually_sync
 
 def keys(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "libs.cli", "keys", "--out", str(folder), *more]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def listed(folder: Path, *more: str) -> dict[str, str]:
@@ -127,7 +127,7 @@ def test_a_broker_starts_with_what_it_wrote(tmp_path: Path, public: bool) -> Non
         assert (tmp_path / "streams").is_dir()
     finally:
         broker.terminate()
-        broker.wait(10)
+        broker.wait(30)
 
 
 async def come_in(url: str, folder: Path, public: bool) -> None:
@@ -144,7 +144,7 @@ async def come_in(url: str, folder: Path, public: bool) -> None:
             refused.set()
 
     coming = asyncio.create_task(stranger.connect(url, error_cb=note))
-    await asyncio.wait_for(refused.wait(), 20)
+    await asyncio.wait_for(refused.wait(), 30)
     coming.cancel()
     await asyncio.gather(coming, return_exceptions=True)
     await stranger.close()

@@ -182,7 +182,7 @@ async def test_who_shows_no_key_reads_public_events_and_nothing_else(guarded: Gu
         await anybody.flush()
         async with guarded.connected("compressor") as (bus, _):
             await bus.publish(EVENTS_IN, b'{"id": "x"}')
-        assert (await events.next_msg(timeout=10)).subject == EVENT
+        assert (await events.next_msg(timeout=30)).subject == EVENT
         assert faults == []
         for subject in (">", "j.*", "perpetua.snapshots.>", "_INBOX.>", "_INBOX_gateway.>"):
             await anybody.subscribe(subject)
@@ -228,8 +228,8 @@ async def test_a_denied_publish_fails_at_once_with_a_log_line_and_a_count(guarde
             with pytest.raises(ApiRefused, match="does not allow it"):
                 await stream_state(bus, "JOURNAL")
             with pytest.raises(Unavailable, match="does not allow it"):
-                await bus.ask("perpetua.grant.3", Position(sequence=1), Position)
-            assert time.monotonic() - began < 1.5
+                await bus.ask("perpetua.grant.3", Position(sequence=1), Position, timeout=30)
+            assert time.monotonic() - began < 4
     counted = metrics.registry.get_sample_value("perpetua_bus_faults_total", {"kind": "denied"})
     assert counted == 3
     denied = [line["subject"] for line in logs if line.get("kind") == "denied"]
@@ -281,7 +281,7 @@ async def test_the_journal_gets_nothing_that_the_broker_delivers(guarded: Guarde
         inbox_of_ours = gateway.client.new_inbox()
         seen = await gateway.client.subscribe(inbox_of_ours)
         await push(gateway, "KV_leases", "seen", inbox_of_ours)
-        assert (await seen.next_msg(timeout=10)).data == b"forged"
+        assert (await seen.next_msg(timeout=30)).data == b"forged"
         info = "CONSUMER.INFO.KV_leases.journal"
         assert (await admin.api(info))["delivered"]["stream_seq"] == 0
         assert (await stream_state(admin, "JOURNAL"))["messages"] == 0

@@ -54,7 +54,7 @@ class Collector:
     def of(self, trace: str) -> list[Seen]:
         return [span for span in list(self.spans) if span.trace == trace]
 
-    def until(self, trace: str, names: set[str], within: float = 20.0) -> list[Seen]:
+    def until(self, trace: str, names: set[str], within: float = 30.0) -> list[Seen]:
         """Return the spans of a trace once those of all these names are there."""
 
         def found() -> list[Seen] | None:

@@ -16,7 +16,7 @@ WITHIN_S = 30.0
 _PAUSE_COUNTS_S = 0.5
 """The most that a pause between two looks counts: while the machine stood still, nothing could come true."""
 
-_NOT_YET = (AssertionError, OSError, LookupError)
+_NOT_YET = (AssertionError, OSError, LookupError, StopIteration)
 
 
 class _Patience:

@@ -33,7 +33,7 @@ def fetch(
     *,
     raw: bytes | None = None,
     headers: dict[str, str] | None = None,
-    timeout: float = 10.0,
+    timeout: float = 30.0,
     context: ssl.SSLContext | None = None,
 ) -> Answer:
     """Make a request; errors are answers, too. `OSError` where none came."""

@@ -41,7 +41,7 @@ def test_lines_come_in_order_and_all_are_written_at_the_end(pipe: tuple[int, int
     output = Output(pipe[1], left_out)
     for number in range(500):
         output.write(b"%d\n" % number)
-    output.finish(5.0)
+    output.finish(30.0)
     os.set_blocking(pipe[0], False)
     assert os.read(pipe[0], 65536).splitlines() == [b"%d" % number for number in range(500)]
 
@@ -70,9 +70,9 @@ def test_the_end_waits_for_a_reader_only_so_long(pipe: tuple[int, int]) -> None:
     output.write(LARGE)
     began = time.monotonic()
     output.finish(0.2)
-    assert 0.2 <= time.monotonic() - began < 2
+    assert 0.2 <= time.monotonic() - began < 10
     reading = threading.Thread(target=read_through, args=(pipe[0], b"y"))
     reading.start()
-    output.finish(10.0)
-    reading.join(10)
+    output.finish(30.0)
+    reading.join(30)
     assert not reading.is_alive()
