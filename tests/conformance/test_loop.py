@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,19 +27,33 @@ def count(running: Swarm, persona: str = "root-thinker") -> int:
     return int(running.get(f"/v1/swarm/personas/{persona}")["thought_count"])
 
 
+def thought(running: Swarm, persona: str, number: int) -> dict[str, Any]:
+    """The persona's thought with a number, once it is public, which it is after it counts."""
+    found = eventually_sync(
+        lambda: next(
+            (e for e in thoughts(running, persona) if e["payload"]["thought_count"] == number), None
+        ),
+        30,
+        f"thought {number} of {persona}",
+    )
+    assert found is not None
+    return found
+
+
 @pytest.mark.fact("3.2")
 def test_a_slow_thought_skips_its_personas_ticks_and_holds_nobody_back(model: Endpoint) -> None:
-    """The slow persona's model takes 1 s; the others think ten times meanwhile, and no tick piles up."""
+    """The slow persona's model answers once the other has thought ten times, and no tick piles up."""
 
     def reply(request: dict[str, Any]) -> str:
         if "name: sloth" in json.dumps(request):
-            time.sleep(1.0)
+            begun = model.calls_about("name: root-thinker")
+            eventually_sync(lambda: model.calls_about("name: root-thinker") >= begun + 10, 20)
         return "done"
 
     model.reply = reply
     with thinking_with(model) as running:
         create(running, "sloth", name="sloth")
-        eventually_sync(lambda: count(running, "sloth") >= 3, 20)
+        eventually_sync(lambda: count(running, "sloth") >= 3, 50)
         assert count(running) > 5 * count(running, "sloth")
         assert model.calls_about("name: sloth") <= count(running, "sloth") + 1
 
@@ -47,15 +62,13 @@ def test_a_slow_thought_skips_its_personas_ticks_and_holds_nobody_back(model: En
 @pytest.mark.fact("4.3")
 def test_the_first_tick_comes_at_once_and_ticks_go_on_without_personas() -> None:
     with swarm(settings={"AUTO_START": "false", "LOOP_INTERVAL_MS": "60000"}) as running:
-        began = time.monotonic()
         running.post("/v1/cognition/start")
-        eventually_sync(lambda: count(running) == 1, 5)
-        assert time.monotonic() - began < 5
+        eventually_sync(lambda: count(running) == 1, 30, "a tick long before the interval is over")
         running.post("/v1/cognition/start", {"loop_interval_ms": 100})
         running.post("/v1/swarm/personas/root-thinker/reap")
         before = status(running)
         assert (before["persona_count"], before["active_persona_count"]) == (1, 0)
-        eventually_sync(lambda: status(running)["last_tick_at"] > before["last_tick_at"])
+        eventually_sync(lambda: status(running)["last_tick_at"] > before["last_tick_at"], 30)
         state = running.get("/v1/swarm/personas/root-thinker")
         assert state["status"] == "reaped"
 
@@ -108,7 +121,7 @@ def test_desired_state_interval_counts_and_context_outlive_a_restart() -> None:
     first = Swarm(settings={"LOOP_INTERVAL_MS": "100", "MAX_EVENTS": "40"})
     try:
         first.start()
-        eventually_sync(lambda: count(first) > 12, 20)
+        eventually_sync(lambda: count(first) > 12, 30)
         first.post("/v1/cognition/start", {"loop_interval_ms": 150})
         first.post("/v1/cognition/stop", {"reason": "night"})
         stopped = count(first)
@@ -119,18 +132,18 @@ def test_desired_state_interval_counts_and_context_outlive_a_restart() -> None:
             assert status(again)["loop_interval_ms"] == 150
             assert count(again) == stopped
             assert again.post("/v1/cognition/start")["running"]
-            eventually_sync(lambda: count(again) >= stopped + 3, 10)
-            after = [e for e in thoughts(again) if e["payload"]["thought_count"] == stopped + 1]
-            assert after[0]["payload"]["context_event_count"] == 8
+            after = thought(again, "root-thinker", stopped + 1)
+            assert after["payload"]["context_event_count"] == 8
+            eventually_sync(lambda: count(again) >= stopped + 3, 30)
             assert again.stop() == 0
         finally:
             again.close()
         third = Swarm(settings={"MAX_EVENTS": "40"}, data=first.data)
         try:
             third.start()
-            eventually_sync(lambda: status(third)["running"], 10)
+            eventually_sync(lambda: status(third)["running"], 30)
             resumed = count(third)
-            eventually_sync(lambda: count(third) > resumed, 10)
+            eventually_sync(lambda: count(third) > resumed, 30)
         finally:
             third.close()
     finally:
@@ -147,7 +160,7 @@ def test_another_setting_of_the_interval_counts_after_a_restart_unless_a_request
         assert status(first)["loop_interval_ms"] == 300
         assert first.stop() == 0
     with swarm(settings={"LOOP_INTERVAL_MS": "60000", "AUTO_START": "false"}, data=data) as slower:
-        eventually_sync(lambda: status(slower)["running"], 10, "what is remembered, not AUTO_START")
+        eventually_sync(lambda: status(slower)["running"], 30, "what is remembered, not AUTO_START")
         assert status(slower)["loop_interval_ms"] == 60_000
         counted = count(slower)
         time.sleep(2)
@@ -157,7 +170,7 @@ def test_another_setting_of_the_interval_counts_after_a_restart_unless_a_request
     with swarm(settings={"LOOP_INTERVAL_MS": "60000"}, data=data) as third:
         assert status(third)["loop_interval_ms"] == 200
         counted = count(third)
-        eventually_sync(lambda: count(third) >= counted + 3, 10)
+        eventually_sync(lambda: count(third) >= counted + 3, 30)
 
 
 @pytest.mark.fact("4.2")
@@ -179,7 +192,7 @@ def test_stop_announces_its_reason_also_when_the_loop_does_not_run(lone: Swarm) 
 def test_after_stop_has_answered_no_thought_appears_and_the_stop_is_context_for_all(lone: Swarm) -> None:
     for n in range(10):
         create(lone, f"p{n}")
-    eventually_sync(lambda: count(lone, "p9") > 2)
+    eventually_sync(lambda: count(lone, "p9") > 2, 30)
     started = lone.post("/v1/cognition/stop", {"reason": "halt"})["started_at"]
     last = lone.get("/v1/cognition/events?limit=1")["last_sequence"]
     counts = {f"p{n}": count(lone, f"p{n}") for n in range(10)}
@@ -188,8 +201,7 @@ def test_after_stop_has_answered_no_thought_appears_and_the_stop_is_context_for_
     assert counts == {name: count(lone, name) for name in counts}
     assert status(lone)["started_at"] == started, "stop does not clear started_at"
     assert lone.post("/v1/cognition/start")["started_at"] > started, "a real start renews it"
-    eventually_sync(lambda: count(lone, "p0") > counts["p0"])
-    first = next(e for e in thoughts(lone, "p0") if e["payload"]["thought_count"] == counts["p0"] + 1)
+    first = thought(lone, "p0", counts["p0"] + 1)
     # The stop's event is everybody's context.
     before = [e for e in lone.events() if e["sequence"] < first["sequence"]]
     own = sum(e["persona_id"] == "p0" for e in before)
@@ -198,15 +210,17 @@ def test_after_stop_has_answered_no_thought_appears_and_the_stop_is_context_for_
 
 @pytest.mark.fact("4.2")
 def test_a_thought_that_outlasts_the_grace_is_stored_as_withdrawn(model: Endpoint) -> None:
-    model.delay = 6.0
+    released = threading.Event()
+    model.reply = lambda _: "late" if released.wait(25) else 503
     with thinking_with(model) as running:
-        eventually_sync(lambda: len(model.requests) >= 1, 20)
+        eventually_sync(lambda: len(model.requests) >= 1, 30)
         began = time.monotonic()
         running.post("/v1/cognition/stop")
-        assert 1.5 < time.monotonic() - began < 5
+        assert 1.5 < time.monotonic() - began < 15
         (only,) = thoughts(running)
         assert (only["payload"]["source"], only["payload"]["error"]) == ("fallback", "withdrawn")
-        time.sleep(max(0.0, 7 - (time.monotonic() - began)))  # the late original comes, and is refused
+        released.set()
+        time.sleep(1)  # the late original comes, and is refused
         assert len(thoughts(running)) == 1
         assert count(running) == 1
 
@@ -214,7 +228,7 @@ def test_a_thought_that_outlasts_the_grace_is_stored_as_withdrawn(model: Endpoin
 @pytest.mark.fact("4.2")
 def test_work_that_never_reached_a_thinker_is_withdrawn_and_its_number_given_back() -> None:
     with swarm("--thinkers", "0", settings={"LOOP_INTERVAL_MS": "100"}) as running:
-        eventually_sync(lambda: status(running)["last_tick_at"] is not None)
+        eventually_sync(lambda: status(running)["last_tick_at"] is not None, 30)
         assert not running.post("/v1/cognition/stop")["running"]
         assert count(running) == 0
         assert thoughts(running) == []
@@ -227,8 +241,10 @@ def test_status_counts_what_is_and_says_running_only_while_a_scheduler_ticks(lon
 
     create(lone, "p")
     lone.post("/v1/swarm/personas/p/reap")
-    eventually_sync(lambda: count(lone) > 8)
-    now = status(lone)
+    now = eventually_sync(
+        lambda: (now := status(lone))["events_buffered"] > 8 and now["snapshots_buffered"] >= 1 and now, 30
+    )
+    assert isinstance(now, dict)
     assert set(now) == {
         "enabled", "running", "loop_interval_ms", "started_at", "last_tick_at", "persona_count",
         "active_persona_count", "events_buffered", "snapshots_buffered",
@@ -237,8 +253,6 @@ def test_status_counts_what_is_and_says_running_only_while_a_scheduler_ticks(lon
     }  # fmt: skip
     assert (now["persona_count"], now["active_persona_count"]) == (2, 1)
     assert (now["ticked_persona_count"], now["not_ticked_because"]) == (1, None)
-    assert now["events_buffered"] > 8
-    assert now["snapshots_buffered"] >= 1
     scheduler = lone.pid("scheduler")
     os.kill(scheduler, signal.SIGSTOP)
     try:
@@ -247,4 +261,4 @@ def test_status_counts_what_is_and_says_running_only_while_a_scheduler_ticks(lon
         assert (halted["ticked_persona_count"], halted["not_ticked_because"]) == (0, "no scheduler answers")
     finally:
         os.kill(scheduler, signal.SIGCONT)
-    eventually_sync(lambda: status(lone)["running"])
+    eventually_sync(lambda: status(lone)["running"], 30)

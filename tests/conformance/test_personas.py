@@ -18,6 +18,16 @@ def create(swarm: Swarm, persona_id: str, **more: Any) -> Any:
     return swarm.post("/v1/swarm/personas", {"persona_id": persona_id, **WHO, **more})
 
 
+def public(swarm: Swarm) -> int:
+    """Make a persona; return where its event stands, once it is public as all decided before is."""
+    name = f"last-{uuid4()}"
+    create(swarm, name)
+    found = eventually_sync(
+        lambda: next((e["sequence"] for e in swarm.events() if e["persona_id"] == name), None), 30
+    )
+    return int(found or 0)
+
+
 def refused(swarm: Swarm, path: str, body: dict[str, Any]) -> tuple[int, str]:
     answer = swarm.http("POST", path, body)
     return answer.status, answer.json["detail"]

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.conformance.test_personas import WHO, create
+from tests.conformance.test_personas import WHO, create, public
 from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm
 
@@ -62,8 +62,10 @@ def test_a_persona_already_reaped_is_not_counted_touched_or_announced_again(quie
     before = quiet.get(f"/v1/swarm/personas/{p}a1")
     assert quiet.post(f"/v1/swarm/personas/{p}a1/reap") == {"reaped_ids": [], "count": 0}
     assert quiet.get(f"/v1/swarm/personas/{p}a1") == before
-    assert len(reaped_events(quiet, p)) == 1
-    assert reaped_events(quiet, p)[0]["payload"] == {"reason": "manual_reap", "cascade": False}
+    eventually_sync(lambda: reaped_events(quiet, p), 30)
+    public(quiet)
+    (only,) = reaped_events(quiet, p)
+    assert only["payload"] == {"reason": "manual_reap", "cascade": False}
 
 
 @pytest.mark.fact("2.8")
@@ -96,9 +98,10 @@ def test_lineage_is_sorted_and_holds_the_reaped(quiet: Swarm) -> None:
 def test_no_thought_appears_after_persona_reaped_even_one_in_flight(lone: Swarm) -> None:
     for n in range(20):
         create(lone, f"p{n}", swarm_id="s")
-    eventually_sync(lambda: lone.get("/v1/swarm/personas/p19")["thought_count"] > 3)
+    eventually_sync(lambda: lone.get("/v1/swarm/personas/p19")["thought_count"] > 3, 30)
     for n in range(20):
         lone.post(f"/v1/swarm/personas/p{n}/reap")
+    eventually_sync(lambda: len(reaped_events(lone, "p")) >= 20, 30)
     last = lone.get("/v1/cognition/events?limit=1")["last_sequence"]
     eventually_sync(lambda: lone.get("/v1/cognition/events?limit=1")["last_sequence"] > last + 5)
     events = lone.events()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from libs.settings.cognition import cognition_reader, read_cognition
 from libs.settings.process import process_reader, read_process
+from tests.support.eventually import eventually_sync
+from tests.support.swarm import Swarm, swarm
 
 BAD = {
     "ENABLED": "maybe",
@@ -87,9 +90,15 @@ def run(module: str, **settings: str) -> subprocess.CompletedProcess[str]:
         env=os.environ | settings,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
+
+
+def given_up(running: Swarm, words: str) -> list[dict[str, Any]]:
+    """The thinkers, once they are said not to be ready for this reason."""
+    thinkers = [row for row in running.ps() if row["service"] == "thinker"]
+    return thinkers if all(words in (row["not_ready_because"] or "") for row in thinkers) else []
 
 
 def one_line(done: subprocess.CompletedProcess[str], name: str, value: str) -> None:
@@ -176,12 +185,9 @@ def test_a_named_backend_that_cannot_start_stops_its_process_and_up_does_not_loo
     settings: dict[str, str], words: str
 ) -> None:
     """[H2]: `up` reports the line, does not start the thinker again, and keeps the others."""
-    from tests.support.swarm import swarm
-
     with swarm(settings=settings) as running:
         assert words in running.until_output(words)
-        (thinker,) = [row for row in running.ps() if row["service"] == "thinker"]
+        (thinker,) = eventually_sync(lambda: given_up(running, words), 30, "given up, and why")
         assert not thinker["ready"]
-        assert words in thinker["not_ready_because"], "given up, and why"
         assert not any("thinker-1: ended" in line for line in running.output)
         assert running.get("/v1/cognition/status")["persona_count"] == 1
