@@ -41,11 +41,11 @@ class Watched:
     def find(self, selector: str, has_text: str | None = None) -> Locator:
         return self.page.locator(selector, has_text=has_text)
 
-    async def until(self, script: str, what: str, within: float = 15.0) -> None:
+    async def until(self, script: str, what: str, within: float = 30.0) -> None:
         """Wait for an expression to hold in the page."""
         await eventually(lambda: self.page.evaluate(script), within, what)
 
-    async def says(self, selector: str, text: str, within: float = 15.0) -> None:
+    async def says(self, selector: str, text: str, within: float = 30.0) -> None:
         """Wait until an element's text holds this one."""
 
         async def does() -> Any:

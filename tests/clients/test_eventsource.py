@@ -30,7 +30,7 @@ async def following(browser: Browser, swarm: Swarm, after: int | None) -> Page:
     page = await browser.new_page()
     await page.goto(f"{swarm.url}/livez")
     await page.evaluate(FOLLOW, after)
-    await eventually(lambda: page.evaluate("window.opened"), what="an open stream")
+    await eventually(lambda: page.evaluate("window.opened"), 30, "an open stream")
     return page
 
 

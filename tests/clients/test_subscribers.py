@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from libs.contracts.thoughts import EventType
+from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm
 
 HERE = Path(__file__).parent
@@ -90,7 +91,8 @@ def test_a_javascript_client_receives_each_event_as_it_is_stored(running: Swarm,
     assert all(payload.keys() == THOUGHT_KEYS for payload in thoughts)
     counts = [payload["thought_count"] for payload in thoughts]
     assert counts == list(range(counts[0], counts[0] + 16))
-    assert is_run_of([event["id"] for event in running.events()], [event["id"] for event in events])
+    received = [event["id"] for event in events]
+    eventually_sync(lambda: is_run_of([event["id"] for event in running.events()], received), 30)
 
 
 @pytest.mark.fact("2.6")
@@ -113,9 +115,12 @@ def test_the_readme_s_lines_of_nats_py_follow_the_thoughts(running: Swarm) -> No
     program = written[0].replace("nats://127.0.0.1:4222", running.nats_url)
     with started(sys.executable, "-u", "-c", program) as lines:
         printed = lines.take(6)
-    stored = [
-        f"{event['persona_id']} {event['payload']['thought_count']} {event['payload']['thinking']}"
-        for event in running.events()
-        if event["event_type"] == "thought_generated"
-    ]
-    assert is_run_of(stored, printed)
+
+    def stored() -> list[str]:
+        return [
+            f"{event['persona_id']} {event['payload']['thought_count']} {event['payload']['thinking']}"
+            for event in running.events()
+            if event["event_type"] == "thought_generated"
+        ]
+
+    eventually_sync(lambda: is_run_of(stored(), printed), 30)
