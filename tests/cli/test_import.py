@@ -77,8 +77,15 @@ def test_a_forest_in_any_order_is_there_once_however_often_it_is_imported(
     lineage = running.get("/v1/swarm/lineage")
     there = {node["persona_id"]: node["parent_id"] for node in lineage["nodes"]}
     assert {one["persona_id"]: one.get("parent_id") for one in rows}.items() <= there.items()
-    spawned = [e["persona_id"] for e in running.events() if e["event_type"] == "persona_spawned"]
-    assert len([name for name in spawned if name.startswith("wood")]) == len(rows)
+
+    def spawned() -> int:
+        return sum(
+            e["event_type"] == "persona_spawned" and e["persona_id"].startswith("wood")
+            for e in running.events()
+        )
+
+    eventually_sync(lambda: spawned() >= len(rows), 30, "everybody announced")
+    assert spawned() == len(rows)
 
 
 def test_what_is_missing_is_created_and_what_is_there_stays(running: Swarm, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from libs.bus.connection import Bus
 from libs.contracts.accounts import Credit
-from libs.contracts.inbox import InboxItem, copy_id
+from libs.contracts.inbox import HeldItem, InboxItem, copy_id
 from libs.contracts.lives import PausedFor, SpendReply, Spent, SpentByPersona, SpentInHour
 from libs.contracts.work import Counters
 from tests.bus.support import held
@@ -244,12 +244,19 @@ async def test_of_a_post_each_persona_s_end_is_waited_for(served: StandIn) -> No
     assert "ann thinks without a model, and only a model answers: thinking is switched off" in done.err
 
 
-async def skipping(served: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the stream lose all but one event between sending and following, as one does that is too small."""
+async def skipping(
+    served: StandIn, monkeypatch: pytest.MonkeyPatch, *, waits: Callable[[str], list[HeldItem]] | None = None
+) -> None:
+    """Have the stream lose all but one event between sending and following, as one does that is too small.
+
+    `waits` says of an item's id what the inbox holds by then.
+    """
     real = served.asked.sending.to_persona
 
     async def send(persona_id: str, request: Any) -> Any:
         accepted = await real(persona_id, request)
+        if waits is not None:
+            served.owners.items[persona_id] = waits(accepted.item_id)
         for number in range(4):
             await served.emit("thought_generated", "bob", {"thinking": str(number)})
         await served.bus.api("STREAM.PURGE.EVENTS", {"keep": 1})
@@ -262,10 +269,9 @@ async def skipping(served: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_where_events_were_skipped_an_item_that_still_waits_is_waited_for(
     served: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await skipping(served, monkeypatch)
+    await skipping(served, monkeypatch, waits=lambda item_id: [held_item(item_id)])
     process = await started(served, "send", "ann", "Is it calm?", "--wait")
     (item,) = await first_items(served)
-    served.owners.items["ann"] = [held_item(item.id)]
     assert process.stderr is not None
     assert (await asyncio.wait_for(process.stderr.readline(), 20)).startswith(b"stored; waits")
     said = (await asyncio.wait_for(process.stderr.readline(), 20)).decode()
