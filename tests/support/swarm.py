@@ -131,7 +131,7 @@ class Swarm:
         """Run a command of `perpetua` against this swarm."""
         command = [sys.executable, "-m", "libs.cli", *arguments, "--data-dir", str(self.data)]
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=60, env=os.environ | self.settings, check=False
+            command, capture_output=True, text=True, timeout=120, env=os.environ | self.settings, check=False
         )
 
     def nats_as(self, user: str) -> dict[str, Any]:
