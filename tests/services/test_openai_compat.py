@@ -16,6 +16,7 @@ from libs.cognition.compose import Answer
 from libs.contracts.thoughts import Usage
 from libs.settings.cognition import PREFIX, ThinkerSettings, cognition_reader, read_cognition
 from libs.supervisor.broker import free_port
+from services.thinker.backends import openai_compat
 from services.thinker.backends.openai_compat import ANSWER_BYTES, OpenAICompat
 from services.thinker.prompt import Prompt
 from tests.support.endpoint import Endpoint, Raw, Reply, completion, endpoint
@@ -78,19 +79,22 @@ async def test_the_prompt_and_the_settings_go_out_and_the_answer_comes_back(serv
 @pytest.mark.fact("3.13")
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 async def test_a_passing_failure_is_asked_again_once_after_500_ms(server: Endpoint, status: int) -> None:
-    at: list[float] = []
-    replies = one_after_another(status, "Well again.")
+    pauses: list[float] = []
+    while not pauses or (pauses[-1] >= 2 and len(pauses) < 3):  # a busy machine may stall
+        at: list[float] = []
+        replies = one_after_another(status, "Well again.")
 
-    def reply(request: dict[str, Any]) -> str | int | Raw:
-        at.append(monotonic())
-        return replies(request)
+        def reply(request: dict[str, Any], at: list[float] = at, replies: Reply = replies) -> str | int | Raw:
+            at.append(monotonic())
+            return replies(request)
 
-    server.reply = reply
-    answer = await ask(server)
-    assert (answer.text, answer.error) == ("Well again.", None)
-    assert len(at) == 2
-    assert 0.5 <= at[1] - at[0] < 2
-    assert answer.latency_ms >= 500, "what it cost counts"
+        server.reply = reply
+        answer = await ask(server)
+        assert (answer.text, answer.error) == ("Well again.", None)
+        assert len(at) == 2
+        assert answer.latency_ms >= 500, "what it cost counts"
+        pauses.append(at[1] - at[0])
+    assert 0.5 <= min(pauses) < 2
 
 
 @pytest.mark.fact("3.13")
@@ -115,23 +119,33 @@ async def test_other_failures_are_not_asked_again(server: Endpoint, status: int)
 async def test_an_attempt_that_times_out_is_asked_again_with_the_full_time(
     server: Endpoint, held: threading.Event
 ) -> None:
-    calls = iter([True, False])
+    for timeout_ms in (200, 1000, 5000):  # a busy machine may stall
+        calls = iter([True, False])
 
-    def reply(_: dict[str, Any]) -> str:
-        if next(calls):
-            held.wait(20)
-        return "In time."
+        def reply(_: dict[str, Any], calls: Iterator[bool] = calls) -> str:
+            if next(calls):
+                held.wait(60)
+            return "In time."
 
-    server.reply = reply
-    assert (await ask(server, TIMEOUT_MS="200")).text == "In time."
+        server.reply = reply
+        answer = await ask(server, TIMEOUT_MS=str(timeout_ms))
+        if answer.text is not None:
+            break
+    assert answer.text == "In time."
+    assert answer.latency_ms >= timeout_ms + 500, "the first one timed out"
 
 
 @pytest.mark.fact("3.13")
 async def test_two_attempts_that_time_out_say_so(server: Endpoint, held: threading.Event) -> None:
-    server.reply = lambda _: str(held.wait(20))
-    answer = await ask(server, TIMEOUT_MS="100")
-    assert (answer.text, answer.error) == (None, "no answer within 100 ms")
-    assert 700 <= answer.latency_ms < 3000
+    server.reply = lambda _: str(held.wait(60))
+    for timeout_ms in (100, 1000, 3000):  # a busy machine may stall, and a request not go out in time
+        server.requests.clear()
+        answer = await ask(server, TIMEOUT_MS=str(timeout_ms))
+        least = 2 * timeout_ms + 500
+        if len(server.requests) == 2 and least <= answer.latency_ms < least + 2300:
+            break
+    assert (answer.text, answer.error) == (None, f"no answer within {timeout_ms} ms")
+    assert least <= answer.latency_ms < least + 2300
     assert len(server.requests) == 2
 
 
@@ -139,14 +153,14 @@ async def test_two_attempts_that_time_out_say_so(server: Endpoint, held: threadi
 async def test_a_second_attempt_has_its_whole_time_also_where_the_process_stood_still(
     server: Endpoint, held: threading.Event
 ) -> None:
-    server.reply = lambda _: str(held.wait(20))
+    server.reply = lambda _: str(held.wait(60))
     asyncio.get_running_loop().call_later(0.05, sleep, 1.0)
     answer = await ask(server, TIMEOUT_MS="100")
     assert (answer.text, answer.error) == (None, "no answer within 100 ms")
 
 
 @pytest.mark.fact("3.13")
-async def test_a_refused_connection_is_tried_again() -> None:
+async def test_a_refused_connection_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody listens at first; the server is up by the time of the second attempt."""
     port = free_port("127.0.0.1")
     async with backend(f"http://127.0.0.1:{port}/v1") as asked:
@@ -154,6 +168,7 @@ async def test_a_refused_connection_is_tried_again() -> None:
         assert refused.text is None
         assert refused.error is not None and refused.error.startswith("cannot connect to")
         assert refused.latency_ms >= 500
+        monkeypatch.setattr(openai_compat, "RETRY_S", 3.0)
         asking = asyncio.create_task(asked.answer(PROMPT))
         await asyncio.wait([asking], timeout=0.1)
         assert not asking.done()
@@ -234,10 +249,10 @@ async def test_a_huge_answer_is_not_read_to_its_end(server: Endpoint) -> None:
 
 @pytest.mark.fact("3.2")
 async def test_a_slow_answer_does_not_hold_the_others_up(server: Endpoint, held: threading.Event) -> None:
-    server.reply = lambda request: str("slowly" in json.dumps(request) and held.wait(20))
+    server.reply = lambda request: str("slowly" in json.dumps(request) and held.wait(60))
     async with backend(server.base_url) as asked:
         slow = asyncio.create_task(asked.answer(Prompt("s", "slowly")))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             others = await asyncio.gather(*[asked.answer(Prompt("s", f"{n}")) for n in range(20)])
         assert [answer.text for answer in others] == ["False"] * 20
         assert not slow.done()
