@@ -29,6 +29,8 @@ from tests.services.test_credits import ROOT, Clock
 from tests.services.test_shard_owners import owning
 from tests.unit.make import NOW, Tree, item
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 LIMITS = PolicyRequest(token_credits_per_minute=20_000, cpu_credits_per_minute=10_000)
 
 

@@ -24,6 +24,8 @@ from tests.services.test_shard_owners import owning
 from tests.support.broker import Broker
 from tests.unit.make import Tree
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 ROOT = "root"
 COST = Credits(400, 100)
 MINUTE = 1_000_000
@@ -144,8 +146,11 @@ async def test_who_is_refused_anywhere_holds_nothing_anywhere(bus: Bus) -> None:
 
 
 @pytest.mark.fact("A16")
-async def test_an_account_that_does_not_answer_admits_nobody_and_is_nobody_s_pause(bus: Bus) -> None:
+async def test_an_account_that_does_not_answer_admits_nobody_and_is_nobody_s_pause(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The root's shard has no owner: whether it has credits is not known."""
+    monkeypatch.setattr("services.scheduler.treasury._WITHIN_S", 1.0)
     roster, clock = family(), Clock()
     async with scheduler(bus, "one", NAMES[:1], roster, clock) as treasury:
         assert await treasury.admit([want(NAMES[0])]) == [Admission(False, None)]

@@ -23,6 +23,8 @@ from tests.support.broker import Broker
 from tests.support.eventually import eventually
 from tests.unit.make import create, thought
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 SHARD = shard_of(ROOT)
 
 
@@ -61,7 +63,7 @@ async def test_accounts_of_a_shard_that_is_lost_while_its_inboxes_are_read_are_a
     run = Running("scheduler", broker.url)
     try:
         await run.until_ready()
-        await asyncio.wait_for(reading.wait(), 10)
+        await asyncio.wait_for(reading.wait(), 30)
         (first,) = made
         lost = first.shards.live[SHARD]
         async with (
