@@ -14,6 +14,11 @@ from tests.support.broker import Broker
 from tests.support.eventually import eventually
 
 
+async def pulls(bus: Bus) -> int:
+    """How many pulls wait for work."""
+    return int((await bus.api("CONSUMER.INFO.THINK.thinkers"))["num_waiting"])
+
+
 @pytest.mark.fact("H1")
 async def test_a_thinker_that_cannot_ask_for_work_yet_is_not_ready(
     bus: Bus, broker: Broker, monkeypatch: pytest.MonkeyPatch
@@ -28,7 +33,7 @@ async def test_a_thinker_that_cannot_ask_for_work_yet_is_not_ready(
     monkeypatch.setattr(Puller, "_ask", slowly)
     run = Running("thinker", broker.url)
     try:
-        await asyncio.wait_for(asking.wait(), 15)
+        await asyncio.wait_for(asking.wait(), 30)
 
         async def there() -> bool:
             return [(one.ready, one.not_ready_because) for one in await list_present(bus)] == [
@@ -36,10 +41,11 @@ async def test_a_thinker_that_cannot_ask_for_work_yet_is_not_ready(
             ]
 
         await eventually(there, what="it says that it starts")
-        assert (await bus.api("CONSUMER.INFO.THINK.thinkers"))["num_waiting"] == 0
+        assert await pulls(bus) == 0
         may_ask.set()
         process = (await run.until_ready()).process
-        assert (await bus.api("CONSUMER.INFO.THINK.thinkers"))["num_waiting"] == 1
+        await eventually(lambda: pulls(bus), what="the broker has what was sent over another connection")
+        assert await pulls(bus) == 1
         assert process is not None
         assert process.health.ready
     finally:

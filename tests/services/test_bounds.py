@@ -95,7 +95,7 @@ async def test_whoever_asks_an_owner_that_has_ended_is_told_so(bus: Bus) -> None
             late = [asyncio.create_task(one.submit([thought("a", 2)])), asyncio.create_task(one.halt(5))]
             for task in late:
                 with pytest.raises(Fenced):
-                    await asyncio.wait_for(task, 5)
+                    await asyncio.wait_for(task, 30)
             await eventually(running.done)
             with pytest.raises(Fenced):
                 await one.submit([thought("a", 2)])

@@ -41,6 +41,8 @@ async def read(registry: CollectorRegistry, name: str, **labels: str) -> float |
 async def test_the_broker_is_asked_when_somebody_reads_and_not_again_at_once(
     bus: Bus, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(broker, "FRESH_S", 60.0)
+    monkeypatch.setattr(broker, "_WAITS_S", 30.0)
     registry = CollectorRegistry()
     async with running(watch_broker(bus, BrokerMetrics(registry))):
         await asyncio.sleep(0.2)
@@ -60,6 +62,7 @@ async def test_the_broker_is_asked_when_somebody_reads_and_not_again_at_once(
 async def test_who_reads_while_the_broker_is_silent_gets_what_was_seen_before(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(broker, "_WAITS_S", 30.0)
     registry = CollectorRegistry()
     metrics = BrokerMetrics(registry)
     async with running(watch_broker(bus, metrics)):
@@ -68,13 +71,16 @@ async def test_who_reads_while_the_broker_is_silent_gets_what_was_seen_before(
     monkeypatch.setattr(broker, "_WAITS_S", 0.3)
     began = time.monotonic()
     assert await read(registry, "perpetua_stream_answers", **HELD) == 1
-    assert 0.3 <= time.monotonic() - began < 2
+    assert 0.3 <= time.monotonic() - began < 10
 
 
-async def test_who_reads_in_the_event_loop_itself_does_not_wait(bus: Bus) -> None:
+async def test_who_reads_in_the_event_loop_itself_does_not_wait(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It would wait for itself."""
+    monkeypatch.setattr(broker, "_WAITS_S", 20.0)
     registry = CollectorRegistry()
     BrokerMetrics(registry)
     began = time.monotonic()
     assert registry.get_sample_value("perpetua_stream_answers", HELD) is None
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 10

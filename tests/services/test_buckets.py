@@ -252,7 +252,7 @@ async def test_a_broker_that_dies_costs_the_buckets_nothing(bus: Bus, broker: Br
         creating = [asyncio.create_task(one.create(create(f"p{n}"))) for n in range(50)]
         await eventually(lambda: one.roster.number > 0)
         await restart(broker)
-        await asyncio.wait_for(asyncio.gather(*creating), 20)
+        await asyncio.wait_for(asyncio.gather(*creating), 60)
         await written(one)
         assert await agree(bus, one)
 

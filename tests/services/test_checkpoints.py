@@ -37,7 +37,7 @@ async def owning(one: ShardOwner) -> AsyncIterator[ShardOwner]:
     try:
         yield one
         one.close()
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 30)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -120,7 +120,7 @@ async def test_a_full_journal_is_taken_over_once_it_may_be_trimmed(bus: Bus) -> 
     await eventually(lambda: last_of(bus, streams.CHECKPOINTS, subjects.checkpoint_head(SHARD)))
     assert not taking.done()
     position.advance(100)
-    await asyncio.wait_for(taking, 10)
+    await asyncio.wait_for(taking, 30)
     assert thought_of(new.ledger, "p") == [JOURNAL_DEPTH]
     assert (await shard_records(bus, SHARD))[-1].claim
 
@@ -211,7 +211,7 @@ async def test_an_owner_whose_checkpoint_was_overtaken_lets_go(bus: Bus) -> None
     await new.take_over()
     old.tidy(held=2)  # as many as it knows of: only the checkpoint tells it
     with pytest.raises(Fenced, match="taken over by new"):
-        await asyncio.wait_for(running, 10)
+        await asyncio.wait_for(running, 30)
     assert (await page(bus)).sequence == (await head(bus)).sequence == 3
 
 
@@ -223,7 +223,7 @@ async def test_a_checkpoint_that_was_stored_as_the_broker_died_is_known(bus: Bus
         storing = asyncio.create_task(stored.store(ledger, sequence))
         await asyncio.sleep(0)
         await restart(broker)
-        await eventually(lambda: bus.connected)
+        await eventually(lambda: bus.connected, 30)
         await asyncio.wait_for(storing, 30)
         assert ((await head(bus)).sequence, (await page(bus)).counters["p"][0]) == (sequence, sequence)
 

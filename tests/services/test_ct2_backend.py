@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from libs.bus.connection import Bus
 from libs.bus.presence import list_present
 from libs.cognition.compose import compose
+from libs.contracts.presence import PresenceRecord
 from libs.models.tiny import build as build_model
 from libs.runtime.process import ConfigurationError
 from libs.settings.cognition import PREFIX, ThinkerSettings, cognition_reader, read_cognition
@@ -267,9 +268,12 @@ async def test_a_thinker_is_ready_only_once_its_model_is_warm(bus: Bus, broker: 
             assert pulls == 0, "it takes no work before"
         return status == 200 and pulls > 0
 
+    async def there() -> list[PresenceRecord]:
+        return [r for r in await list_present(bus) if r.service == "thinker" and r.ready]
+
     with thinker(broker, model, port):
         await eventually(ready, within=30)
-        (record,) = [r for r in await list_present(bus) if r.service == "thinker" and r.ready]
+        (record,) = await eventually(there, within=30)
     assert seen[0] == (503, None) and seen[-1] == (200, "tiny")
     assert record.summary is not None and record.summary.model == "tiny"
 
@@ -319,7 +323,7 @@ def test_a_named_backend_that_cannot_think_stops_the_process_with_one_line(
     """The last one, for people, without a traceback; the exit status tells a supervisor to leave it."""
     breaks, said = FAULTS[fault]
     with thinker(broker, broken, env=breaks(broken)) as process:
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=120)
     assert process.returncode == 78, output
     lines = [line for line in output.strip().splitlines() if not line.startswith("{")]
     assert len(lines) == 1, output

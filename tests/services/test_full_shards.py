@@ -42,8 +42,8 @@ from tests.unit.make import chunk, entry, thought
 SHARD = shard_of(ROOT)
 OTHER = shard_of(NAMES[0])
 MORE_THAN_A_GATE_ADMITS = 300
-SOON_S = 3.0
-"""An answer comes within a second or so; without one whoever asks waits for minutes."""
+SOON_S = 20.0
+"""An answer comes within a second or so, but for stalls; without one whoever asks waits for minutes."""
 
 
 @asynccontextmanager
@@ -79,7 +79,7 @@ def grant(shard: int, number: int = 0) -> GrantRequest:
 
 
 async def ask(bus: Bus, subject: str, request: msgspec.Struct) -> Msg:
-    return await bus.client.request(subject, msgspec.json.encode(request), timeout=30)
+    return await bus.client.request(subject, msgspec.json.encode(request), timeout=60)
 
 
 def is_granted(answer: Msg) -> bool:

@@ -114,7 +114,7 @@ async def delivered(bus: Bus, count: int = 1) -> None:
     body = msgspec.json.encode({"batch": count})
     await bus.client.publish(f"$JS.API.CONSUMER.MSG.NEXT.{streams.THINK}.{streams.THINKERS}", body, "taken")
     for _ in range(count):
-        assert (await subscription.next_msg(10)).data
+        assert (await subscription.next_msg(30)).data
     await subscription.unsubscribe()
 
 

@@ -24,6 +24,7 @@ from libs.contracts.limits import INBOX_ITEMS
 from libs.contracts.tokens import shard_of
 from libs.contracts.work import Settled
 from libs.roster.state import Roster
+from services.scheduler import inbox
 from services.scheduler.inboxes import Inboxes
 from services.scheduler.mail import IDS_KEPT
 from services.scheduler.mailbox import Arrival, Mailbox, Sync
@@ -208,7 +209,10 @@ async def dropped(bus: Bus, count: int) -> bool:
 
 
 @pytest.mark.fact("A5")
-async def test_a_failing_item_is_taken_up_again_later_and_then_set_aside(bus: Bus) -> None:
+async def test_a_failing_item_is_taken_up_again_later_and_then_set_aside(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "RETRY_S", 60.0)
     takes = Takes(adaptive=False)
     async with open_box(bus) as box:
         (one,) = await post(bus, item(1))
@@ -297,8 +301,11 @@ async def test_what_comes_while_the_stream_is_read_is_taken_once(
 @pytest.mark.fact("A3")
 @pytest.mark.fact("A5")
 @pytest.mark.parametrize("trimmed", [False, True])
-async def test_a_takeover_leaves_an_inbox_as_it_was(bus: Bus, trimmed: bool) -> None:
+async def test_a_takeover_leaves_an_inbox_as_it_was(
+    bus: Bus, trimmed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Base priorities, their order and attempts, recent sources and known ids, by journal or checkpoint."""
+    monkeypatch.setattr(inbox, "RETRY_S", 60.0)
 
     def seen(box: Box) -> list[tuple[str, float, int]]:
         inbox = box.owner.ledger.persona(ANN).inbox
