@@ -9,8 +9,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from libs.supervisor.broker import find_server, free_port, is_free, write_config
+from libs.supervisor.broker import find_server, is_free, write_config
 from tests.support.eventually import eventually_sync
+from tests.support.ports import free_port
 
 HOST = "127.0.0.1"
 
@@ -39,7 +40,7 @@ class Broker:
         self._process = subprocess.Popen(
             [find_server(), "-c", str(self._config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        eventually_sync(lambda: not is_free(HOST, self.port), 30, what="the broker's port")
+        eventually_sync(lambda: not is_free(HOST, self.port), what="the broker's port")
 
     def kill(self) -> None:
         """kill -9, as a crash."""
