@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -26,9 +28,15 @@ log = structlog.get_logger("queue")
 M = TypeVar("M")
 
 _EXPIRES_S = 15.0
+_HEARTBEAT_S = 2.0
+_SILENCE_S = 3 * _HEARTBEAT_S
+_LATE_S = 1.0
+"""By so many seconds the broker's word that a pull has ended may come late."""
+
 _BURIED_AGAIN_AFTER_S = 30.0
 _SECOND = 1_000_000_000
 _LETTER_BYTES = 1024 * 1024
+_WAITS = "100"
 
 
 class Work:
@@ -79,10 +87,65 @@ class Work:
             await self._bus.client.publish(self._reply, word)
 
 
+@dataclass(slots=True)
+class _Pull:
+    ends_at: float
+    """When the broker has ended it and said so, by the loop's clock."""
+
+    left: int
+
+
+class _Pulls:
+    """How many messages are asked for and have not come. What comes is counted to the oldest pull."""
+
+    def __init__(self) -> None:
+        self._pulls: deque[_Pull] = deque()
+        self._heard_at = 0.0
+
+    @property
+    def asked(self) -> int:
+        return sum(pull.left for pull in self._pulls)
+
+    def ask(self, count: int, now: float) -> None:
+        if not self._pulls:
+            self._heard_at = now
+        self._pulls.append(_Pull(now + _EXPIRES_S + _LATE_S, count))
+
+    def heard(self, now: float) -> None:
+        """Note that the broker still knows of a pull."""
+        self._heard_at = now
+
+    def came(self, count: int) -> None:
+        """Note that so many messages have come, or will not."""
+        while count and self._pulls:
+            taken = min(count, self._pulls[0].left)
+            self._pulls[0].left -= taken
+            count -= taken
+            if not self._pulls[0].left:
+                self._pulls.popleft()
+
+    def clear(self) -> None:
+        self._pulls.clear()
+
+    def forget_lost(self, now: float) -> None:
+        """Forget what the broker has ended, or has lost: it would say every few seconds that a pull waits."""
+        while self._pulls and self._pulls[0].ends_at <= now:
+            self._pulls.popleft()
+        if now - self._heard_at >= _SILENCE_S:
+            self._pulls.clear()
+
+    def until_lost(self, now: float) -> float:
+        """Return after how many seconds something may be to be forgotten."""
+        if not self._pulls:
+            return _EXPIRES_S
+        return max(min(self._pulls[0].ends_at, self._heard_at + _SILENCE_S) - now, 0.0)
+
+
 class Puller:
     """Pulls from a consumer while `wanted` says that there is room, and feeds what comes to a receiver.
 
-    A pull is renewed when half of what it asked for has come, when it expires, and after a reconnect.
+    A pull is renewed when half of what it asked for has come, when it expires, after a reconnect, and where
+    the broker has lost it: whoever leads the consumer may be gone, and the connection to another broker last.
     """
 
     def __init__(
@@ -97,7 +160,8 @@ class Puller:
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._wanted = wanted
         self._receive = receive
-        self._asked = 0
+        self._pulls = _Pulls()
+        self._clock = asyncio.get_running_loop().time
         self._wake = asyncio.Event()
         self.bound = asyncio.Event()
         """Set once the first pull has been sent: what waits in the stream comes here from now on."""
@@ -116,36 +180,44 @@ class Puller:
 
     async def _keep_asking(self, inbox: str) -> None:
         while True:
-            missing = self._wanted() - self._asked
+            self._wake.clear()
+            self._pulls.forget_lost(self._clock())
+            missing = self._wanted() - self._pulls.asked
             if missing > 0 and missing * 2 >= self._wanted() and self._bus.connected:
                 await self._ask(inbox, missing)
-            self._wake.clear()
-            if not await set_within(self._wake, _EXPIRES_S):
-                self._asked = 0
+            await set_within(self._wake, self._pulls.until_lost(self._clock()))
 
     async def _ask(self, inbox: str, count: int) -> None:
-        self._asked += count
-        body = {"batch": count, "expires": int(_EXPIRES_S * _SECOND)}
-        await self._bus.client.publish(self._subject, msgspec.json.encode(body), reply=inbox)
+        self._pulls.ask(count, self._clock())
+        waits = {"expires": int(_EXPIRES_S * _SECOND), "idle_heartbeat": int(_HEARTBEAT_S * _SECOND)}
+        await self._bus.client.publish(
+            self._subject, msgspec.json.encode({"batch": count} | waits), reply=inbox
+        )
         self.bound.set()
 
     def _forget_pulls(self) -> None:
-        self._asked = 0
+        self._pulls.clear()
         self._wake.set()
 
     async def _on_message(self, message: Msg) -> None:
+        self._pulls.heard(self._clock())
         status = (message.headers or {}).get("Status")
         if status is not None:
             self._on_status(status, message)
             return
-        self._asked = max(0, self._asked - 1)
+        self._pulls.came(1)
         self._wake.set()
         await self._receive(Work(self._bus, message))
 
     def _on_status(self, status: str, message: Msg) -> None:
-        """A pull has ended: 404 and 408 say that nothing came, others that the consumer is in trouble."""
+        """A pull waits, or has ended: 404 and 408 say that nothing came, others that there is trouble."""
+        if status == _WAITS:
+            return
         pending = (message.headers or {}).get("Nats-Pending-Messages")
-        self._asked = max(0, self._asked - int(pending)) if pending else 0
+        if pending is not None:
+            self._pulls.came(int(pending))
+        else:
+            self._pulls.clear()
         if status not in ("404", "408", "409"):
             log.warning("pull_ended", status=status, headers=dict(message.headers or {}))
         asyncio.get_running_loop().call_later(0 if status in ("404", "408") else 0.5, self._wake.set)
