@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -36,8 +36,16 @@ class Book:
 
     @property
     def living(self) -> list[str]:
-        """Personas that nobody has tried to reap."""
-        return sorted(self.created - self.reaped - self.maybe_reaped)
+        """Personas that nobody has tried to reap, alone or along with one that they descend from."""
+        tried = self.reaped | self.maybe_reaped
+        return sorted(name for name in self.created if tried.isdisjoint(self._line(name)))
+
+    def _line(self, name: str) -> Iterator[str]:
+        """Yield a persona and all whom it descends from."""
+        above: str | None = name
+        while above is not None:
+            yield above
+            above = self.parents.get(above)
 
 
 class Clients:

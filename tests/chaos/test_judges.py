@@ -12,6 +12,7 @@ from libs.contracts.inbox import Post, PostAnswer
 from libs.contracts.rollups import spender
 from services.thinker.summaries import SYSTEM
 from tests.chaos.changes import Value, others
+from tests.chaos.clients import Book
 from tests.chaos.collector import Event
 from tests.chaos.lives import COUNCIL, POOR_CREDITS, Ends, Posted, family
 from tests.chaos.memory import Memory
@@ -161,3 +162,11 @@ def test_what_was_acknowledged_last_or_never_answered_may_be_and_nothing_else() 
     assert others({"p9": value}, {"p9": ["p2"]}) == []
     assert len(others({"p9": value}, {"p9": ["p1"]})) == 1
     assert len(others({"p9": value}, {})) == 1
+
+
+def test_who_may_have_been_reaped_with_its_parent_is_not_expected_to_think() -> None:
+    """A reap that is not answered may have been done, and takes children and theirs along."""
+    book = Book(created={"p0", "c1", "c2", "c3", "c4"}, parents={"c2": "c1", "c3": "c2", "c4": "p0"})
+    assert book.living == ["c1", "c2", "c3", "c4", "p0"]
+    book.maybe_reaped.add("c1")
+    assert book.living == ["c4", "p0"]

@@ -25,6 +25,15 @@ STOP_WITHIN_S = 60.0
 LISTED_WITHIN_S = 60.0
 DRAINED_WITHIN_S = 30.0
 
+_CONSUMER_TELLS = (
+    "delivered",
+    "ack_floor",
+    "num_ack_pending",
+    "num_redelivered",
+    "num_waiting",
+    "num_pending",
+)
+
 
 async def verdict(
     bus: Bus,
@@ -92,25 +101,44 @@ async def _everybody_thinks(
 
     if await held(within, all_went_on):
         return
-    still, broker = sorted(_standing(before, clients, collector)), await _replicas(bus)
+    still, broker = sorted(_standing(before, clients, collector)), await _broker_says(bus)
     if await held(GO_ON_WITHIN_S - within, all_went_on):
         how = f"think again only {time.monotonic() - began:.0f} s after the calm"
     else:
         how = "think no more after the calm"
-    findings.append(f"{len(still)} personas {how}: {still[:10]}; after {within:.0f} s {broker}")
+    who = {name: await _shown_as(clients, name) for name in still[:10]}
+    findings.append(f"{len(still)} personas {how}: {who}; after {within:.0f} s {broker}")
 
 
-async def _replicas(bus: Bus) -> dict[str, Any]:
-    """Return how far the broker's copies of what thoughts pass through are, to tell whose fault a wait is."""
+async def _shown_as(clients: Clients, name: str) -> Any:
+    status, answer = await clients.ask("GET", f"/v1/swarm/personas/{name}")
+    return answer["status"] if status == 200 else status
+
+
+async def _broker_says(bus: Bus) -> dict[str, Any]:
+    """Return what tells whose fault a wait is.
+
+    How far the broker's copies are of what thoughts pass through, and what of the work queue nobody was given
+    yet, what is being done, and how many pulls wait: where there is none, thinkers do not ask.
+    """
     found: dict[str, Any] = {}
     for stream in ("JOURNAL", "EVENTS", THINK):
-        try:
-            info = await bus.api(f"STREAM.INFO.{stream}")
-        except BusError as error:
-            found[stream] = str(error)
-        else:
-            found[stream] = (info["state"]["last_seq"], info.get("cluster"))
+        found[stream] = await _told(
+            bus, f"STREAM.INFO.{stream}", lambda info: (info["state"]["last_seq"], info.get("cluster"))
+        )
+    found[THINKERS] = await _told(
+        bus,
+        f"CONSUMER.INFO.{THINK}.{THINKERS}",
+        lambda info: {name: info.get(name) for name in (*_CONSUMER_TELLS, "cluster")},
+    )
     return found
+
+
+async def _told(bus: Bus, subject: str, of: Callable[[dict[str, Any]], Any]) -> Any:
+    try:
+        return of(await bus.api(subject))
+    except BusError as error:
+        return str(error)
 
 
 def _standing(before: dict[str, int], clients: Clients, collector: Collector) -> set[str]:
