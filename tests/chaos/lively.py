@@ -92,7 +92,7 @@ class Lively:
         return {
             "messages": len(self._senders.accepted),
             "posts": len(self._senders.posted),
-            "post answers": self._posts.answers(),
+            "post answers": self._posts.answers,
             "declined": self._posts.declined(),
             "roll-ups": self._memory.roll_ups,
             "by a model": self._memory.by_model,

@@ -39,6 +39,9 @@ class Posts:
         self.decided: defaultdict[str, dict[str, Decided]] = defaultdict(dict)
         """By post and persona, of those that have handled their copies."""
 
+        self.answers = 0
+        """How many answers the keys of posts know that were judged: each is looked for in the stream."""
+
         self._reached: defaultdict[str, set[str]] = defaultdict(set)
         self._copies: dict[str, str] = {}
 
@@ -54,10 +57,6 @@ class Posts:
                 post_id = self._copies.get(item["id"])
                 if post_id is not None and item["outcome"] == Outcome.HANDLED:
                     self.decided[post_id][event.persona] = Decided(payload["response"], alone, wanted)
-
-    def answers(self) -> int:
-        """Return how many answers there are for certain."""
-        return sum(len(self._said(post_id)) for post_id in self.decided)
 
     def declined(self) -> int:
         """Return how many have decided and said nothing, though they might have."""
@@ -97,6 +96,7 @@ class Posts:
         """Compare what a post's key says, once all have ended, with the stream."""
         found = []
         said, known = self._said(post.id), {answer.persona_id for answer in post.answers}
+        self.answers += len(known)
         if max(len(said), len(post.answers), len(known)) > one.most:
             found.append(f"{post.id}: {one.most} may answer; {sorted(said)} have, its key says {known}")
         if keep := undecided(post):

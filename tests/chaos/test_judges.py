@@ -86,7 +86,7 @@ def key(granted: str, answered: str, most: int = 2) -> Post:
 def test_a_post_that_as_many_have_answered_as_may_is_as_it_must_be() -> None:
     posts = decided("q", {"a": "So.", "b": None, "c": "So.", "d": None}, unsaid="d")
     assert posts.judged(key("ac", "ac"), Posted(COUNCIL, 2, 4), is_calm=True) == []
-    assert (posts.answers(), posts.declined()) == (2, 1)
+    assert (posts.answers, posts.declined()) == (2, 1)
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,6 @@ async def test_after_a_storm_messages_posts_and_roll_ups_have_ended_once_and_cre
     assert report.findings == [], f"seed {SEED}: {report}"
     assert report.faults > faults / 2
     assert report.facts["messages"] > 60
-    assert report.facts["post answers"] > 3, "each calm post has one at least"
+    assert report.facts["post answers"] >= 3, "each calm post has one at least"
     assert report.facts["declined"] > 0
     assert report.facts["by a model"] > 0
