@@ -21,6 +21,7 @@ from nats.aio.subscription import Subscription
 
 from libs.bus.connection import Bus
 from libs.bus.errors import ApiRefused, BusError, NoAnswer, StreamRewound
+from libs.bus.heartbeats import HEARTBEAT_S, SECOND, SILENCE_S
 from libs.bus.loop import Fatal, MessageLoop, Outcome, Refused, RetryLater
 from libs.bus.read import last_of, stream_state
 from libs.concurrency.tasks import beside
@@ -28,12 +29,9 @@ from libs.concurrency.waiting import BackOff
 
 log = structlog.get_logger("follow")
 
-_HEARTBEAT_S = 2.0
-_SILENCE_S = 3 * _HEARTBEAT_S
 _INACTIVE_S = 10.0
 _RETRY_S = 0.25
 _RETRY_MOST_S = 2.0
-_SECOND = 1_000_000_000
 _BUFFERED = 65_536
 _ANY = "*.>"
 
@@ -145,8 +143,8 @@ class Follower:
             "ack_policy": "none",
             "replay_policy": "instant",
             "flow_control": True,
-            "idle_heartbeat": int(_HEARTBEAT_S * _SECOND),
-            "inactive_threshold": int(_INACTIVE_S * _SECOND),
+            "idle_heartbeat": int(HEARTBEAT_S * SECOND),
+            "inactive_threshold": int(_INACTIVE_S * SECOND),
             "mem_storage": True,
             "num_replicas": 1,
         }
@@ -169,7 +167,7 @@ class Follower:
         if not self._inbox.empty():
             return self._inbox.get_nowait()
         try:
-            async with asyncio.timeout(_SILENCE_S):
+            async with asyncio.timeout(SILENCE_S):
                 return await self._inbox.get()
         except TimeoutError:
             if self._bus.connected:
@@ -249,4 +247,4 @@ def delivery_metadata(reply: str) -> Place:
     tokens = reply.split(".")
     at = 6 if len(tokens) > 9 else 4
     deliveries, stream_sequence, consumer_sequence, stored_at, pending = map(int, tokens[at : at + 5])
-    return Place(deliveries, stream_sequence, consumer_sequence, pending, stored_at / _SECOND)
+    return Place(deliveries, stream_sequence, consumer_sequence, pending, stored_at / SECOND)

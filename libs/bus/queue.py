@@ -18,6 +18,7 @@ from nats.aio.msg import Msg
 from libs.bus.connection import Bus
 from libs.bus.errors import BusError
 from libs.bus.follow import delivery_metadata
+from libs.bus.heartbeats import HEARTBEAT_S, SECOND, SILENCE_S
 from libs.bus.loop import Dead, Done, MessageLoop, Outcome, Refused, RetryLater
 from libs.concurrency.waiting import set_within
 from libs.contracts import streams, subjects
@@ -28,13 +29,10 @@ log = structlog.get_logger("queue")
 M = TypeVar("M")
 
 _EXPIRES_S = 15.0
-_HEARTBEAT_S = 2.0
-_SILENCE_S = 3 * _HEARTBEAT_S
 _LATE_S = 1.0
 """By so many seconds the broker's word that a pull has ended may come late."""
 
 _BURIED_AGAIN_AFTER_S = 30.0
-_SECOND = 1_000_000_000
 _LETTER_BYTES = 1024 * 1024
 _WAITS = "100"
 
@@ -65,7 +63,7 @@ class Work:
             case Done():
                 await self._say(b"+ACK")
             case RetryLater(after, _):
-                delay = msgspec.json.encode({"delay": int(after * _SECOND)})
+                delay = msgspec.json.encode({"delay": int(after * SECOND)})
                 await self._say(b"-NAK " + delay)
             case Refused(refusal):
                 await self._bury(refusal.detail)
@@ -131,14 +129,14 @@ class _Pulls:
         """Forget what the broker has ended, or has lost: it would say every few seconds that a pull waits."""
         while self._pulls and self._pulls[0].ends_at <= now:
             self._pulls.popleft()
-        if now - self._heard_at >= _SILENCE_S:
+        if now - self._heard_at >= SILENCE_S:
             self._pulls.clear()
 
     def until_lost(self, now: float) -> float:
         """Return after how many seconds something may be to be forgotten."""
         if not self._pulls:
             return _EXPIRES_S
-        return max(min(self._pulls[0].ends_at, self._heard_at + _SILENCE_S) - now, 0.0)
+        return max(min(self._pulls[0].ends_at, self._heard_at + SILENCE_S) - now, 0.0)
 
 
 class Puller:
@@ -189,7 +187,7 @@ class Puller:
 
     async def _ask(self, inbox: str, count: int) -> None:
         self._pulls.ask(count, self._clock())
-        waits = {"expires": int(_EXPIRES_S * _SECOND), "idle_heartbeat": int(_HEARTBEAT_S * _SECOND)}
+        waits = {"expires": int(_EXPIRES_S * SECOND), "idle_heartbeat": int(HEARTBEAT_S * SECOND)}
         await self._bus.client.publish(
             self._subject, msgspec.json.encode({"batch": count} | waits), reply=inbox
         )

@@ -17,10 +17,11 @@ from libs.bus.provision import ProvisionError, provision, wait_until_provisioned
 from libs.bus.telemetry import NoTelemetry
 from libs.contracts import streams
 from libs.contracts.streams import StreamBounds
-from libs.supervisor.broker import find_server, free_port, is_free
+from libs.supervisor.broker import find_server, is_free
 from tests.bus.support import held
 from tests.support.broker import HOST, Broker
 from tests.support.eventually import eventually_sync
+from tests.support.ports import free_port
 
 BOUNDS = StreamBounds(max_events=2000, max_snapshots=128)
 

@@ -211,7 +211,7 @@ async def is_waiting(bus: Bus) -> bool:
 
 async def test_pulls_are_renewed_when_they_expire(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("libs.bus.queue._EXPIRES_S", 0.3)
-    monkeypatch.setattr("libs.bus.queue._HEARTBEAT_S", 0.1)
+    monkeypatch.setattr("libs.bus.queue.HEARTBEAT_S", 0.1)
     async with pulling(bus, room=2) as hand:
         for number in range(3):
             await asyncio.sleep(0.4)

@@ -13,8 +13,9 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from libs.supervisor.broker import find_server, free_port, is_free
+from libs.supervisor.broker import find_server, is_free
 from tests.support.eventually import eventually
+from tests.support.ports import free_port
 
 HOST = "127.0.0.1"
 DISK_MIB = 1536

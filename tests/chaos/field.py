@@ -19,12 +19,12 @@ from libs.bus.provision import provision
 from libs.bus.telemetry import NoTelemetry
 from libs.concurrency.tasks import Background
 from libs.contracts.streams import StreamBounds
-from libs.supervisor.broker import free_port
 from libs.supervisor.child import Child
 from libs.supervisor.up import STOP_ORDER
 from tests.chaos.brokers import HOST, Brokers
 from tests.chaos.plan import CLOCKED, SERVICES
 from tests.chaos.proxy import Proxy
+from tests.support.ports import free_port
 
 BOUNDS = {
     "CODETETHER_COGNITION_MAX_EVENTS": "50000",

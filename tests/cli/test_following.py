@@ -15,10 +15,10 @@ import pytest
 
 from libs.bus.connection import Bus
 from libs.cli.api import Api, GatewayAway
-from libs.supervisor.broker import free_port
 from tests.services.standin import gateway
 from tests.services.test_feed import followed
 from tests.support.eventually import eventually
+from tests.support.ports import free_port
 
 HOST = "127.0.0.1"
 TOKEN, ANOTHER = "a" * 20, "b" * 20

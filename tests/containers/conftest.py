@@ -14,10 +14,10 @@ from libs.bus.presence import list_present
 from libs.bus.telemetry import NoTelemetry
 from libs.contracts.presence import PresenceRecord
 from libs.settings.broker import BrokerSettings
-from libs.supervisor.broker import free_port
 from tests.support import containers
 from tests.support.compose import Compose, clone
 from tests.support.eventually import eventually_sync
+from tests.support.ports import free_port
 
 SETTINGS = {
     "CODETETHER_COGNITION_LOOP_INTERVAL_MS": "500",

@@ -14,11 +14,11 @@ import nats
 import pytest
 import trustme
 
-from libs.supervisor.broker import free_port
 from tests.support.compose import Compose, clone
 from tests.support.containers import HOST
 from tests.support.eventually import eventually_sync
 from tests.support.http import fetch
+from tests.support.ports import free_port
 
 pytestmark = [
     pytest.mark.containers,

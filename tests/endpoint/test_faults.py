@@ -13,13 +13,13 @@ from time import perf_counter
 import pytest
 
 from libs.cognition.compose import Answer
-from libs.supervisor.broker import free_port
 from services.thinker.backends.breaker import FAILURES
 from services.thinker.backends.faults import seconds_of
 from services.thinker.backends.openai_compat import ANSWER_BYTES
 from tests.endpoint.serving import GOOD, PROMPT, Exchange, Server, asking, serving
 from tests.support.endpoint import endpoint
 from tests.support.eventually import eventually
+from tests.support.ports import free_port
 
 
 async def ask_once(server: Server | str, **env: str) -> Answer:

@@ -11,7 +11,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from libs.models.tiny import build
-from libs.supervisor.broker import free_port
 from services.thinker import looking
 from services.thinker.backends import choosing
 from services.thinker.backends.base import Backend
@@ -20,6 +19,7 @@ from services.thinker.looking import Looking
 from tests.endpoint.serving import Exchange, Server, serving, settings
 from tests.support.eventually import eventually
 from tests.support.manifests import manifest
+from tests.support.ports import free_port
 
 
 async def finds(server: Server | str) -> bool:

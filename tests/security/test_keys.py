@@ -13,9 +13,10 @@ import pytest
 from nats.aio.client import Client
 
 from libs.contracts.permissions import ADMIN, SERVICES, permissions
-from libs.supervisor.broker import find_server, free_port, is_free
+from libs.supervisor.broker import find_server, is_free
 from tests.support.broker import HOST
 from tests.support.eventually import eventually_sync
+from tests.support.ports import free_port
 
 
 def keys(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:

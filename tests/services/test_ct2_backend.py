@@ -22,7 +22,6 @@ from libs.contracts.presence import PresenceRecord
 from libs.models.tiny import build as build_model
 from libs.runtime.process import ConfigurationError
 from libs.settings.cognition import PREFIX, ThinkerSettings, cognition_reader, read_cognition
-from libs.supervisor.broker import free_port
 from services.thinker.backends.base import Backend
 from services.thinker.backends.chat import ChatTokenizer
 from services.thinker.backends.choosing import choose
@@ -32,6 +31,7 @@ from services.thinker.prompt import Prompt, build
 from tests.support.broker import Broker
 from tests.support.eventually import eventually
 from tests.support.http import fetch
+from tests.support.ports import free_port
 from tests.unit.make import NOW, item
 
 PROMPT = Prompt("Be calm.", "Say what you observe.")

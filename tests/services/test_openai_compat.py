@@ -15,11 +15,11 @@ import pytest
 from libs.cognition.compose import Answer
 from libs.contracts.thoughts import Usage
 from libs.settings.cognition import PREFIX, ThinkerSettings, cognition_reader, read_cognition
-from libs.supervisor.broker import free_port
 from services.thinker.backends import openai_compat
 from services.thinker.backends.openai_compat import ANSWER_BYTES, OpenAICompat
 from services.thinker.prompt import Prompt
 from tests.support.endpoint import Endpoint, Raw, Reply, completion, endpoint
+from tests.support.ports import free_port
 
 PROMPT = Prompt("the system", "the user")
 

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from libs.supervisor.broker import free_port
 from tests.support.containers import HOST, ROOT, VERSION, build_arguments, environment, inspected, podman, run
 from tests.support.http import fetch
+from tests.support.ports import free_port
 
 PROFILES = ("gpu", "ollama", "tls")
 

@@ -16,3 +16,12 @@ def free_port(host: str) -> int:
         port = broker.free_port(host)
         if port % _WORKERS == _WORKER % _WORKERS:
             return port
+
+
+def has_ipv6() -> bool:
+    """Whether this machine listens on IPv6's loopback."""
+    try:
+        broker.is_free("::1", 0)
+    except OSError:
+        return False
+    return True

@@ -13,9 +13,9 @@ from urllib.parse import urlencode
 import pytest
 import yaml
 
-from libs.supervisor.broker import free_port
 from tests.support.eventually import eventually_sync
 from tests.support.http import fetch
+from tests.support.ports import free_port
 
 HOST = "127.0.0.1"
 RULES = Path(__file__).parent.parent.parent / "deploy/prometheus"

@@ -15,10 +15,10 @@ import pytest
 from nats.aio.msg import Msg
 
 from libs.contracts.traces import TRACEPARENT, is_traceparent
-from libs.supervisor.broker import free_port
 from tests.support.collector import Collector
 from tests.support.endpoint import Endpoint
 from tests.support.eventually import eventually, eventually_sync
+from tests.support.ports import free_port
 from tests.support.swarm import HOST, Swarm
 
 PERSONA = {"persona_id": "ann", "name": "Ann", "role": "critic", "charter": "Look", "swarm_id": "s1"}

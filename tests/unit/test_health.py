@@ -15,16 +15,8 @@ from prometheus_client import CollectorRegistry
 
 from libs.contracts.presence import BootSummary
 from libs.runtime.health import STUCK_S, Health, HealthServer
-from libs.supervisor.broker import is_free
 from tests.support.eventually import eventually_sync
-
-
-def has_ipv6() -> bool:
-    try:
-        is_free("::1", 0)
-    except OSError:
-        return False
-    return True
+from tests.support.ports import has_ipv6
 
 
 def test_a_process_is_ready_once_it_says_so() -> None:

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from libs.runtime.health import Health, HealthServer
 from libs.runtime.probe import probe
-from libs.supervisor.broker import free_port, is_free
+from tests.support.ports import free_port, has_ipv6
 
 HOST = "127.0.0.1"
 
@@ -41,11 +41,7 @@ def test_it_says_what_the_process_says() -> None:
 def reached() -> list[tuple[str, str]]:
     """What may be listened on, with the one address of this machine at which the probe is to ask."""
     every = [("0.0.0.0", "127.0.0.1"), ("", "127.0.0.1"), ("127.0.0.2", "127.0.0.2")]
-    try:
-        is_free("::1", 0)
-    except OSError:  # a machine without IPv6
-        return every
-    return [*every, ("::", "::1"), ("[::1]", "::1")]
+    return [*every, ("::", "::1"), ("[::1]", "::1")] if has_ipv6() else every
 
 
 @pytest.mark.parametrize(("host", "at"), reached())

@@ -9,18 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from libs.supervisor.broker import is_free
+from tests.support.ports import has_ipv6
 from tests.support.swarm import swarm
 
 
 def hosts() -> list[tuple[str, str]]:
     """Addresses of this machine, each as a URL has it."""
     every = [("127.0.0.2", "127.0.0.2"), ("0.0.0.0", "127.0.0.1")]
-    try:
-        is_free("::1", 0)
-    except OSError:  # a machine without IPv6
-        return every
-    return [*every, ("::1", "[::1]")]
+    return [*every, ("::1", "[::1]")] if has_ipv6() else every
 
 
 @pytest.mark.parametrize(("host", "shown"), hosts())
