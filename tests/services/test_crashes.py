@@ -16,11 +16,12 @@ from nats.aio.msg import Msg
 from structlog.testing import capture_logs
 
 from libs.bus.connection import Bus
-from libs.bus.errors import NoAnswer, OutcomeUnknown
+from libs.bus.errors import PublishRefused
 from libs.bus.presence import list_present
 from libs.contracts import subjects
 from libs.contracts.presence import Crash, PresenceRecord
 from libs.runtime.health import HealthServer
+from services.scheduler.owner import Fenced
 from tests.services.crashing import CRASHING, Boom, Running
 from tests.support.broker import Broker
 from tests.support.eventually import eventually
@@ -125,18 +126,15 @@ async def test_a_crash_is_logged_counted_published_and_ends_the_process(
 @pytest.mark.parametrize(
     ("service", "task", "error"),
     [
-        ("compressor", "say-position", OutcomeUnknown("x", "foreseen")),
-        (
-            "compressor",
-            "follow-journal",
-            OutcomeUnknown("x", "foreseen"),
-        ),  # no answer is one more try at its start
-        ("scheduler", "commit", NoAnswer("x", "foreseen")),
+        ("compressor", "say-position", PublishRefused("x", 500, "foreseen")),
+        ("compressor", "follow-journal", PublishRefused("x", 500, "foreseen")),
+        ("scheduler", "commit", Fenced(5, "another")),
     ],
 )
 async def test_what_is_foreseen_restarts_its_owner_is_counted_and_ends_nothing(
     bus: Bus, broker: Broker, service: str, task: str, error: Exception
 ) -> None:
+    """Each error is one that the task itself does not try again after, whatever it is just waiting for."""
     with capture_logs() as logs:
         async with published(bus) as heard, running(broker, service) as run:
             await eventually(lambda: run.can_crash(task))
