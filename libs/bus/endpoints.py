@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import msgspec
+import nats.errors
 import nats.micro
 import structlog
 from nats.aio.msg import Msg
@@ -68,14 +69,21 @@ class Request:
         """Answer the request, unless it was a note or its handler has nothing to say.
 
         An answer that is too large is refused instead, whatever it says: asked again it would be no smaller.
+        Who asks over a connection that is lost asks again, so an answer for which nothing keeps room is lost.
         """
         if self._respond is None:
             return
         try:
-            await self._answer(outcome, self._respond)
+            await self._answer_or_refuse(outcome, self._respond)
+        except nats.errors.Error as error:
+            log.warning("answer_lost", subject=self.subject, error=str(error))
+
+    async def _answer_or_refuse(self, outcome: Outcome, respond: Respond) -> None:
+        try:
+            await self._answer(outcome, respond)
         except TooLarge as error:
             log.warning("answer_too_large", subject=self.subject, error=str(error))
-            await self._answer(Refused(LimitReached.message("answer", error.description)), self._respond)
+            await self._answer(Refused(LimitReached.message("answer", error.description)), respond)
 
     async def _answer(self, outcome: Outcome, respond: Respond) -> None:
         match outcome:

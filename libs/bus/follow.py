@@ -197,7 +197,8 @@ class Follower:
         """Answer flow control; a heartbeat tells whether a message was lost on the way."""
         stalled = headers.get("Nats-Consumer-Stalled")
         if reply := (message.reply or stalled):
-            await self._bus.client.publish(reply, b"")
+            with suppress(nats.errors.Error):  # after the reconnect the consumer is made anew
+                await self._bus.client.publish(reply, b"")
         delivered = headers.get("Nats-Last-Consumer")
         return delivered is None or int(delivered) <= self._consumer_sequence
 

@@ -106,9 +106,13 @@ class Publisher:
         Raises `OutcomeUnknown` while the connection is lost: repeats would only fill the client's buffer, and
         `TooLarge` for what the broker would end the connection over.
         """
-        if not self._client.is_connected:
-            raise OutcomeUnknown(subject, "the broker is away")
+        self._raise_if_away(subject)
         await self._room.acquire()
+        try:
+            self._raise_if_away(subject)  # what was lost with the connection may have made the room
+        except OutcomeUnknown:
+            self._room.release()
+            raise
         loop = asyncio.get_running_loop()
         self._count += 1
         token = str(self._count)
@@ -131,8 +135,7 @@ class Publisher:
         """
         if not messages:
             return
-        if not self._client.is_connected:
-            raise OutcomeUnknown(messages[0][0], "the broker is away")
+        self._raise_if_away(messages[0][0])
         pieces: list[bytes] = []
         for subject, data, lines in messages:  # HPUB operations of the client protocol, without a reply
             head = f"NATS/1.0\r\n{lines}\r\n".encode()
@@ -144,6 +147,10 @@ class Publisher:
                 _END,
             )
         await self._client._send_command(b"".join(pieces))
+
+    def _raise_if_away(self, subject: str) -> None:
+        if not self._client.is_connected:
+            raise OutcomeUnknown(subject, "the broker is away")
 
     async def publish(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> int:
         """Publish and return the sequence under which the message is stored.

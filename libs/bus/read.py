@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import nats.errors
 from nats.aio.msg import Msg
 
 from libs.bus.connection import Bus
@@ -86,6 +87,8 @@ async def batch(bus: Bus, stream: str, request: dict[str, Any]) -> list[Stored]:
                     found.append(_direct(message, headers))
         except TimeoutError as error:
             raise NoAnswer(subject, f"nothing within {_BATCH_TIMEOUT_S:g} s") from error
+        except nats.errors.Error as error:
+            raise NoAnswer(subject, str(error)) from error
 
 
 async def all_held(bus: Bus, stream: str) -> AsyncIterator[Stored]:

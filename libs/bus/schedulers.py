@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 
 import msgspec
+import nats.errors
 
 from libs.bus.connection import Bus
 from libs.bus.errors import UNREADABLE
@@ -22,12 +23,13 @@ async def ask_schedulers(bus: Bus, *, expected: int = 1) -> list[SchedulerStatus
     """Return the statuses of the schedulers that answer.
 
     Waits half a second for the first answer and, once `expected` have come, no longer; a dead process does
-    not answer, so nothing is ever told of it. Without any scheduler the broker says so at once.
+    not answer, so nothing is ever told of it. Without any scheduler the broker says so at once. While the
+    broker itself is away nobody answers either.
     """
     answers: list[SchedulerStatus] = []
     async with bus.inbox() as (inbox, arrived):
-        await bus.client.publish(subjects.SCHEDULER_STATUS, b"", reply=inbox)
-        with suppress(TimeoutError):
+        with suppress(TimeoutError, nats.errors.Error):
+            await bus.client.publish(subjects.SCHEDULER_STATUS, b"", reply=inbox)
             while len(answers) < expected:
                 wait = _OTHERS_WITHIN_S if answers else _ANSWER_WITHIN_S
                 async with asyncio.timeout(wait):
