@@ -26,23 +26,34 @@ def print_json_line(value: object) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
-    """Print rows under columns, or `empty` where there are none."""
+    """Print rows under columns, or `empty` where there are none.
+
+    In a terminal the last column is wrapped at words; no other is, and no word is ever cut, so that what is
+    wider than the terminal runs on in its next line, and may be copied whole.
+    """
     if not rows:
         print(empty)
         return
     from rich.box import SIMPLE_HEAD
+    from rich.cells import cell_len
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(plain(_cell(value)) for value in row))
+    cells = [[plain(_cell(value)) for value in row] for row in rows]
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    for name, *column in zip(columns[:-1], *(row[:-1] for row in cells), strict=True):
+        table.add_column(name, no_wrap=True, min_width=max(map(cell_len, (name, *column))))
+    table.add_column(columns[-1])
+    for row in cells:
+        table.add_row(*row)
+    console = Console(markup=False, highlight=False, emoji=False)
     if sys.stdout.isatty():
-        Console(markup=False, highlight=False, emoji=False).print(table)
+        endless = console.options.update(width=_ENDLESS)
+        console.width = max(console.width, Measurement.get(console, endless, table).minimum)
+        console.print(table)
         return
-    console = Console(markup=False, highlight=False, emoji=False, width=_ENDLESS)
+    console.width = _ENDLESS
     with console.capture() as drawn:  # a program reads a row a line, ids whole
         console.print(table)
     print("\n".join(line.rstrip() for line in drawn.get().rstrip("\n").split("\n")))

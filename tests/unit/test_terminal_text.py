@@ -191,3 +191,20 @@ def test_a_table_that_programs_read_has_a_row_a_line_and_its_ids_whole(
     print_table(("persona", "status"), [(one, "active") for one in ids], "")
     lines = capsys.readouterr().out.rstrip("\n").split("\n")
     assert [line.split() for line in lines[-3:]] == [[one, "active"] for one in ids]
+
+
+def test_in_a_terminal_only_the_last_column_is_wrapped_and_no_word_cut(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by reading what is printed: at 80 columns ids were folded, and could not be copied."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+    name, said = "persona-with-a-name-of-29-char", "it looks at everything that was thought"
+    print_table(("id", "of late"), [(name, said), (name, None), (name, "")], "")
+    lines = capsys.readouterr().out.split("\n")
+    assert [line.split() for line in lines if name in line] == [[name, "it", "looks"], [name, "-"], [name]]
+    assert " ".join(line.removeprefix(name).strip() for line in lines[2:]).split()[:7] == said.split()
+    assert max(map(len, lines[1:])) <= len(name) + 2 + len("everything")
+    print_table(("id", "status"), [("x" * 50, "a-very-long-word")], "")
+    assert f"{'x' * 50}  a-very-long-word" in capsys.readouterr().out, "wider than the terminal, and whole"
