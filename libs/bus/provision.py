@@ -21,6 +21,9 @@ log = structlog.get_logger("provision")
 
 _CREATE = "CREATE"
 _RETRY_S = 0.25
+_SAY_EVERY_S = 5.0
+"""Whoever is quicker than the provisioning waits for it without a word, up to so many seconds."""
+
 _API_WAIT_S = 20.0
 
 
@@ -83,10 +86,11 @@ async def wait_until_provisioned(bus: Bus) -> None:
             await bus.api(f"CONSUMER.INFO.{streams.THINK}.{streams.THINKERS}")
             return
         except (ApiRefused, NoAnswer) as error:
-            if waited % 5.0 == 0.0:
-                log.warning("waiting_for_streams", error=str(error), cure="run `perpetua provision`")
+            missing = str(error)
         await asyncio.sleep(_RETRY_S)
         waited += _RETRY_S
+        if waited % _SAY_EVERY_S == 0.0:
+            log.warning("waiting_for_streams", error=missing, cure="run `perpetua provision`")
 
 
 async def _check_server(bus: Bus) -> None:

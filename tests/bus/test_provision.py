@@ -11,16 +11,19 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from libs.bus import provision as provisioning
 from libs.bus.connection import Bus, connect
 from libs.bus.provision import ProvisionError, provision, wait_until_provisioned
 from libs.bus.telemetry import NoTelemetry
+from libs.concurrency.tasks import beside
 from libs.contracts import streams
 from libs.contracts.streams import StreamBounds
 from libs.supervisor.broker import find_server, is_free
 from tests.bus.support import held
 from tests.support.broker import HOST, Broker
-from tests.support.eventually import eventually_sync
+from tests.support.eventually import eventually, eventually_sync
 from tests.support.ports import free_port
 
 BOUNDS = StreamBounds(max_events=2000, max_snapshots=128)
@@ -91,12 +94,29 @@ async def test_a_stream_of_somebody_else_in_the_way_is_an_error_that_names_it(em
         await provision(empty, BOUNDS)
 
 
-async def test_a_process_waits_until_it_is_done(empty: Bus) -> None:
-    waiting = asyncio.create_task(wait_until_provisioned(empty))
-    await asyncio.wait([waiting], timeout=0.3)
-    assert not waiting.done()
-    await provision(empty, BOUNDS)
-    await asyncio.wait_for(waiting, 30)
+async def test_a_process_waits_until_it_is_done_and_says_nothing_where_that_is_soon(empty: Bus) -> None:
+    """Under `perpetua up` a service may be the quicker one; nobody is to provision by hand then."""
+    with capture_logs() as logs:
+        waiting = asyncio.create_task(wait_until_provisioned(empty))
+        await asyncio.wait([waiting], timeout=0.3)
+        assert not waiting.done()
+        await provision(empty, BOUNDS)
+        await asyncio.wait_for(waiting, 30)
+    assert [entry for entry in logs if entry["event"] == "waiting_for_streams"] == []
+
+
+async def test_a_process_that_waits_for_long_says_the_cure(
+    empty: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provisioning, "_SAY_EVERY_S", 0.5)
+
+    def said() -> list[str]:
+        return [entry["cure"] for entry in logs if entry["event"] == "waiting_for_streams"]
+
+    with capture_logs() as logs:
+        async with beside(wait_until_provisioned(empty), "wait"):
+            await eventually(lambda: said()[1:], what="that it waits, again and again")
+    assert set(said()) == {"run `perpetua provision`"}
 
 
 @contextmanager
