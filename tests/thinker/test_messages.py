@@ -105,7 +105,7 @@ async def test_each_row_of_a_batch_has_its_share_of_what_the_batch_cost(tiny: Pa
 
 
 async def test_a_late_thought_costs_what_its_row_had_of_the_batch(tiny: Path) -> None:
-    async with backend_of(tiny, MAX_TOKENS="4000", TIMEOUT_MS="200", CT2_BATCH_SIZE="1") as (backend, _):
+    async with backend_of(tiny, MAX_TOKENS="4000", TIMEOUT_MS="600", CT2_BATCH_SIZE="1") as (backend, _):
         began = perf_counter()
         answers = await asyncio.gather(*(backend.answer(build(item(f"p{n}"))) for n in range(6)))
         all_ms = (perf_counter() - began) * 1000
