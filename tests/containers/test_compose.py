@@ -92,7 +92,10 @@ def test_the_command_line_has_a_container_of_its_own_while_it_runs(system: Syste
         said = system(*once, "cli", *command, "--json")
         return json.loads(said[re.search(r"(?m)^[\[{]", said).start() :])  # type: ignore[union-attr]
 
-    assert {row["service"] for row in answered("ps") if row["ready"]} == set(SERVICES)
+    def everybody() -> bool:
+        return {row["service"] for row in answered("ps") if row["ready"]} == set(SERVICES)
+
+    eventually_sync(everybody, 60, "everybody, ready")
     assert answered("status")["running"]
     assert answered("deadletters", "list") == []
     modules = "import services.thinker.replay, aiohttp, ctranslate2"

@@ -93,7 +93,7 @@ async def test_certificates_are_made_at_the_first_start(tls: Tls) -> None:
     tls.type(fetch_authority)
     await tls.shows(tls.folder / "ca.crt")
     assert "hosted" in tls.type(ask.replace("4443", str(tls.tls_port)))
-    assert {service for service, _ in tls.connections()} == SERVICES
+    eventually_sync(lambda: {service for service, _ in tls.connections()} == SERVICES, what="theirs alone")
     assert {version for _, version in tls.connections()} == {"1.3"}
     assert answer_without_tls(tls.nats_port) == b""
 

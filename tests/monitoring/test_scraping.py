@@ -23,11 +23,13 @@ SETTINGS = {"LOOP_INTERVAL_MS": "300", "THINKER_MAX_TOKENS": "8"}
 
 
 def ports(running: Swarm) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
-    for row in running.ps():
-        if row["metrics_port"]:  # the broker has none
-            found.setdefault(row["service"], []).append(row["metrics_port"])
-    return found
+    """The metrics port of each service; `ps` waits for the broker no longer than a person would."""
+
+    def everybodys() -> dict[str, list[int]] | None:
+        heard = {row["service"]: [row["metrics_port"]] for row in running.ps() if row["metrics_port"]}
+        return heard if heard.keys() == SERVICES.keys() else None
+
+    return eventually_sync(everybodys, what="everybody heard of") or {}
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import time
 import psutil
 import pytest
 
+from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm, swarm
 
 
@@ -67,7 +68,7 @@ def test_nohup_keeps_it_where_its_terminal_is_closed() -> None:
             assert running.process is not None
             running.process.send_signal(signal.SIGHUP)
             time.sleep(0.5)
-            assert running.get("/v1/cognition/status")["running"]
+            eventually_sync(lambda: running.get("/v1/cognition/status")["running"])
             assert running.process.poll() is None
     finally:
         signal.signal(signal.SIGHUP, before)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import nats
@@ -52,8 +53,12 @@ def test_up_says_where_everything_is_and_what_thinks_and_why() -> None:
 def test_ps_lists_the_living_with_what_they_last_did() -> None:
     with swarm(settings={"LOOP_INTERVAL_MS": "100"}) as running:
         eventually_sync(lambda: count(running) > 3)
-        eventually_sync(lambda: all(row["ready"] for row in running.ps()), 40, "everybody ready")
-        rows = running.ps()
+
+        def everybody() -> list[dict[str, Any]] | None:
+            found = running.ps()
+            return found if all(row["ready"] for row in found) else None
+
+        rows = eventually_sync(everybody, 40, "everybody ready") or []
         assert [row["service"] for row in rows] == SERVICES
         for row in rows:
             assert psutil.pid_exists(row["pid"])
@@ -76,9 +81,13 @@ def test_ps_lists_the_living_with_what_they_last_did() -> None:
             return did["gateway"] == "answered GET /v1/swarm/lineage" and all(did.values())
 
         eventually_sync(acts, 40, "an act of each")
-        table = running.cli("ps").stdout
-        assert all(service in table for service in SERVICES)
-        assert re.search(r"published the journal up to \d+,\s+\d+ s ago", " ".join(table.split()))
+
+        def shown_as_table() -> bool:
+            table = running.cli("ps").stdout
+            assert all(service in table for service in SERVICES)
+            return bool(re.search(r"published the journal up to \d+,\s+\d+ s ago", " ".join(table.split())))
+
+        eventually_sync(shown_as_table, what="what each did, as a table")
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -119,7 +128,7 @@ def test_when_up_is_killed_its_processes_end_and_nothing_is_lost() -> None:
         eventually_sync(lambda: count(first) > 3)
         children = family(first)
         assert first.stop(signal.SIGKILL) == -signal.SIGKILL
-        eventually_sync(lambda: not [c for c in children if c.is_running()], 20, "no process left")
+        eventually_sync(lambda: not [c for c in children if c.is_running()], 60, "no process left")
         with swarm(settings={"LOOP_INTERVAL_MS": "100"}, data=first.data) as again:
             before = eventually_sync(lambda: count(again))
             eventually_sync(lambda: count(again) > before)
@@ -139,7 +148,7 @@ def test_two_ups_in_one_folder_get_a_clear_word_and_the_first_goes_on() -> None:
         assert len(second.stderr.strip().splitlines()) == 1
         assert str(running.data) in second.stderr
         assert "--data-dir" in second.stderr
-        assert running.get("/v1/cognition/status")["running"]
+        eventually_sync(lambda: running.get("/v1/cognition/status")["running"])
 
 
 @pytest.mark.parametrize("option", ["--gateway-port", "--nats-port"])
@@ -198,10 +207,14 @@ def test_up_against_a_broker_of_ones_own(tmp_path: Path) -> None:
         with swarm("--nats-url", broker.url) as running:
             eventually_sync(lambda: count(running) >= 1)
             assert "nats" not in {row["service"] for row in running.ps()}
-            listed = running.cli("ps", "--json", "--nats-url", broker.url)
-            assert {row["service"] for row in json.loads(listed.stdout)} == set(SERVICES) - {"nats"}
-            several = running.cli("ps", "--json", "--nats-url", f"{broker.url},nats://127.0.0.1:1")
-            assert len(json.loads(several.stdout)) == len(SERVICES) - 1, "of a cluster one may be away"
+
+            def heard_at(url: str) -> bool:
+                listed = running.cli("ps", "--json", "--nats-url", url)
+                return {row["service"] for row in json.loads(listed.stdout)} == set(SERVICES) - {"nats"}
+
+            eventually_sync(lambda: heard_at(broker.url), what="everybody")
+            several = f"{broker.url},nats://127.0.0.1:1"
+            eventually_sync(lambda: heard_at(several), what="everybody: of a cluster one may be away")
     finally:
         broker.close()
 
@@ -251,7 +264,7 @@ def test_an_up_that_fails_half_way_ends_what_it_started_and_says_how_much(tmp_pa
         assert re.search(r"stream THINK: .* Of \d+ streams made before that \d+ are removed again", said[0])
         assert "The 5 processes that this `up` had started are ended" in said[0]
         assert asyncio.run(left()) == ["THINK"]
-        assert {child.pid for child in psutil.Process().children(recursive=True)} == before
+        assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
         assert not (tmp_path / "up.json").exists()
     finally:
         broker.close()
