@@ -156,13 +156,12 @@ async def _refuse_while_anybody_works(bus: Bus, done: str) -> None:
 
 
 async def _present(bus: Bus) -> list[str]:
-    from libs.bus.errors import ApiRefused, NoAnswer
+    """Return who is there. Raises `BusError` where the broker does not say it: that is not nobody."""
     from libs.bus.presence import list_present
 
-    try:
-        return sorted({record.instance for record in await list_present(bus)})
-    except (NoAnswer, ApiRefused):
-        return []  # no bucket of leases: nobody can be there
+    if streams.LEASES not in await _existing(bus):
+        return []
+    return sorted({record.instance for record in await list_present(bus)})
 
 
 async def _existing(bus: Bus) -> list[str]:

@@ -107,3 +107,23 @@ def test_a_file_that_is_no_whole_backup_changes_nothing(broker: Broker, tmp_path
         assert words in done.stderr
     missing = perpetua("restore", tmp_path / "missing.tar", "--nats-url", broker.url)
     assert "cannot be read" in missing.stderr
+
+
+MUTE = """
+authorization { users: [
+  { user: anybody, password: x, permissions: { publish: { deny: "$JS.API.DIRECT.GET.KV_leases" } } }
+] }
+no_auth_user: anybody
+"""
+
+
+def test_a_broker_that_does_not_say_who_works_has_nothing_copied_or_replaced(tmp_path: Path) -> None:
+    """It may be without a leader for a moment: that is not nobody."""
+    mute, file = Broker(MUTE), tmp_path / "all.tar"
+    try:
+        assert perpetua("provision", "--nats-url", mute.url).returncode == 0
+        saved = perpetua("backup", file, "--nats-url", mute.url)
+        assert (saved.returncode, file.exists()) == (1, False)
+        assert "no answer on $JS.API.DIRECT.GET.KV_leases" in saved.stderr
+    finally:
+        mute.close()
