@@ -24,6 +24,8 @@ STATUS_WITHIN_S = 5.0
 STOP_WITHIN_S = 60.0
 LISTED_WITHIN_S = 60.0
 DRAINED_WITHIN_S = 30.0
+AGREE_WITHIN_S = 30.0
+"""Roll-ups go on after a stop."""
 
 _CONSUMER_TELLS = (
     "delivered",
@@ -185,11 +187,23 @@ async def _personas(findings: list[str], clients: Clients, *, within: float) -> 
 
 
 async def _copies(findings: list[str], bus: Bus, collector: Collector) -> None:
-    """Snapshots, in order, and proposals are what the events say that stand for them."""
-    snapshots = [_snapshot(one.data) async for one in all_held(bus, "SNAPSHOTS")]
-    proposals = dict([_proposal(one.data) async for one in all_held(bus, "KV_proposals")])
-    findings += differences("snapshots", collector.snapshots, snapshots)
-    findings += differences("proposals", sorted(collector.proposals.items()), sorted(proposals.items()))
+    """Snapshots, in order, and proposals are what the events say that stand for them.
+
+    Roll-ups go on after a stop: one that becomes public while we read is read once more.
+    """
+    found: list[str] = []
+
+    async def agree() -> bool:
+        snapshots = [_snapshot(one.data) async for one in all_held(bus, "SNAPSHOTS")]
+        proposals = dict([_proposal(one.data) async for one in all_held(bus, "KV_proposals")])
+        found[:] = [
+            *differences("snapshots", collector.snapshots, snapshots),
+            *differences("proposals", sorted(collector.proposals.items()), sorted(proposals.items())),
+        ]
+        return not found
+
+    await held(AGREE_WITHIN_S, agree)
+    findings += found
 
 
 def differences(what: str, announced: Sequence[object], kept: Sequence[object]) -> list[str]:
