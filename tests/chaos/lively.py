@@ -14,13 +14,10 @@ from tests.chaos.collector import Collector, Event
 from tests.chaos.lives import COUNCIL, Ends, Senders
 from tests.chaos.memory import Memory
 from tests.chaos.posts import Posts
-from tests.chaos.verdict import held
+from tests.chaos.verdict import AGREE_WITHIN_S, held
 
 _ITEMS_END_WITHIN_S = 130.0
 """Who has no credits left waits for the next minute, or for the one after it."""
-
-_AGREE_WITHIN_S = 30.0
-"""Roll-ups go on after a stop."""
 
 _CALM_POSTS = 3
 _MOST = 2
@@ -78,7 +75,7 @@ class Lively:
             spent[:] = self._ends.spend_findings(await self._spent("persona"), await self._spent("role"))
             return not spent
 
-        await held(_AGREE_WITHIN_S, agree)
+        await held(AGREE_WITHIN_S, agree)
         return [
             *spent,
             *self._ends.findings(self._senders.accepted),

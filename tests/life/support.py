@@ -38,13 +38,15 @@ def rested(up: Swarm, *persona_ids: str) -> None:
     """Wait until each has ended its first cycle, and looked since whether anything is new."""
 
     def at_rest() -> bool:
-        states = [state(up, name) for name in persona_ids]
-        return all(
-            one["thought_count"] and not one["thought_count"] % 4 and one["life"]["next_look_at"]
-            for one in states
-        )
+        return all(is_at_rest(state(up, name)) for name in persona_ids)
 
     eventually_sync(at_rest, 30, f"{persona_ids} at rest")
+
+
+def is_at_rest(shown: dict[str, Any]) -> bool:
+    """Whether a persona has ended a cycle, and neither thinks nor waits for its turn."""
+    count = shown["thought_count"]
+    return count > 0 and count % 4 == 0 and shown["life"]["next_look_at"] is not None
 
 
 def send(up: Swarm, persona_id: str, content: str = "Is it calm?", **more: Any) -> str:
@@ -62,6 +64,12 @@ def payloads(up: Swarm, event_type: str, persona_id: str) -> list[dict[str, Any]
         if not page["events"]:
             return [event["payload"] for event in events if event["event_type"] == event_type]
         after = page["next_after"]
+
+
+def told_of_reaping(up: Swarm, persona_id: str) -> list[dict[str, Any]]:
+    """Wait until it is public that a persona is reaped: its state says so before."""
+    told = eventually_sync(lambda: payloads(up, "persona_reaped", persona_id), 60, f"{persona_id} reaped")
+    return told or []
 
 
 def make_rested(up: Swarm, *persona_ids: str, **more: Any) -> None:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import pytest
 
 from tests.life.conftest import SETTINGS
-from tests.life.support import charter, early_in_a_minute, make, payloads, send, state, thoughts
+from tests.life.support import (
+    charter,
+    early_in_a_minute,
+    is_at_rest,
+    make,
+    payloads,
+    send,
+    state,
+    thoughts,
+)
 from tests.support.endpoint import Endpoint
 from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm, swarm
@@ -25,21 +35,28 @@ def test_a_tree_spends_no_more_than_its_root_has_and_says_that_it_waits(up: Swar
         body = {"persona_id": name, "name": name, "role": "critic", "charter": charter(name)}
         up.post("/v1/swarm/personas/miser/spawn", body)
     names = ("miser", "heir-1", "heir-2")
-    for round_ in range(4):
+
+    def all_paused() -> bool:
+        """Whether nobody has credits left; who rests gets something to think about."""
+        states = {name: state(up, name) for name in names}
         for name in names:
-            send(up, name, f"Is it calm, for the {round_}th time?")
-    waiting = (
-        eventually_sync(lambda: [n for n in names if state(up, n)["life"]["paused"]], 30, "paused") or []
-    )
-    time.sleep(3)
+            if is_at_rest(states[name]) and not states[name]["life"]["paused"]:
+                send(up, name, f"Is it calm after {states[name]['thought_count']} thoughts?")
+        return all(one["life"]["paused"] for one in states.values())
+
+    eventually_sync(all_paused, 30, "all paused")
+    for name in names:
+        eventually_sync(partial(payloads, up, "budget_paused", name), 30, f"{name} paused")
+    time.sleep(1)
     calls = sum(model.calls_about(charter(name)) for name in names)
     assert calls >= 4
     assert calls * TOKENS_A_CALL <= LIMIT + TOKENS_A_CALL, "no more than one thought's error of estimate"
-    life = state(up, waiting[0])["life"]
-    assert life["paused"]["account"] in ("miser", waiting[0])
-    assert life["paused"]["credit"] == "tokens"
-    assert len(payloads(up, "budget_paused", waiting[0])) == 1, "said once"
-    assert state(up, waiting[0])["status"] == "active"
+    for name in names:
+        shown = state(up, name)
+        assert shown["status"] == "active"
+        assert shown["life"]["paused"]["account"] in ("miser", name)
+        assert shown["life"]["paused"]["credit"] == "tokens"
+        assert len(payloads(up, "budget_paused", name)) == 1, "said once"
     rows = {row["key"]: row for row in _spend(up) if row["key"] in names}
     assert sum(row["tokens"] for row in rows.values()) == calls * TOKENS_A_CALL
 

@@ -16,6 +16,8 @@ from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm
 from tests.unit.messages import decision
 
+TRIES = 3
+
 Decide = Callable[[str], str]
 """Returns what the model answers for a persona that is asked about the post."""
 
@@ -117,12 +119,22 @@ def test_the_place_of_who_is_reaped_before_it_answers_is_the_next_one_s(
 def test_who_is_named_answers_and_next_is_whom_the_post_concerns(
     up: Swarm, model: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = ["badger", "otter", "heron", "weasel"]
-    make_rested(up, *names, swarm_id="concerned")
-    content = "What of the otter, @Weasel?"
-    asked = Asked(names, content, lambda name: decision(name != "weasel", "It swims."))
-    monkeypatch.setattr(model, "reply", asked)
-    post(up, "concerned", content, answers_most=1)
-    decided = handled(up, names)
-    assert asked.names[:2] == ["weasel", "otter"]
-    assert [name for name in names if decided[name]["response"]] == ["otter"]
+    """Who is named asks a tenth of a second before whom the post concerns.
+
+    A machine that stands still while their copies come gets another try.
+    """
+    first: list[list[str]] = []
+    while len(first) < TRIES and not (first and first[-1] == ["weasel", "otter"]):
+        number = len(first)
+        names = [f"{animal}-{number}" for animal in ("badger", "otter", "heron", "weasel")]
+        make_rested(up, *names, swarm_id=f"concerned-{number}")
+        content = f"What of the otter, @Weasel-{number}?"
+        asked = Asked(names, content, lambda name: decision("weasel" not in name, "It swims."))
+        monkeypatch.setattr(model, "reply", asked)
+        post(up, f"concerned-{number}", content, answers_most=1)
+        decided = handled(up, names)
+        first.append([name.partition("-")[0] for name in asked.names[:2]])
+        responded = [name for name in names if decided[name]["response"]]
+        assert len(responded) == 1
+    assert first[-1] == ["weasel", "otter"], first
+    assert responded == [names[1]], "the next one"

@@ -14,7 +14,7 @@ import pytest
 from libs.contracts.limits import ITEM_ATTEMPTS
 from services.scheduler.dependencies import SILENT_S
 from tests.life.conftest import SETTINGS, reply, user_prompt
-from tests.life.support import make, make_rested, payloads, send, state, thoughts
+from tests.life.support import make, make_rested, payloads, send, state, thoughts, told_of_reaping
 from tests.support.endpoint import Endpoint, endpoint
 from tests.support.eventually import eventually_sync
 from tests.support.swarm import Swarm, swarm
@@ -115,13 +115,12 @@ def test_who_has_thought_before_the_scheduler_is_killed_is_not_waited_for_again(
 @pytest.mark.fact("A17")
 def test_the_idle_clock_goes_on_where_it_was_when_the_scheduler_is_restarted(own: Swarm) -> None:
     """By wall time, it stood while there was none; set to zero each time, nobody would be reaped."""
-    ttl = 12
+    ttl = 20
     make(own, "mayfly", idle_ttl_secs=ttl)
     eventually_sync(lambda: state(own, "mayfly")["life"]["idle_secs"] >= 5, 30, "it idles")
     end_scheduler(own, signal.SIGTERM)
     began, idle = time.monotonic(), state(own, "mayfly")["life"]["idle_secs"]
     assert 5 <= idle < ttl
-    eventually_sync(lambda: state(own, "mayfly")["status"] == "reaped", 60, "reaped")
+    (reaped,) = told_of_reaping(own, "mayfly")
     assert ttl - idle - 2 <= time.monotonic() - began <= ttl - idle + 15, "a look may be some seconds away"
-    (reaped,) = payloads(own, "persona_reaped", "mayfly")
     assert reaped["reason"] == "idle_ttl"

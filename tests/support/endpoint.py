@@ -25,6 +25,11 @@ Reply = Callable[[dict[str, Any]], "str | int | Raw"]
 """What a request gets: the text of the answer, an HTTP status, or an answer of any form."""
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    """As with real servers: of five that wait to be accepted the sixth would come a second later."""
+
+
 class Endpoint:
     """Serves on a port, of loopback unless told otherwise; `reply` may be exchanged while it runs."""
 
@@ -34,7 +39,7 @@ class Endpoint:
         self.headers: list[dict[str, str]] = []
         self.delay = 0.0
         self._asking = threading.local()
-        self._server = ThreadingHTTPServer((host, port), self._handler())
+        self._server = _Server((host, port), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
+from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -36,13 +37,16 @@ def fetch(
     timeout: float = 30.0,
     context: ssl.SSLContext | None = None,
 ) -> Answer:
-    """Make a request; errors are answers, too. `OSError` where none came."""
+    """Make a request; errors are answers, too. `OSError` where none came, or not all of one."""
     data = raw if raw is not None else (json.dumps(body).encode() if body is not None else None)
     sent = {"Content-Type": "application/json"} if data is not None else {}
     request = Request(url, data=data, method=method, headers=sent | (headers or {}))
     try:
-        response = urlopen(request, timeout=timeout, context=context)
-    except HTTPError as error:
-        response = error
-    with response:
-        return Answer(response.status, dict(response.headers), response.read())
+        try:
+            response = urlopen(request, timeout=timeout, context=context)
+        except HTTPError as error:
+            response = error
+        with response:
+            return Answer(response.status, dict(response.headers), response.read())
+    except HTTPException as error:
+        raise ConnectionError(f"the answer broke off: {error!r}") from error

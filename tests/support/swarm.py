@@ -149,14 +149,16 @@ class Swarm:
         return int(next(row["pid"] for row in self.ps() if row["service"] == service))
 
     def events(self, after: int = 0) -> list[dict[str, Any]]:
-        """Return every event that the stream holds after a sequence, each with its `sequence`."""
+        """Return every event that the stream holds now after a sequence, each with its `sequence`."""
         found: list[dict[str, Any]] = []
+        last: int | None = None
         while True:
             page = self.get(f"/v1/cognition/events?after={after}&limit=1000")
             found += [{"sequence": entry["sequence"], **entry["event"]} for entry in page["events"]]
-            if not page["events"]:
+            last = page["last_sequence"] if last is None else last
+            before, after = after, page["next_after"]
+            if after == before or after >= last:
                 return found
-            after = page["next_after"]
 
 
 @contextmanager
