@@ -81,7 +81,7 @@ def read_process(read: Reader, service: str) -> ProcessSettings:
     return ProcessSettings(
         nats=read_broker(read, service if service in SERVICES else ADMIN),
         instance=read.text("INSTANCE", None, "name of this process, unique in its service")
-        or f"{service}-{socket.gethostname()}-{secrets.token_hex(2)}",
+        or f"{service}-{socket.gethostname()}-{secrets.token_hex(4)}",
         log_format=read.choice("LOG_FORMAT", "auto", _FORMATS, "console on a terminal, else JSON"),
         log_level=read.choice("LOG_LEVEL", "info", _LEVELS, "least level that is logged"),
         metrics_host=read.text("METRICS_HOST", "127.0.0.1", "address of /metrics, /livez, /readyz") or "",

@@ -19,7 +19,8 @@ from services.scheduler.elsewhere import BELIEVED_S, SAID_EVERY_S, STUCK_S, Anno
 from services.scheduler.ready import NEVER, NOBODY, Ready
 
 INTERVAL_S = 1.0
-STEP_S = 0.05
+STEP_S = 1 / 16
+"""A power of two: sums of steps compare exactly."""
 
 
 def said(waited_s: float | None, boot: str = "b", in_turn: int = 1, ahead: int = 0) -> Waiting:

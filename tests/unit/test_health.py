@@ -67,7 +67,7 @@ def test_an_address_of_either_family_is_listened_on(host: str) -> None:
                 assert answer.status == 200
     finally:
         server.close()
-    assert not server.serves, "it wakes for its end"
+    eventually_sync(lambda: not server.serves, what="it wakes for its end")
 
 
 def test_health_and_metrics_are_served() -> None:
