@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from libs.bus.connection import Bus
-from libs.bus.errors import UNREADABLE, ApiRefused, BusError, NoAnswer, OutcomeUnknown, StreamRewound
+from libs.bus.errors import UNREADABLE, ApiRefused, BusError, NoAnswer, StreamRewound
 from libs.bus.follow import Follower, StreamMessage
 from libs.bus.loop import MessageLoop
 from libs.bus.queue import bury
@@ -65,6 +65,10 @@ class Publishing:
 
     A refused or unknown publish ends the session: what came after it in the pipeline was refused with it.
     Of a record's events, snapshots and proposals only the last each is acknowledged, and proves the others.
+
+    What another publishes meanwhile takes the places that it has here, for both read all records. Where some
+    are missing, being public and trimmed by now, what follows them would be sent for their places, and could
+    be stored there. So then each stream is looked at before anything more is sent to it.
     """
 
     def __init__(
@@ -90,6 +94,12 @@ class Publishing:
         self._moved = asyncio.Event()
         self._progress = Progress(0)
         self._numbers: dict[str, int] = {}
+        self._read = 0
+        """Sequence of the last record read."""
+
+        self._unsure: set[str] = set()
+        """Streams in which another may have gone further than this one has read."""
+
         self._untrimmed_behind = 0
         self._set_aside_through = 0
         self._follower: Follower | None = None
@@ -139,12 +149,14 @@ class Publishing:
             await target.open()
         await self._check_same_journal()
         begin = min(target.place for target in self._targets)[0]
-        self._progress = Progress(max(begin - 1, 0), self._moved.set)
+        self._read = max(begin - 1, 0)
+        self._progress = Progress(self._read, self._moved.set)
+        self._unsure = set()
         self._numbers = {}
         self._untrimmed_behind = max(target.place for target in self._targets)[0]
         self._failed = asyncio.get_running_loop().create_future()
         loop = MessageLoop("publish", bytes, self._take, self._metrics.telemetry)
-        self._follower = Follower(self._bus, streams.JOURNAL, loop, after=max(begin - 1, 0))
+        self._follower = Follower(self._bus, streams.JOURNAL, loop, after=self._read)
         log.info("publishing", behind=begin)
         self.publishes.set()
         async with Background() as tasks:
@@ -174,6 +186,11 @@ class Publishing:
         raise AnotherJournal(place[0])
 
     async def _take(self, data: bytes, message: StreamMessage) -> None:
+        if self._failed is None or self._failed.done():  # what is sent now could follow a hole
+            return None
+        if message.sequence != self._read + 1:
+            self._unsure = {target.name for target in self._targets}
+        self._read = message.sequence
         try:
             record = _decode(data)
             wanted = publications(record, message.sequence)
@@ -206,7 +223,7 @@ class Publishing:
         try:
             for target in self._targets:
                 await self._send(target, wanted, message.sequence, spans)
-        except OutcomeUnknown as error:
+        except (NoAnswer, ApiRefused, PlaceLost, Superseded) as error:
             return _fail(self._failed, error)
         return self._progress.stored(message.sequence)
 
@@ -232,6 +249,9 @@ class Publishing:
         if not missing:
             self._progress.stored(sequence)
             return
+        if target.name in self._unsure and await target.is_overtaken():
+            raise Superseded
+        self._unsure.discard(target.name)
         stored = await target.send(missing)
         self._when_stored(stored, missing, sequence, spans if target is self._events else {})
 

@@ -277,6 +277,45 @@ class Sleeper(Publishing):
 
 
 @pytest.mark.fact("3.3")
+async def test_what_another_published_and_was_trimmed_leaves_no_room_for_what_follows(
+    bus: Bus, broker: Broker
+) -> None:
+    """Found by a storm: the third event of a record took the place that it would have without a trimmed one.
+
+    The two before it were refused; nobody asks for acknowledgements of those, and they were lost.
+    """
+    await bus.publish(subjects.journal(1), shard_record(thought("p1", 1), number=1))
+    late = Late(bus)
+    async with connect(broker.url, "other", NoTelemetry()) as other, publishing(late):
+        await late.opened.wait()
+        another = publisher(other)
+        async with publishing(another):
+            trimmed = await bus.publish(subjects.journal(2), shard_record(thought("p2", 1), number=1))
+            await through(another, trimmed)
+        crowd = [thought(f"p{number}", 1) for number in range(3, 12)]
+        last = await bus.publish(subjects.journal(3), shard_record(*crowd, number=1))
+        expected = await wanted(bus, streams.EVENTS)
+        await bus.api(f"STREAM.PURGE.{streams.JOURNAL}", {"filter": subjects.journal(2)})
+        late.go_on.set()
+        await through(late, last)
+    assert placed(await held(bus, streams.EVENTS)) == expected
+
+
+class Late(Publishing):
+    """A publisher that knows the ends of the streams, and reads nothing yet."""
+
+    def __init__(self, bus: Bus) -> None:
+        super().__init__(bus, lambda: True, CompressorMetrics(ProcessMetrics("compressor", "l", "0")))
+        self.opened = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def _check_same_journal(self) -> None:
+        await super()._check_same_journal()
+        self.opened.set()
+        await self.go_on.wait()
+
+
+@pytest.mark.fact("3.3")
 async def test_the_end_of_a_stream_that_another_moves_is_read_as_it_was(bus: Bus, broker: Broker) -> None:
     """A place that does not stand at its sequence would let later messages in at wrong places."""
     config = (await bus.api(f"STREAM.INFO.{streams.EVENTS}"))["config"]
