@@ -242,7 +242,13 @@ def test_status_counts_what_is_and_says_running_only_while_a_scheduler_ticks(lon
     create(lone, "p")
     lone.post("/v1/swarm/personas/p/reap")
     now = eventually_sync(
-        lambda: (now := status(lone))["events_buffered"] > 8 and now["snapshots_buffered"] >= 1 and now, 30
+        lambda: (
+            (now := status(lone))["running"]
+            and now["events_buffered"] > 8
+            and now["snapshots_buffered"] >= 1
+            and now
+        ),
+        30,
     )
     assert isinstance(now, dict)
     assert set(now) == {
