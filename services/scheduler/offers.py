@@ -291,6 +291,8 @@ class Offers:
         ours = await self._still_ours({shard_of(persona_id) for persona_id in unused})
         for persona_id in unused:
             if shard_of(persona_id) in ours:
+                if (late := desk.copies.get(persona_id)) is not None:  # however long its journal took
+                    late.asks_from = _now() + 2 * HOLD_BACK_S
                 await self._posts.change(
                     post.id, partial(places.unused, persona_id=persona_id, boot=self._boot)
                 )

@@ -50,6 +50,7 @@ class Running:
         async def seen(process: Process) -> AsyncIterator[None]:
             async with lifespan(process):
                 await process.bus.subscribe(CRASHING, _fail)
+                await process.bus.client.flush(timeout=60)  # it is in force
                 self.process = process
                 yield
 

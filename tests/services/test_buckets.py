@@ -25,6 +25,8 @@ from tests.support.broker import Broker
 from tests.support.eventually import eventually
 from tests.unit.make import NOW, create
 
+pytestmark = pytest.mark.usefixtures("announced")
+
 EVERYTHING = 2**40
 REAP = ReapPersonaRequest()
 

@@ -216,7 +216,10 @@ async def test_an_owner_whose_checkpoint_was_overtaken_lets_go(bus: Bus) -> None
 
 
 @pytest.mark.fact("3.3")
-async def test_a_checkpoint_that_was_stored_as_the_broker_died_is_known(bus: Bus, broker: Broker) -> None:
+async def test_a_checkpoint_that_was_stored_as_the_broker_died_is_known(
+    bus: Bus, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.scheduler.checkpoint._ATTEMPTS", 60)  # for as long as the broker takes
     stored, ledger = Checkpoints(bus, SHARD), Ledger(SHARD)
     for sequence in range(1, 4):
         ledger.fold(sequence, shard_record(thought("p", sequence), number=sequence))

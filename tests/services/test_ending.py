@@ -29,7 +29,7 @@ async def test_each_service_ends_well_while_the_broker_is_away(
         async def ready() -> bool:
             return {record.service for record in await list_present(bus) if record.ready} == SERVICES
 
-        await eventually(ready, 30, "five services")
+        await eventually(ready, 90, "five services")
         broker.kill()
         await eventually(lambda: not bus.connected)
         for process in processes.values():

@@ -86,19 +86,22 @@ def is_granted(answer: Msg) -> bool:
     return ERROR_CODE not in (answer.headers or {})
 
 
+async def granted(bus: Bus, request: GrantRequest) -> Grant:
+    """Ask again, as thinkers do, where the owner was not sure within a second: a busy machine may stall."""
+    while not is_granted(answer := await ask(bus, subjects.grant(request.shard), request)):  # noqa: ASYNC110
+        await asyncio.sleep(0.1)
+    return msgspec.json.decode(answer.data, type=Grant)
+
+
 @pytest.mark.fact("3.2")
 async def test_grants_of_a_full_shard_hold_up_no_grant_of_another(bus: Bus) -> None:
     """Whoever is asked for an unknown chunk looks whether it is the owner still, room or none."""
     async with full(bus) as (stuck, _), serving(bus, stuck), Background() as tasks:
-        asked = [
-            tasks.create_task(ask(bus, subjects.grant(SHARD), grant(SHARD, n)))
-            for n in range(MORE_THAN_A_GATE_ADMITS)
-        ]
+        asked = [tasks.create_task(granted(bus, grant(SHARD, n))) for n in range(MORE_THAN_A_GATE_ADMITS)]
         await asyncio.sleep(0.1)
         async with asyncio.timeout(SOON_S):
-            assert is_granted(await ask(bus, subjects.grant(OTHER), grant(OTHER)))
-            answers = await asyncio.gather(*asked)
-        assert all(msgspec.json.decode(answer.data, type=Grant).items == [] for answer in answers)
+            await granted(bus, grant(OTHER))
+            assert all(one.items == [] for one in await asyncio.gather(*asked))
 
 
 @pytest.mark.fact("A16")
@@ -116,7 +119,7 @@ async def test_accounts_of_a_full_shard_hold_up_no_grant_of_another(bus: Bus) ->
         ]
         await asyncio.sleep(0.1)
         async with asyncio.timeout(SOON_S):
-            assert is_granted(await ask(bus, subjects.grant(OTHER), grant(OTHER)))
+            await granted(bus, grant(OTHER))
             assert not any(map(is_granted, await asyncio.gather(*asked)))
         waiting = len(stuck._notes)
         late = AccountsRequest(asks=[AccountAsk(ROOT, "late", 1, Credits(1, 1))])

@@ -64,15 +64,16 @@ async def test_an_unused_place_of_a_full_shard_goes_to_who_wants_it(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That the shard is still ours is read, and takes no room."""
+    monkeypatch.setattr(offers, "ANSWERED_WITHIN_S", 30.0)
+    monkeypatch.setattr(offers, "UNUSED_S", 60.0)
     async with scheduling(bus, people("ann", "bob"), "ann", "bob") as one:
         await send(bus, "ann", "bob", most=1)
         (first,) = await seated(bus, one, most=1)
         await eventually(lambda: wanted(bus))
         async with full(one.of(first)):
-            monkeypatch.setattr(offers, "UNUSED_S", 1.0)
+            one.offers._desks[POST].copies[first].unused_since = float("-inf")
             one.offers._look_at(POST)
             assert await eventually(lambda: others(bus, first), what="the other one has it")
-            monkeypatch.setattr(offers, "UNUSED_S", 60.0)
             (second,) = await seated(bus, one, most=1)
             await one.answer(second)
             await eventually(lambda: answers(bus, second))

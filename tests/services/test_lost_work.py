@@ -26,6 +26,8 @@ from tests.services.support import owner, shard_records
 from tests.services.test_shard_owners import owning
 from tests.unit.make import chunk, entry
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 SHARD = 0
 NAMES = ["a", "b", "c"]
 
