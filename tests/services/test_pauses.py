@@ -23,6 +23,8 @@ from tests.services.test_shard_owners import owning
 from tests.support.broker import Broker
 from tests.support.eventually import eventually
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 SHARD = shard_of(ROOT)
 
 

@@ -342,7 +342,7 @@ async def test_an_owner_that_was_overtaken_frees_no_place_of_its_successor_s(
     bus: Bus, asks_again: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It does not know yet that its shards are another's, and would take the places back unused."""
-    monkeypatch.setattr(offers, "UNUSED_S", 0.5)
+    monkeypatch.setattr(offers, "UNUSED_S", 60.0)
     roster = people()
     async with scheduling(bus, roster, offering=False) as first:
         await send(bus)
@@ -352,10 +352,10 @@ async def test_an_owner_that_was_overtaken_frees_no_place_of_its_successor_s(
         await first.offers._look(POST)
         names = await seated(bus, first)
         await eventually(lambda: wanted(bus))
-        monkeypatch.setattr(offers, "UNUSED_S", 60.0)
         async with scheduling(bus, roster, boot="two", offering=asks_again):
             await eventually(lambda: asked_by(bus, "two" if asks_again else "one"))
-            monkeypatch.setattr(offers, "UNUSED_S", 0.0)
+            for copy in first.offers._desks[POST].copies.values():
+                copy.unused_since = float("-inf")  # to this owner alone: its successor looks, too
             await first.offers._look(POST)
             assert (await stored(bus)).granted == names
 

@@ -18,6 +18,7 @@ from libs.contracts.work import Counters
 from services.gateway import peers
 from tests.services.standin import ALL_SHARDS, StandIn, gateway, held_item, life
 from tests.support.http import Answer, fetch
+from tests.support.still import without_pause
 from tests.unit.make import NOW
 
 
@@ -106,6 +107,6 @@ async def test_a_shard_that_nobody_answers_for_is_no_smaller_sum(
 ) -> None:
     monkeypatch.setattr(peers, "_WITHIN_S", 2.0)
     served.owners.silent = {17}
-    answer = await get(served, "/v1/swarm/spend")
+    answer = await without_pause(served.bus, 1.0, lambda: get(served, "/v1/swarm/spend"))
     assert (answer.status, answer.headers["retry-after"]) == (503, "1")
     assert "perpetua.spend.17" in answer.json["detail"]

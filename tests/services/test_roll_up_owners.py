@@ -43,6 +43,8 @@ from tests.services.test_shard_owners import owning
 from tests.support.eventually import eventually
 from tests.unit.make import shard_record
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 SHARD = shard_of("s")
 
 

@@ -33,6 +33,8 @@ from tests.services.test_credits import LIMITS, MINUTE, NAMES, ROOT, Clock, fami
 from tests.services.test_shard_owners import owning
 from tests.unit.make import NOW, Tree, inbox_item, item
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 CHILD = NAMES[0]
 PAUSE = Pause(
     ROOT,
