@@ -1,6 +1,7 @@
-"""A full disk under the embedded broker: seen in its log, and over once there is room and it was restarted.
+"""A full disk under the embedded broker, seen in its log, or by what is free: the log may lie there, too.
 
-nats-server closes a stream that it could not write to for as long as it runs, also when there is room again.
+It is over once there is room and the broker was restarted: nats-server closes a stream that it could not
+write to for as long as it runs, also when there is room again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from pathlib import Path
 
 _SAYS = b"no space left on device"
 _ROOM_BYTES = 64 * 1024 * 1024
+_BLOCK_BYTES = 4096
 
 
 class Disk:
@@ -24,7 +26,8 @@ class Disk:
         self._read = _size(log)
 
     def look(self) -> None:
-        """Read what the broker has logged since the last look."""
+        """Look at what is free, and read what the broker has logged since the last look."""
+        self.full = self.full or self._free() < _BLOCK_BYTES
         size = _size(self._log)
         begin = self._read if size >= self._read else 0  # a new file of the rotation
         self._read = size
@@ -37,7 +40,13 @@ class Disk:
     @property
     def has_room(self) -> bool:
         """Whether there is enough for the broker to begin with: 64 MiB."""
-        return shutil.disk_usage(self._streams).free >= _ROOM_BYTES
+        return self._free() >= _ROOM_BYTES
+
+    def _free(self) -> int:
+        try:
+            return shutil.disk_usage(self._streams).free
+        except OSError:  # the broker has not made the folder yet
+            return _ROOM_BYTES
 
 
 def _size(path: Path) -> int:

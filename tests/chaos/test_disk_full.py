@@ -75,6 +75,16 @@ def test_only_what_the_broker_says_from_now_on_counts(tmp_path: Path) -> None:
     assert sees_it_full(disk), "the log was rotated"
 
 
+@pytest.mark.small_disk
+def test_a_disk_on_which_the_broker_can_say_nothing_is_full(small_disk: Path) -> None:
+    """Found by reading: where its log's last block is full, too, it does not say that space is lacking."""
+    disk = Disk(small_disk, small_disk / "nats.log")
+    assert not sees_it_full(disk)
+    fill(small_disk / "ballast")
+    assert sees_it_full(disk)
+    assert not disk.has_room
+
+
 def sees_it_full(disk: Disk) -> bool:
     disk.look()
     return disk.full
