@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 from libs.bus.connection import Bus
 from libs.contracts import subjects
 from services.compressor import publishing as rules
-from tests.services.test_publishing import prefill, publisher, publishing, through
+from tests.services.publishers import prefill, publisher, publishing, through
 from tests.support.eventually import eventually
 
 
