@@ -140,7 +140,8 @@ class Dispatches:
 
         None are granted of a chunk that is unknown, a second copy, or of another run than the running one
         unless it was granted before the run began to stop. While another thinker that holds the chunk too is
-        still heard of, the answer names it: what it thinks need not be thought, and paid for, twice.
+        still heard of, the answer names it: what it thinks need not be thought, and paid for, twice. That
+        holds for a first delivery, too: a broker that was killed has forgotten its last ones.
         """
         nothing = Granted({})
         dispatch = self._by_chunk.get(request.chunk)
@@ -153,7 +154,9 @@ class Dispatches:
         if dispatch.sequence != request.sequence:
             return nothing
         first = dispatch.granted_to is None
-        others = request.deliveries > 1 and dispatch.granted_to not in (None, request.thinker)
+        others = dispatch.granted_to not in (None, request.thinker)
+        if dispatch.granted_to == PREVIOUS_OWNER and request.deliveries == 1:
+            others = False  # perhaps it was granted to nobody
         if others and now - dispatch.touched < HEARD_S:
             return Granted({}, held_by=dispatch.granted_to)
         if request.deliveries != dispatch.delivery:

@@ -53,9 +53,14 @@ def test_a_first_delivery_is_granted_at_once_whoever_owned_the_shard_before() ->
     table, work = Dispatches(), chunk("c", "a")
     table.begin(*entry(work), 0.0, 5).granted_to = PREVIOUS_OWNER
     assert table.grant(ask(work, 5, "t1", deliveries=2), 1, 0.1).held_by == PREVIOUS_OWNER
+    assert list(table.grant(ask(work, 5, "t1", deliveries=1), 1, 0.1).dues) == [0]
+
+
+def test_whom_the_previous_owner_granted_a_chunk_is_known_once_it_is_heard_of() -> None:
+    table, work = Dispatches(), chunk("c", "a")
+    table.begin(*entry(work), 0.0, 5).granted_to = PREVIOUS_OWNER
     table.heard("c", "t2", 0.1)
     assert table.grant(ask(work, 5, "t1", deliveries=2), 1, 0.1).held_by == "t2"
-    assert list(table.grant(ask(work, 5, "t1", deliveries=1), 1, 0.1).dues) == [0]
 
 
 def test_only_what_is_wanted_of_a_chunk_is_entered() -> None:
@@ -87,8 +92,20 @@ def test_a_chunk_that_is_delivered_again_is_granted_to_whoever_has_it_now() -> N
     table, work = Dispatches(), chunk("c", "a")
     dispatch = table.begin(*entry(work), 0.0, 5)
     assert grant(table, work, 5, thinker="t1") == [0]
-    assert grant(table, work, 5, thinker="t2") == [0]
-    assert (dispatch.granted_to, dispatch.touched) == ("t2", 10.0)
+    assert list(table.grant(ask(work, 5, "t2", deliveries=2), 1, 10.0 + HEARD_S).dues) == [0]
+    assert (dispatch.granted_to, dispatch.touched) == ("t2", 10.0 + HEARD_S)
+
+
+@pytest.mark.fact("3.3")
+def test_a_delivery_that_the_broker_has_forgotten_is_not_granted_again_while_its_thinker_is_heard_of() -> (
+    None
+):
+    """A broker that is killed counts its last deliveries anew: to another thinker they are first ones."""
+    table, work = Dispatches(), chunk("c", "a")
+    table.begin(*entry(work), 0.0, 5)
+    assert list(table.grant(ask(work, 5, "t1"), 1, 10.0).dues) == [0]
+    assert table.grant(ask(work, 5, "t2"), 1, 10.1) == Granted({}, held_by="t1")
+    assert list(table.grant(ask(work, 5, "t2"), 1, 10.0 + HEARD_S).dues) == [0]
 
 
 @pytest.mark.fact("3.2")
