@@ -80,6 +80,14 @@ class Bus:
         return bool(self.client.is_connected)
 
     @property
+    def connection(self) -> int:
+        """The number of the present connection, or of the last: another one after every reconnect.
+
+        It is so before anything comes by the new one.
+        """
+        return int(self.client.stats["reconnects"])
+
+    @property
     def trouble(self) -> str | None:
         """What is wrong between this process and the broker now, in a sentence."""
         if not self.connected:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from math import inf
 
 from msgspec import Struct
 
@@ -42,6 +43,10 @@ class Dispatch:
 
     waiting: dict[str, Due] = field(default_factory=dict)
     """What is not settled yet, by persona."""
+
+    def silence(self, now: float, since: float) -> float:
+        """Return for how many seconds nothing was heard of it that could be heard, which was so `since`."""
+        return now - max(self.touched, since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +140,14 @@ class Dispatches:
         """Whether a chunk has thoughts under way."""
         return chunk_id in self._by_chunk
 
-    def grant(self, request: GrantRequest, run: int | None, now: float) -> Granted:
+    def grant(self, request: GrantRequest, run: int | None, now: float, since: float = -inf) -> Granted:
         """Return which thoughts of a chunk the asking thinker is to think.
 
         None are granted of a chunk that is unknown, a second copy, or of another run than the running one
         unless it was granted before the run began to stop. While another thinker that holds the chunk too is
         still heard of, the answer names it: what it thinks need not be thought, and paid for, twice. That
-        holds for a first delivery, too: a broker that was killed has forgotten its last ones.
+        holds for a first delivery, too: a broker that was killed has forgotten its last ones. Silence counts
+        from when it could be heard, which was so `since`.
         """
         nothing = Granted({})
         dispatch = self._by_chunk.get(request.chunk)
@@ -157,7 +163,7 @@ class Dispatches:
         others = dispatch.granted_to not in (None, request.thinker)
         if dispatch.granted_to == PREVIOUS_OWNER and request.deliveries == 1:
             others = False  # perhaps it was granted to nobody
-        if others and now - dispatch.touched < HEARD_S:
+        if others and dispatch.silence(now, since) < HEARD_S:
             return Granted({}, held_by=dispatch.granted_to)
         if request.deliveries != dispatch.delivery:
             if dispatch.attempts >= (MAX_DELIVER if dispatch.chunk.alone else TOGETHER):
@@ -177,11 +183,6 @@ class Dispatches:
         dispatch = self._by_chunk.get(chunk_id)
         if dispatch is not None and dispatch.granted_to in (thinker, PREVIOUS_OWNER):
             dispatch.granted_to, dispatch.touched = thinker, now
-
-    def touch_all(self, now: float) -> None:
-        """Note that nobody could be heard until now: the broker was away."""
-        for dispatch in self._by_chunk.values():
-            dispatch.touched = now
 
     def forget(self, persona_ids: Iterable[str]) -> None:
         """Forget these personas' thoughts: they are stored, or no longer wanted."""
@@ -246,6 +247,6 @@ class Dispatches:
         """Return the dispatch at a place of the work queue."""
         return next((d for d in self._by_chunk.values() if d.sequence == sequence), None)
 
-    def neglected(self, now: float, seconds: float) -> list[Dispatch]:
-        """Return dispatches of which nothing was heard for so long."""
-        return [dispatch for dispatch in self._by_chunk.values() if now - dispatch.touched > seconds]
+    def neglected(self, now: float, seconds: float, since: float = -inf) -> list[Dispatch]:
+        """Return dispatches of which nothing was heard for so long, though it could be heard `since`."""
+        return [dispatch for dispatch in self._by_chunk.values() if dispatch.silence(now, since) > seconds]

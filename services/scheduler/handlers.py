@@ -49,8 +49,11 @@ class Handlers:
         showing: Showing,
         bank: Bank,
         rolling_up: RollingUp,
+        heard_since: Callable[[], float],
     ) -> None:
+        """`heard_since` is `Earshot.since`."""
         self.rolling_up = rolling_up
+        self._heard_since = heard_since
         self._granted = granted
         self._showing = showing
         self._bank = bank
@@ -68,7 +71,7 @@ class Handlers:
         """
         if not self._owner.dispatches.knows(message.chunk):
             await self._confirm()
-        granted = self._owner.dispatches.grant(message, self._run_now(), _now())
+        granted = self._owner.dispatches.grant(message, self._run_now(), _now(), self._heard_since())
         if granted.held_by is not None:
             raise Postpone(f"{granted.held_by} still thinks of it")
         if granted.suspect is not None:

@@ -51,12 +51,15 @@ class LostWork:
         publish: Callable[[ShardOwner, Dispatch], Awaitable[None]],
         metrics: SchedulerMetrics,
         tasks: asyncio.TaskGroup,
+        heard_since: Callable[[], float],
     ) -> None:
+        """`heard_since` is `Earshot.since`."""
         self._bus = bus
         self._owners = owners
         self._publish = publish
         self._metrics = metrics
         self._tasks = tasks
+        self._heard_since = heard_since
         self._burying: dict[str, asyncio.Task[bool]] = {}
         """By chunk."""
 
@@ -67,7 +70,7 @@ class LostWork:
             if dispatch is None:
                 continue
             now = asyncio.get_running_loop().time()
-            if dispatch.granted_to is not None and now - dispatch.touched < HEARD_S:
+            if dispatch.granted_to is not None and self._silence(dispatch, now) < HEARD_S:
                 continue  # its thinker lives: deliveries were used up by outages
             dispatch.attempts += 1  # perhaps thinkers end before they ask for it
             await self.suspected(owner, dispatch)
@@ -119,7 +122,7 @@ class LostWork:
                 log.warning("not_examined", shard=owner.shard, error=str(error))
 
     async def _look_after(self, owner: ShardOwner, now: float) -> None:
-        neglected = owner.dispatches.neglected(now, _NEGLECTED_S)
+        neglected = owner.dispatches.neglected(now, _NEGLECTED_S, self._heard_since())
         if not neglected:
             return
         delivered = await last_delivered(self._bus, streams.THINK, streams.THINKERS)
@@ -142,10 +145,13 @@ class LostWork:
         elif not dispatch.waiting:
             owner.dispatches.drop(dispatch)
             await purge_message(self._bus, streams.THINK, dispatch.sequence)
-        elif dispatch.sequence <= delivered and now - dispatch.touched > _SILENT_S:
+        elif dispatch.sequence <= delivered and self._silence(dispatch, now) > _SILENT_S:
             log.warning("work_renewed", shard=owner.shard, thoughts=len(dispatch.waiting))
             dues = list(dispatch.waiting.values())
             await self._again(owner, dispatch, [dues], alone=dispatch.chunk.alone)
+
+    def _silence(self, dispatch: Dispatch, now: float) -> float:
+        return dispatch.silence(now, self._heard_since())
 
     async def _give_up(self, owner: ShardOwner, dispatch: Dispatch) -> None:
         """Bury a chunk once, however often that is asked for meanwhile, and however long it takes."""

@@ -35,6 +35,7 @@ from services.scheduler.census import Census
 from services.scheduler.changes import Changes
 from services.scheduler.dispatches import Age
 from services.scheduler.dispatching import Dispatching
+from services.scheduler.earshot import Earshot
 from services.scheduler.elsewhere import hearing
 from services.scheduler.halting import halt_shard
 from services.scheduler.handlers import Handlers
@@ -133,7 +134,10 @@ class Scheduler:
             self.metrics,
             process.metrics,
         )
-        self.lost_work = LostWork(self.bus, self.shards.live, self.dispatching.publish, self.metrics, tasks)
+        self.earshot = Earshot(self.bus)
+        self.lost_work = LostWork(
+            self.bus, self.shards.live, self.dispatching.publish, self.metrics, tasks, self.earshot.since
+        )
         self.changes = Changes(
             self.roster,
             self.shards,
@@ -181,13 +185,6 @@ class Scheduler:
     def _journaled_tick(self) -> datetime | None:
         ticks = [owner.ledger.last_tick_at for owner in self.shards.live.values()]
         return max((at for at in ticks if at is not None), default=None)
-
-    def nobody_was_heard(self) -> None:
-        """Note that the connection was lost: thinkers who said nothing meanwhile may still be thinking."""
-        now = asyncio.get_running_loop().time()
-        for owner in self.shards.live.values():
-            owner.dispatches.touch_all(now)
-        self.waits.reconnected()
 
     def _make_owner(self, shard: int) -> ShardOwner:
         return ShardOwner(
@@ -263,6 +260,7 @@ class Scheduler:
                 self.showing,
                 bank,
                 self._rolling_up(owner),
+                self.earshot.since,
             )
             telemetry = self.process.metrics
             async with (
@@ -308,6 +306,7 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
             "sweep": scheduler.inboxes.sweep(),
             "posts": scheduler.posts.run(),
             "offers": scheduler.offers.run(),
+            "earshot": scheduler.earshot.run(),
             "lost-work": scheduler.lost_work.run(),
             "tidy": scheduler.shards.keep_tidy(scheduler.running.turn),
             "readiness": _say_ready(process, scheduler.shards),
@@ -321,7 +320,7 @@ async def lifespan(process: Process) -> AsyncIterator[None]:
             listening(process.bus, subjects.SCHEDULER_STATUS, status, scheduler.gate),
             listening(process.bus, subjects.WORK_EXHAUSTED, exhausted, scheduler.gate),
         ):
-            with process.bus.on_reconnect(scheduler.nobody_was_heard):
+            with process.bus.on_reconnect(scheduler.waits.reconnected):
                 await scheduler.shards.complete.wait()
                 process.set_ready(_summary(scheduler.shards))
                 yield

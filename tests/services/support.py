@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from math import inf
 from secrets import token_hex
 
 import msgspec
@@ -98,7 +99,9 @@ def handlers(
     metrics = SchedulerMetrics(CollectorRegistry())
     showing = Showing(roster, lambda _: None, lambda _: [], enforced=True)
     rolling_up = rolling_up or RollingUp(one, None, 256, metrics)
-    return Handlers(one, lambda: 1, suspected, metrics, lambda _: None, showing, bank, rolling_up)
+    return Handlers(
+        one, lambda: 1, suspected, metrics, lambda _: None, showing, bank, rolling_up, lambda: -inf
+    )
 
 
 async def in_step() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from math import inf
 
 import msgspec
 import pytest
@@ -161,7 +162,7 @@ async def test_a_thinker_keeps_what_cannot_be_given_up_yet(bus: Bus) -> None:
         work = chunk("deadly", "q")
         dispatch = stuck.dispatches.begin(*entry(work), asyncio.get_running_loop().time(), 1)
         dispatch.attempts = MAX_DELIVER
-        lost = LostWork(bus, {SHARD: stuck}, never, metrics, tasks)
+        lost = LostWork(bus, {SHARD: stuck}, never, metrics, tasks, lambda: -inf)
         roster = family()
         answers = handlers(stuck, Bank(stuck, roster), roster, suspected=lost.suspected)
         asked = GrantRequest(chunk="deadly", shard=SHARD, sequence=1, deliveries=9, thinker="t")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from math import inf
 
 import msgspec
 import pytest
@@ -42,7 +43,7 @@ async def lost_work(bus: Bus, one: ShardOwner, publish: Publish | None = None) -
 
     metrics = SchedulerMetrics(CollectorRegistry())
     async with Background() as tasks:
-        yield LostWork(bus, {SHARD: one}, publish or publishes, metrics, tasks)
+        yield LostWork(bus, {SHARD: one}, publish or publishes, metrics, tasks, lambda: -inf)
 
 
 async def dispatched(bus: Bus, one: ShardOwner, attempts: int, *names: str) -> Dispatch:

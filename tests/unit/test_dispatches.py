@@ -43,9 +43,8 @@ def test_what_another_thinker_still_thinks_of_is_not_granted_until_that_one_is_s
     held = table.grant(again, 1, 12.0 + HEARD_S - 0.1)
     assert (held.dues, held.held_by) == ({}, "t1")
     assert list(table.grant(ask(work, 5, "t1", deliveries=2), 1, 12.5).dues) == [0], "it had it itself"
-    table.touch_all(20.0)
-    assert table.grant(again, 1, 20.1).held_by == "t1", "while the broker was away nobody could be heard"
-    granted = table.grant(again, 1, 20.0 + HEARD_S)
+    assert table.grant(again, 1, 20.1, since=20.0).held_by == "t1", "before, nobody could be heard"
+    granted = table.grant(again, 1, 20.0 + HEARD_S, since=20.0)
     assert (list(granted.dues), granted.held_by) == ([0], None)
 
 
@@ -222,6 +221,7 @@ def test_a_dispatch_of_which_nothing_is_heard_is_neglected() -> None:
     table.heard("unknown", "t1", 15.0)
     assert [dispatch.chunk.id for dispatch in table.neglected(20.0, 18.0)] == ["1"]
     assert table.neglected(18.0, 18.0) == []
+    assert table.neglected(20.0, 18.0, since=2.0) == []
 
 
 def deliver(table: Dispatches, of: Chunk, delivery: int) -> Granted:
