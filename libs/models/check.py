@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from libs.models.architecture import Architecture
 from libs.models.errors import ConversionFault
+from libs.models.logits import converted_logits
 from libs.models.manifest import CheckResult
 from libs.models.reference import Reference
 from libs.models.source import Safetensors
@@ -96,18 +96,6 @@ def as_stored(values: NDArray[np.float32], compute_type: str) -> NDArray[np.floa
         return np.asarray(np.rint(values * scale) / scale, np.float32)
     kept = compute_type.removeprefix("int8").removeprefix("_")
     return to_float32(from_float32(values, kept), kept) if kept in ("float16", "bfloat16") else values
-
-
-def converted_logits(folder: Path, ids: list[int], compute_type: str) -> NDArray[np.float32]:
-    """Return a CTranslate2 model's logits, shape `(tokens, vocabulary)`. Raises `ConversionFault`."""
-    import ctranslate2
-
-    try:
-        generator: Any = ctranslate2.Generator(str(folder), device="cpu", compute_type=compute_type)
-        logits: NDArray[np.float32] = np.asarray(generator.forward_batch([ids]), np.float32)[0]
-    except (RuntimeError, ValueError) as error:
-        raise ConversionFault(f"the converted model cannot be loaded: {error}") from error
-    return logits
 
 
 def compare(
