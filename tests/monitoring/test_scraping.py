@@ -22,21 +22,11 @@ DASHBOARDS = Path(__file__).parent.parent.parent / "deploy/grafana/dashboards"
 SETTINGS = {"LOOP_INTERVAL_MS": "300", "THINKER_MAX_TOKENS": "8"}
 
 
-def ports(running: Swarm) -> dict[str, list[int]]:
-    """The metrics port of each service; `ps` waits for the broker no longer than a person would."""
-
-    def everybodys() -> dict[str, list[int]] | None:
-        heard = {row["service"]: [row["metrics_port"]] for row in running.ps() if row["metrics_port"]}
-        return heard if heard.keys() == SERVICES.keys() else None
-
-    return eventually_sync(everybodys, what="everybody heard of") or {}
-
-
 @pytest.fixture(scope="module")
 def scraped() -> Iterator[tuple[Swarm, Prometheus]]:
     with swarm("--model", "tiny", settings=SETTINGS) as running:
         running.post("/v1/swarm/personas/root-thinker/inbox", {"content": "Is it calm?"})
-        prometheus = Prometheus(ports(running))
+        prometheus = Prometheus({name: [port] for name, port in running.metrics_ports(SERVICES).items()})
         try:
             eventually_sync(lambda: prometheus.targets_up() == SERVICES.keys(), 60, "every service scraped")
             yield running, prometheus

@@ -26,9 +26,11 @@ SHARDS = (1, 2, 3)
 _decode = msgspec.json.Decoder(PublicRecord).decode
 
 
-def publisher(bus: Bus) -> Publishing:
+class Publisher(Publishing):
     """A compressor's publisher that believes itself in charge, whoever else does."""
-    return Publishing(bus, lambda: True, CompressorMetrics(ProcessMetrics("compressor", "c", "0")))
+
+    def __init__(self, bus: Bus) -> None:
+        super().__init__(bus, lambda: True, CompressorMetrics(ProcessMetrics("compressor", "c", "0")))
 
 
 @asynccontextmanager
@@ -88,11 +90,11 @@ async def through(one: Publishing, last: int) -> None:
     await eventually(lambda: one.position >= last, within=20, what=f"publishing up to {last}")
 
 
-class Sleeper(Publishing):
+class Sleeper(Publisher):
     """A publisher that can be stopped between two records, as by SIGSTOP."""
 
     def __init__(self, bus: Bus) -> None:
-        super().__init__(bus, lambda: True, CompressorMetrics(ProcessMetrics("compressor", "s", "0")))
+        super().__init__(bus)
         self.awake = asyncio.Event()
         self.awake.set()
 
@@ -101,11 +103,11 @@ class Sleeper(Publishing):
         await super()._take(data, message)
 
 
-class Late(Publishing):
+class Late(Publisher):
     """A publisher that knows the ends of the streams, and reads nothing yet."""
 
     def __init__(self, bus: Bus) -> None:
-        super().__init__(bus, lambda: True, CompressorMetrics(ProcessMetrics("compressor", "l", "0")))
+        super().__init__(bus)
         self.opened = asyncio.Event()
         self.go_on = asyncio.Event()
 

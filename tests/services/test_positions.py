@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 from libs.bus.connection import Bus
 from libs.contracts import subjects
 from services.compressor import publishing as rules
-from tests.services.publishers import prefill, publisher, publishing, through
+from tests.services.publishers import Publisher, prefill, publishing, through
 from tests.support.eventually import eventually
 
 
@@ -35,7 +35,7 @@ async def test_the_position_is_said_at_once_when_it_moves(bus: Bus, monkeypatch:
     """Not only when it would be repeated: here that is after a minute."""
     monkeypatch.setattr(rules, "_REPEAT_S", 60.0)
     monkeypatch.setattr(rules, "_REPEAT_MOST_S", 60.0)
-    one = publisher(bus)
+    one = Publisher(bus)
     async with heard(bus) as said, publishing(one):
         for begin in (1, 3):
             last = await prefill(bus, 2, begin=begin)
@@ -47,7 +47,7 @@ async def test_the_position_is_said_seldom_while_nothing_moves(bus: Bus) -> None
     """Whoever comes late hears it within two seconds, if nothing stands still meanwhile."""
     clock = asyncio.get_running_loop().time
     last = await prefill(bus, 2)
-    one = publisher(bus)
+    one = Publisher(bus)
     async with heard(bus) as said, publishing(one):
         await through(one, last)
         await eventually(lambda: said and said[-1][1] == last, what="the position")

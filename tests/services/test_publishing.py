@@ -22,12 +22,12 @@ from tests.bus.support import held, restart
 from tests.services.publishers import (
     SHARDS,
     Late,
+    Publisher,
     Sleeper,
     assert_published,
     count,
     placed,
     prefill,
-    publisher,
     publishing,
     through,
     wanted,
@@ -49,7 +49,7 @@ async def bus(broker: Broker, request: pytest.FixtureRequest) -> AsyncIterator[B
 @pytest.mark.fact("3.15")
 async def test_a_journal_becomes_public_in_its_order(bus: Bus) -> None:
     last = await prefill(bus)
-    one = publisher(bus)
+    one = Publisher(bus)
     async with publishing(one):
         await through(one, last)
     await assert_published(bus)
@@ -63,7 +63,7 @@ async def test_two_publishers_at_once_store_each_event_exactly_once(bus: Bus, br
     """Each refuses the other now and then, and goes on behind what stands there."""
     last = await prefill(bus, 40)
     async with connect(broker.url, "other", NoTelemetry()) as other:
-        one, two = publisher(bus), publisher(other)
+        one, two = Publisher(bus), Publisher(other)
         async with publishing(one, two):
             await through(one, last)
             await through(two, last)
@@ -79,10 +79,10 @@ async def test_a_publisher_that_dies_in_the_middle_leaves_no_gap_and_no_repeat(b
     last = await prefill(bus, 8)
     for n in range(1, 8):
         before = await count(bus)
-        async with publishing(publisher(bus)):
+        async with publishing(Publisher(bus)):
             await eventually(lambda: more_than(bus, before), what="some progress")  # noqa: B023
         last = await prefill(bus, 8, begin=8 * n + 1)
-    one = publisher(bus)
+    one = Publisher(bus)
     async with publishing(one):
         await through(one, last)
     await assert_published(bus)
@@ -98,7 +98,7 @@ async def test_a_broker_that_dies_under_two_publishers_leaves_no_gap_and_no_repe
 ) -> None:
     last = await prefill(bus, 70)
     async with connect(broker.url, "other", NoTelemetry()) as other:
-        one, two = publisher(bus), publisher(other)
+        one, two = Publisher(bus), Publisher(other)
         async with publishing(one, two):
             await eventually(lambda: more_than(bus, 0))
             for _ in range(2):
@@ -113,12 +113,12 @@ async def test_a_broker_that_dies_under_two_publishers_leaves_no_gap_and_no_repe
 async def test_streams_that_a_crash_left_unlike_far_are_each_completed(bus: Bus) -> None:
     """Events stand further than snapshots: only what is missing is published again."""
     last = await prefill(bus)
-    first = publisher(bus)
+    first = Publisher(bus)
     async with publishing(first):
         await through(first, last)
     for sequence in range(13, 25):
         await bus.api(f"STREAM.MSG.DELETE.{streams.SNAPSHOTS}", {"seq": sequence})
-    again = publisher(bus)
+    again = Publisher(bus)
     async with publishing(again):
         await through(again, last)
     for stream in (streams.EVENTS, streams.SNAPSHOTS):
@@ -137,7 +137,7 @@ async def test_what_a_stranger_puts_into_a_public_stream_makes_nobody_repeat_it(
     }[stream]
     for begin in (1, 9):
         last = await prefill(bus, 8, begin=begin)
-        one = publisher(bus)
+        one = Publisher(bus)
         async with publishing(one):
             await through(one, last)
         for _ in range(3):
@@ -152,7 +152,7 @@ async def test_where_only_strangers_messages_are_left_nothing_is_published(bus: 
     """Nothing tells any more how far the stream holds the journal: rather nothing than all of it twice."""
     config = (await bus.api(f"STREAM.INFO.{streams.EVENTS}"))["config"]
     await bus.api(f"STREAM.UPDATE.{streams.EVENTS}", config | {"max_msgs": 10})
-    one = publisher(bus)
+    one = Publisher(bus)
     async with publishing(one):
         await through(one, await prefill(bus, 2))
         for _ in range(10):
@@ -168,7 +168,7 @@ async def test_proposals_that_the_broker_did_not_take_are_made_up_for(bus: Bus) 
     config = (await bus.api(f"STREAM.INFO.{streams.PROPOSALS}"))["config"]
     last = await prefill(bus)
     await bus.api(f"STREAM.UPDATE.{streams.PROPOSALS}", config | {"max_msg_size": 1})
-    one = publisher(bus)
+    one = Publisher(bus)
     async with publishing(one):
         await eventually(lambda: all_events(bus), within=20, what="every event")
         assert await held(bus, streams.PROPOSALS) == []
@@ -190,7 +190,7 @@ async def test_a_publisher_that_slept_while_another_went_on_looks_again(bus: Bus
         async with publishing(sleeper):
             await through(sleeper, last)
             sleeper.awake.clear()
-            another = publisher(other)
+            another = Publisher(other)
             async with publishing(another):
                 last = await prefill(other, 20, begin=5)
                 await through(another, last)
@@ -216,7 +216,7 @@ async def test_what_another_published_and_was_trimmed_leaves_no_room_for_what_fo
     late = Late(bus)
     async with connect(broker.url, "other", NoTelemetry()) as other, publishing(late):
         await late.opened.wait()
-        another = publisher(other)
+        another = Publisher(other)
         async with publishing(another):
             trimmed = await bus.publish(subjects.journal(2), shard_record(thought("p2", 1), number=1))
             await through(another, trimmed)
@@ -255,13 +255,13 @@ async def test_a_trimmed_journal_and_an_evicting_stream_change_nothing(bus: Bus)
     config = (await bus.api(f"STREAM.INFO.{streams.EVENTS}"))["config"]
     await bus.api(f"STREAM.UPDATE.{streams.EVENTS}", config | {"max_msgs": 10})
     last = await prefill(bus)
-    one = publisher(bus)
+    one = Publisher(bus)
     async with publishing(one):
         await through(one, last)
     for shard in SHARDS:
         await bus.api(f"STREAM.PURGE.{streams.JOURNAL}", {"filter": subjects.journal(shard), "keep": 1})
     last = await prefill(bus, 8, begin=17)
-    again = publisher(bus)
+    again = Publisher(bus)
     async with publishing(again):
         await through(again, last)
     stored = await held(bus, streams.EVENTS)
@@ -276,14 +276,14 @@ async def test_a_journal_that_was_lost_and_grew_again_is_not_published_behind_th
 ) -> None:
     """As after a power failure that cost the journal its end, and the event stream nothing."""
     config = (await bus.api(f"STREAM.INFO.{streams.JOURNAL}"))["config"]
-    one = publisher(bus)
+    one = Publisher(bus)
     async with publishing(one):
         await through(one, await prefill(bus, 4))
     before = await count(bus)
     await bus.api(f"STREAM.DELETE.{streams.JOURNAL}")
     await bus.api(f"STREAM.CREATE.{streams.JOURNAL}", config)
     await prefill(bus, grown)
-    again = publisher(bus)
+    again = Publisher(bus)
     with pytest.raises(AnotherJournal, match="is not the one that was published last"):
         await again._session()
     assert await count(bus) == before
@@ -295,7 +295,7 @@ async def test_a_hole_in_the_journal_stops_the_publisher(bus: Bus) -> None:
     for number in (1, 2, 4):
         await bus.publish(subjects.journal(1), shard_record(thought("p", number), number=number))
     with pytest.raises(ExceptionGroup) as raised:
-        await asyncio.wait_for(publisher(bus).run(), 30)
+        await asyncio.wait_for(Publisher(bus).run(), 30)
     (error,) = leaves(raised.value)
     assert "j.1: record 3 is missing, 4 follows" in str(error)
     assert await count(bus) <= 3, "what the two records before it hold"
@@ -303,7 +303,7 @@ async def test_a_hole_in_the_journal_stops_the_publisher(bus: Bus) -> None:
 
 async def test_whoever_is_told_to_flush_has_published_what_the_journal_held(bus: Bus) -> None:
     last = await prefill(bus)
-    one = publisher(bus)
+    one = Publisher(bus)
     async with publishing(one):
         await asyncio.wait_for(one.publishes.wait(), 30)
         await asyncio.wait_for(one.flush(), 30)

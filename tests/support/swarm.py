@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -144,6 +144,19 @@ class Swarm:
         assert done.returncode == 0, done.stderr
         rows: list[dict[str, Any]] = json.loads(done.stdout)
         return rows
+
+    def metrics_ports(self, services: Collection[str]) -> dict[str, int]:
+        """Return the metrics port of each of these, who may all be heard of a little later.
+
+        `ps` waits for the broker no longer than a person would.
+        """
+
+        def found() -> dict[str, int] | None:
+            heard = {row["service"]: row["metrics_port"] for row in self.ps() if row["metrics_port"]}
+            wanted = {service: port for service, port in heard.items() if service in services}
+            return wanted if len(wanted) == len(services) else None
+
+        return eventually_sync(found, what="everybody heard of") or {}
 
     def pid(self, service: str) -> int:
         return int(next(row["pid"] for row in self.ps() if row["service"] == service))

@@ -174,7 +174,7 @@ def test_a_collector_that_is_away_stops_nothing_and_is_said_once() -> None:
     with traced({"EXPORTER_OTLP_ENDPOINT": away, "TRACES_SAMPLER": "always_on"}) as swarm:
         swarm.post("/v1/swarm/personas", PERSONA)
         eventually_sync(lambda: swarm.get("/v1/swarm/personas/ann")["thought_count"] > 20, 30)
-        port = next(row["metrics_port"] for row in swarm.ps() if row["service"] == "scheduler")
+        port = swarm.metrics_ports(["scheduler"])["scheduler"]
 
         def lost() -> bool:
             return _dropped(port) > 0

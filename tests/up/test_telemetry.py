@@ -57,18 +57,8 @@ def running() -> Iterator[Swarm]:
         yield brought_up
 
 
-def ports(running: Swarm) -> dict[str, int]:
-    """The metrics port of each service; `ps` waits for the broker no longer than a person would."""
-
-    def found() -> dict[str, int] | None:
-        heard = {row["service"]: row["metrics_port"] for row in running.ps() if row["metrics_port"]}
-        return heard if heard.keys() == MATRIX.keys() else None
-
-    return eventually_sync(found, what="everybody heard of") or {}
-
-
 def fetched(running: Swarm, service: str, path: str) -> tuple[int, str]:
-    answer = fetch(f"http://127.0.0.1:{ports(running)[service]}{path}")
+    answer = fetch(f"http://127.0.0.1:{running.metrics_ports(MATRIX)[service]}{path}")
     return answer.status, answer.text
 
 
@@ -122,7 +112,7 @@ def test_each_service_is_live_and_ready_and_shows_its_boot(running: Swarm, servi
 
 
 def test_readiness_means_it_a_process_without_its_broker_is_not_ready(running: Swarm) -> None:
-    metrics = ports(running)
+    metrics = running.metrics_ports(MATRIX)
     broker = running.pid("nats")
     assert running.process is not None
 
