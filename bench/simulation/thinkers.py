@@ -91,7 +91,7 @@ class Thinkers:
             deliveries=1,
             thinker="simulated",
         )
-        granted = owner.dispatches.grant(request, self._run_now(), self._loop.time())
+        granted = owner.dispatches.grant(request, self._run_now(), self._loop.time(), -math.inf)
         if granted.waited is not None:
             self.granted(granted.waited)
         self._pending.extend((owner, dispatch, due) for due in granted.dues.values())

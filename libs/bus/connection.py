@@ -80,7 +80,7 @@ class Bus:
         return bool(self.client.is_connected)
 
     @property
-    def connection(self) -> int:
+    def connection_number(self) -> int:
         """The number of the present connection, or of the last: another one after every reconnect.
 
         It is so before anything comes by the new one.

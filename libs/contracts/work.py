@@ -122,7 +122,7 @@ class GrantRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The chunk's sequence in the work queue; a second copy of a chunk has another one."""
 
     deliveries: int
-    """How often the broker has given the chunk to a thinker; 1: nobody else ever held it."""
+    """How often the broker knows to have given the chunk to a thinker; once killed it has forgotten some."""
 
     thinker: str
     reads: bool = True

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from math import inf
 
 from msgspec import Struct
 
@@ -14,8 +13,8 @@ from libs.contracts.limits import MAX_DELIVER, TOGETHER
 from libs.contracts.work import Chunk, GrantRequest
 from services.scheduler.due import Due, traces_of
 
-HEARD_S = 4.0
-"""A thinker that was heard of within so many seconds still thinks: it says so twice as often."""
+HEARD_S = 5.0
+"""A thinker that was heard of within so many seconds still thinks: it says so every two seconds."""
 
 PREVIOUS_OWNER = "granted by the previous owner"
 
@@ -45,7 +44,7 @@ class Dispatch:
     """What is not settled yet, by persona."""
 
     def silence(self, now: float, since: float) -> float:
-        """Return for how many seconds nothing was heard of it that could be heard, which was so `since`."""
+        """Return for how many seconds nothing was heard of it; from `since` on it could be."""
         return now - max(self.touched, since)
 
 
@@ -140,14 +139,14 @@ class Dispatches:
         """Whether a chunk has thoughts under way."""
         return chunk_id in self._by_chunk
 
-    def grant(self, request: GrantRequest, run: int | None, now: float, since: float = -inf) -> Granted:
+    def grant(self, request: GrantRequest, run: int | None, now: float, since: float) -> Granted:
         """Return which thoughts of a chunk the asking thinker is to think.
 
         None are granted of a chunk that is unknown, a second copy, or of another run than the running one
         unless it was granted before the run began to stop. While another thinker that holds the chunk too is
         still heard of, the answer names it: what it thinks need not be thought, and paid for, twice. That
         holds for a first delivery, too: a broker that was killed has forgotten its last ones. Silence counts
-        from when it could be heard, which was so `since`.
+        from when it could be heard, which is `since`.
         """
         nothing = Granted({})
         dispatch = self._by_chunk.get(request.chunk)
@@ -179,9 +178,12 @@ class Dispatches:
         return Granted(wanted, now - dispatch.begun if first else None)
 
     def heard(self, chunk_id: str, thinker: str, now: float) -> None:
-        """Note a sign of life of a thinker that thinks of a chunk. Another one's say nothing of the chunk."""
+        """Note a sign of life of a thinker that thinks of a chunk. Another one's say nothing of the chunk.
+
+        It speaks only of what it was granted: where that is news, a previous owner has done it.
+        """
         dispatch = self._by_chunk.get(chunk_id)
-        if dispatch is not None and dispatch.granted_to in (thinker, PREVIOUS_OWNER):
+        if dispatch is not None and dispatch.granted_to in (thinker, PREVIOUS_OWNER, None):
             dispatch.granted_to, dispatch.touched = thinker, now
 
     def forget(self, persona_ids: Iterable[str]) -> None:
@@ -247,6 +249,6 @@ class Dispatches:
         """Return the dispatch at a place of the work queue."""
         return next((d for d in self._by_chunk.values() if d.sequence == sequence), None)
 
-    def neglected(self, now: float, seconds: float, since: float = -inf) -> list[Dispatch]:
-        """Return dispatches of which nothing was heard for so long, though it could be heard `since`."""
-        return [dispatch for dispatch in self._by_chunk.values() if dispatch.silence(now, since) > seconds]
+    def neglected(self, heard_for: Callable[[float], float], seconds: float) -> list[Dispatch]:
+        """Return dispatches of which nothing was heard while it could be for so long: `Earshot.heard_for`."""
+        return [one for one in self._by_chunk.values() if heard_for(one.touched) > seconds]

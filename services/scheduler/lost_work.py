@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -29,6 +30,7 @@ from services.scheduler.soon import soon
 log = structlog.get_logger("lost-work")
 
 _LOOK_S = 5.0
+_JUDGE_S = 1.0
 _NEGLECTED_S = 3 * ACK_WAIT_S
 _SILENT_S = 2 * MAX_DELIVER * ACK_WAIT_S
 """After so many seconds the broker has delivered for the last time, and who thinks has long said so."""
@@ -41,6 +43,16 @@ class Exhausted(msgspec.Struct):
     deliveries: int = 0
 
 
+class Hearing(Protocol):
+    """When others can be heard; `Earshot`."""
+
+    def since(self) -> float:
+        """Return the monotonic time since which they can be without a break."""
+
+    def heard_for(self, at: float) -> float:
+        """Return for how many seconds since a monotonic time they could be."""
+
+
 class LostWork:
     """Settles dead chunks as declared fallbacks, and dispatches again what vanished or fell silent."""
 
@@ -51,15 +63,14 @@ class LostWork:
         publish: Callable[[ShardOwner, Dispatch], Awaitable[None]],
         metrics: SchedulerMetrics,
         tasks: asyncio.TaskGroup,
-        heard_since: Callable[[], float],
+        earshot: Hearing,
     ) -> None:
-        """`heard_since` is `Earshot.since`."""
         self._bus = bus
         self._owners = owners
         self._publish = publish
         self._metrics = metrics
         self._tasks = tasks
-        self._heard_since = heard_since
+        self._earshot = earshot
         self._burying: dict[str, asyncio.Task[bool]] = {}
         """By chunk."""
 
@@ -69,11 +80,30 @@ class LostWork:
             dispatch = owner.dispatches.by_sequence(advisory.stream_seq)
             if dispatch is None:
                 continue
-            now = asyncio.get_running_loop().time()
-            if dispatch.granted_to is not None and self._silence(dispatch, now) < HEARD_S:
-                continue  # its thinker lives: deliveries were used up by outages
+            if self._may_live(dispatch):  # deliveries were used up by outages; the broker says so only once
+                self._tasks.create_task(self._judge_later(owner, dispatch), name="judge-later")
+                continue
             dispatch.attempts += 1  # perhaps thinkers end before they ask for it
             await self.suspected(owner, dispatch)
+
+    def _may_live(self, dispatch: Dispatch) -> bool:
+        """Whether who was granted a chunk was heard of just now, or could not be."""
+        silence = dispatch.silence(asyncio.get_running_loop().time(), self._earshot.since())
+        return dispatch.granted_to is not None and silence < HEARD_S
+
+    async def _judge_later(self, owner: ShardOwner, dispatch: Dispatch) -> None:
+        """Suspect a chunk that is delivered no more, once its thinker is silent; not where it speaks."""
+        touched = dispatch.touched
+        while self._may_live(dispatch):
+            await asyncio.sleep(_JUDGE_S)
+            ours = self._owners.get(owner.shard) is owner and owner.dispatches.knows(dispatch.chunk.id)
+            if not ours or dispatch.touched != touched:
+                return
+        dispatch.attempts += 1
+        try:
+            await self.suspected(owner, dispatch)
+        except (BusError, Postpone) as error:  # `look` comes upon it
+            log.warning("not_judged", shard=owner.shard, error=str(error))
 
     async def suspected(self, owner: ShardOwner, dispatch: Dispatch) -> None:
         """Give up, or dispatch again each thought alone, a chunk that thinkers have ended over.
@@ -111,25 +141,25 @@ class LostWork:
         """Look after chunks of which nothing was heard for long, until cancelled."""
         while True:
             await asyncio.sleep(_LOOK_S)
-            await self.look(asyncio.get_running_loop().time())
+            await self.look()
 
-    async def look(self, now: float) -> None:
-        """Look once after the chunks of which nothing was heard for long at this monotonic time."""
+    async def look(self) -> None:
+        """Look once after the chunks of which nothing was heard for long."""
         for owner in list(self._owners.values()):
             try:
-                await self._look_after(owner, now)
+                await self._look_after(owner)
             except BusError as error:
                 log.warning("not_examined", shard=owner.shard, error=str(error))
 
-    async def _look_after(self, owner: ShardOwner, now: float) -> None:
-        neglected = owner.dispatches.neglected(now, _NEGLECTED_S, self._heard_since())
+    async def _look_after(self, owner: ShardOwner) -> None:
+        neglected = owner.dispatches.neglected(self._earshot.heard_for, _NEGLECTED_S)
         if not neglected:
             return
         delivered = await last_delivered(self._bus, streams.THINK, streams.THINKERS)
         for dispatch in neglected:
-            await self._examine(owner, dispatch, now, delivered)
+            await self._examine(owner, dispatch, delivered)
 
-    async def _examine(self, owner: ShardOwner, dispatch: Dispatch, now: float, delivered: int) -> None:
+    async def _examine(self, owner: ShardOwner, dispatch: Dispatch, delivered: int) -> None:
         """Drop a chunk that is gone, and dispatch anew one that may never be delivered again.
 
         The broker does not tell how often a message was delivered. What it has never delivered waits for its
@@ -145,13 +175,10 @@ class LostWork:
         elif not dispatch.waiting:
             owner.dispatches.drop(dispatch)
             await purge_message(self._bus, streams.THINK, dispatch.sequence)
-        elif dispatch.sequence <= delivered and self._silence(dispatch, now) > _SILENT_S:
+        elif dispatch.sequence <= delivered and self._earshot.heard_for(dispatch.touched) > _SILENT_S:
             log.warning("work_renewed", shard=owner.shard, thoughts=len(dispatch.waiting))
             dues = list(dispatch.waiting.values())
             await self._again(owner, dispatch, [dues], alone=dispatch.chunk.alone)
-
-    def _silence(self, dispatch: Dispatch, now: float) -> float:
-        return dispatch.silence(now, self._heard_since())
 
     async def _give_up(self, owner: ShardOwner, dispatch: Dispatch) -> None:
         """Bury a chunk once, however often that is asked for meanwhile, and however long it takes."""

@@ -134,9 +134,11 @@ class Scheduler:
             self.metrics,
             process.metrics,
         )
-        self.earshot = Earshot(self.bus)
+        self.earshot = Earshot(
+            self.bus, lambda: any(len(owner.dispatches) for owner in self.shards.live.values())
+        )
         self.lost_work = LostWork(
-            self.bus, self.shards.live, self.dispatching.publish, self.metrics, tasks, self.earshot.since
+            self.bus, self.shards.live, self.dispatching.publish, self.metrics, tasks, self.earshot
         )
         self.changes = Changes(
             self.roster,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from math import inf
@@ -88,19 +89,34 @@ async def _nobody(*_: object) -> None:
     raise AssertionError("no thinker has ended")
 
 
+class Heard:
+    """All is heard, at a clock that is so many seconds ahead; `from_when` says since when."""
+
+    def __init__(self, ahead_s: float = 0.0) -> None:
+        self.ahead_s = ahead_s
+        self.from_when = -inf
+
+    def since(self) -> float:
+        return self.from_when
+
+    def heard_for(self, at: float) -> float:
+        return asyncio.get_running_loop().time() + self.ahead_s - at
+
+
 def handlers(
     one: ShardOwner,
     bank: Bank,
     roster: Roster,
     rolling_up: RollingUp | None = None,
     suspected: Callable[[ShardOwner, Dispatch], Awaitable[None]] = _nobody,
+    heard_since: Callable[[], float] = lambda: -inf,
 ) -> Handlers:
     """What answers for an owner's shard, in a run 1 in which no thinker ends unless it is said what then."""
     metrics = SchedulerMetrics(CollectorRegistry())
     showing = Showing(roster, lambda _: None, lambda _: [], enforced=True)
     rolling_up = rolling_up or RollingUp(one, None, 256, metrics)
     return Handlers(
-        one, lambda: 1, suspected, metrics, lambda _: None, showing, bank, rolling_up, lambda: -inf
+        one, lambda: 1, suspected, metrics, lambda _: None, showing, bank, rolling_up, heard_since
     )
 
 

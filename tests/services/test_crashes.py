@@ -32,7 +32,7 @@ TASKS = {
         "announce", "broker-metrics", "buckets", "commit", "finish-stops", "follow-journal", "peers",
     },
     "scheduler": {
-        "commit", "follow-registry", "inboxes", "lost-work", "mailbox", "offers", "peers", "posts",
+        "commit", "earshot", "follow-registry", "inboxes", "lost-work", "mailbox", "offers", "peers", "posts",
         "readiness", "shard", "shards", "sweep", "tick", "tidy",
     },
     "thinker": {"captures", "keep", "look-again", "pull", "summaries"},

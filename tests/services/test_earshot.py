@@ -5,16 +5,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from math import inf
 from time import sleep
 
+import msgspec
 import pytest
+from nats.aio.msg import Msg
 
 from libs.bus.connection import Bus, connect
+from libs.bus.endpoints import Request
+from libs.bus.loop import Postpone
 from libs.bus.telemetry import NoTelemetry
 from libs.concurrency.tasks import Background
+from libs.contracts.work import Grant, GrantRequest
+from libs.roster.state import Roster
+from services.scheduler.bank import Bank
+from services.scheduler.dispatches import HEARD_S
 from services.scheduler.earshot import _DEAF_S, Earshot
+from tests.services.support import handlers, owner
+from tests.services.test_shard_owners import owning
 from tests.support.broker import Broker
 from tests.support.eventually import eventually
+from tests.unit.make import chunk, entry
 
 pytestmark = pytest.mark.fact("3.3")
 
@@ -25,10 +37,12 @@ def now() -> float:
 
 @asynccontextmanager
 async def listening(bus: Bus) -> AsyncIterator[Earshot]:
-    """An earshot at work."""
-    earshot = Earshot(bus)
+    """An earshot that has heard something."""
+    earshot = Earshot(bus, lambda: True)
+    began = now()
     async with Background() as tasks:
         tasks.create_task(earshot.run(), name="earshot")
+        await eventually(lambda: earshot._came_at > began)
         yield earshot
 
 
@@ -37,10 +51,10 @@ async def hears(earshot: Earshot, at: float) -> float:
 
     async def heard() -> float | None:
         since = earshot.since()
-        await asyncio.sleep(2 * _DEAF_S)
+        await asyncio.sleep(_DEAF_S)
         return since if since >= at and earshot.since() == since else None
 
-    return await eventually(heard) or 0.0
+    return await eventually(heard, 60) or 0.0
 
 
 def is_deaf(earshot: Earshot) -> bool:
@@ -50,7 +64,21 @@ def is_deaf(earshot: Earshot) -> bool:
 
 async def test_while_messages_come_the_time_since_when_does_not_move(bus: Bus) -> None:
     async with listening(bus) as earshot:
-        assert await hears(earshot, earshot.since()) < now() - _DEAF_S
+        since = await hears(earshot, earshot.since())
+        assert since <= now() - _DEAF_S
+        assert earshot.heard_for(since) >= _DEAF_S
+
+
+async def test_while_nobody_has_anything_to_say_nothing_is_sent(bus: Bus) -> None:
+    wanted = False
+    earshot = Earshot(bus, lambda: wanted)
+    began = earshot._came_at
+    async with Background() as tasks:
+        tasks.create_task(earshot.run(), name="earshot")
+        await asyncio.sleep(_DEAF_S)
+        assert earshot._came_at == began
+        wanted = True
+        assert await hears(earshot, now()) > began
 
 
 async def test_a_broker_that_is_stopped_lets_nobody_be_heard(broker: Broker) -> None:
@@ -68,12 +96,12 @@ async def test_a_broker_that_is_stopped_lets_nobody_be_heard(broker: Broker) -> 
 async def test_after_a_reconnect_all_is_heard_anew_however_short_it_was(broker: Broker) -> None:
     """What was said to the broker that was killed is lost."""
     async with connect(broker.url, "scheduler", NoTelemetry()) as bus, listening(bus) as earshot:
-        number = bus.connection
+        number = bus.connection_number
         killed = now()
         broker.kill()
         broker.start()
         assert await hears(earshot, killed) > killed
-        assert bus.connection == number + 1
+        assert bus.connection_number > number
 
 
 async def test_before_anything_comes_by_a_new_connection_it_is_known_for_another(broker: Broker) -> None:
@@ -104,3 +132,38 @@ async def test_a_process_that_stood_still_has_heard_nobody_meanwhile(bus: Bus) -
         assert is_deaf(earshot), "before it has read anything"
         woke = now()
         assert await hears(earshot, woke) >= woke
+
+
+async def test_deaf_time_is_no_silence_but_what_was_heard_before_counts_on(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who stalls again and again would never find out otherwise that a thinker has ended."""
+    clock = 100.0
+    earshot = Earshot(bus, lambda: True)
+    monkeypatch.setattr(earshot, "_clock", lambda: clock)
+    earshot._since = earshot._came_at = clock
+    for step in (1.0, 1.0, 10.0, 1.0, 1.0, 7.0):
+        clock += step
+        await earshot._came(Msg(bus.client))
+    assert earshot.since() == clock == 121.0
+    assert earshot.heard_for(100.0) == 4.0
+    assert earshot.heard_for(105.0) == 2.0, "in the middle of a break"
+    clock += 1.5
+    assert earshot.heard_for(100.0) == 5.5
+    clock += 10.0
+    assert earshot.heard_for(100.0) == 4.0, "of the last break nothing was known yet"
+
+
+async def test_work_of_another_is_granted_by_silence_alone(bus: Bus) -> None:
+    one, roster, deaf = owner(bus, 0, "boot"), Roster(), True
+    work = chunk("c", "a")
+    async with owning(one):
+        answers = handlers(one, Bank(one, roster), roster, heard_since=lambda: now() if deaf else -inf)
+        dispatch = one.dispatches.begin(*entry(work), now(), 1)
+        dispatch.granted_to, dispatch.touched = "t1", now() - 2 * HEARD_S
+        asked = GrantRequest(chunk="c", shard=0, sequence=1, deliveries=2, thinker="t2")
+        with pytest.raises(Postpone, match="t1 still thinks of it"):
+            await answers.grant(asked, Request("s", b"", None))
+        deaf = False
+        granted = msgspec.json.decode(await answers.grant(asked, Request("s", b"", None)), type=Grant)
+        assert [item.persona_id for item in granted.items] == ["a"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from math import inf
 
 import msgspec
 import pytest
@@ -33,7 +32,7 @@ from services.scheduler.owner import ShardOwner
 from services.scheduler.rolling_up import RollingUp
 from services.scheduler.serving import served
 from services.scheduler.treasury import Treasury
-from tests.services.support import handlers, owner, shard_records
+from tests.services.support import Heard, handlers, owner, shard_records
 from tests.services.test_credits import NAMES, ROOT, Clock, family, want
 from tests.services.test_roll_up_owners import request as roll_up
 from tests.services.test_shard_owners import owning
@@ -162,7 +161,7 @@ async def test_a_thinker_keeps_what_cannot_be_given_up_yet(bus: Bus) -> None:
         work = chunk("deadly", "q")
         dispatch = stuck.dispatches.begin(*entry(work), asyncio.get_running_loop().time(), 1)
         dispatch.attempts = MAX_DELIVER
-        lost = LostWork(bus, {SHARD: stuck}, never, metrics, tasks, lambda: -inf)
+        lost = LostWork(bus, {SHARD: stuck}, never, metrics, tasks, Heard())
         roster = family()
         answers = handlers(stuck, Bank(stuck, roster), roster, suspected=lost.suspected)
         asked = GrantRequest(chunk="deadly", shard=SHARD, sequence=1, deliveries=9, thinker="t")

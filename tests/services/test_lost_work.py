@@ -18,32 +18,37 @@ from libs.contracts import streams, subjects
 from libs.contracts.limits import ACK_WAIT_S, MAX_DELIVER, TOGETHER
 from libs.contracts.thoughts import Source, ThoughtEvent
 from libs.contracts.work import Chunk, DeadLetter, GivenUp
+from services.scheduler import lost_work as lost_work_module
 from services.scheduler.dispatches import PREVIOUS_OWNER, Dispatch
 from services.scheduler.lost_work import Exhausted, LostWork
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.owner import ShardOwner
 from tests.bus.support import held
-from tests.services.support import owner, shard_records
+from tests.services.support import Heard, owner, shard_records
 from tests.services.test_shard_owners import owning
+from tests.support.eventually import eventually
 from tests.unit.make import chunk, entry
 
 pytestmark = pytest.mark.usefixtures("patient")
 
 SHARD = 0
 NAMES = ["a", "b", "c"]
+LONG_S = 10 * MAX_DELIVER * ACK_WAIT_S
 
 
 Publish = Callable[[ShardOwner, Dispatch], Awaitable[None]]
 
 
 @asynccontextmanager
-async def lost_work(bus: Bus, one: ShardOwner, publish: Publish | None = None) -> AsyncIterator[LostWork]:
+async def lost_work(
+    bus: Bus, one: ShardOwner, publish: Publish | None = None, heard: Heard | None = None
+) -> AsyncIterator[LostWork]:
     async def publishes(_: ShardOwner, dispatch: Dispatch) -> None:
         dispatch.sequence = await bus.publish(subjects.think(SHARD), msgspec.json.encode(dispatch.chunk))
 
     metrics = SchedulerMetrics(CollectorRegistry())
     async with Background() as tasks:
-        yield LostWork(bus, {SHARD: one}, publish or publishes, metrics, tasks, lambda: -inf)
+        yield LostWork(bus, {SHARD: one}, publish or publishes, metrics, tasks, heard or Heard())
 
 
 async def dispatched(bus: Bus, one: ShardOwner, attempts: int, *names: str) -> Dispatch:
@@ -108,7 +113,32 @@ async def test_work_whose_thinkers_end_before_they_ask_for_it_ends_too(bus: Bus)
         assert len(await held(bus, streams.DEAD_LETTERS)) == 1
 
 
-LONG_S = 10 * MAX_DELIVER * ACK_WAIT_S
+@pytest.mark.fact("3.11")
+@pytest.mark.parametrize("speaks", [False, True])
+async def test_work_whose_deliveries_are_over_while_nobody_can_be_heard_is_judged_once_its_thinker_can(
+    bus: Bus, speaks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker says so once: for instance as soon as it goes on that was stopped."""
+    monkeypatch.setattr(lost_work_module, "_JUDGE_S", 0.05)
+    clock = asyncio.get_running_loop().time
+    one, heard = owner(bus, SHARD, "boot"), Heard()
+    async with owning(one), lost_work(bus, one, heard=heard) as lost:
+        dispatch = await dispatched(bus, one, TOGETHER - 1, *NAMES)
+        dispatch.granted_to, dispatch.touched = "t1", clock() - LONG_S
+        assert dispatch.sequence is not None
+        heard.from_when = inf
+        await lost.exhausted(Exhausted(dispatch.sequence, MAX_DELIVER), request())
+        await asyncio.sleep(0.5)
+        assert one.dispatches.all() == [dispatch], "nobody could be heard yet"
+        if speaks:
+            one.dispatches.heard(dispatch.chunk.id, "t1", clock())
+        heard.from_when = -inf
+        if speaks:
+            await asyncio.sleep(0.5)
+            assert (one.dispatches.all(), dispatch.attempts) == ([dispatch], TOGETHER - 1)
+        else:
+            await eventually(lambda: len(one.dispatches.all()) == len(NAMES), what="each thought alone")
+            assert {again.attempts for again in one.dispatches.all()} == {TOGETHER}
 
 
 async def delivered(bus: Bus, count: int = 1) -> None:
@@ -122,8 +152,8 @@ async def delivered(bus: Bus, count: int = 1) -> None:
 
 
 async def look(bus: Bus, one: ShardOwner, after: float = LONG_S) -> None:
-    async with lost_work(bus, one) as lost:
-        await lost.look(asyncio.get_running_loop().time() + after)
+    async with lost_work(bus, one, heard=Heard(after)) as lost:
+        await lost.look()
 
 
 @pytest.mark.fact("3.11")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -54,7 +56,7 @@ class Table(RuleBasedStateMachine):
             return
         sequence, work = data.draw(st.sampled_from(self.queue))
         request = GrantRequest(chunk=work.id, shard=0, sequence=sequence, deliveries=1, thinker=thinker)
-        granted = self.table.grant(request, run, 1.0).dues
+        granted = self.table.grant(request, run, 1.0, -inf).dues
         if granted:
             assert self.granted.setdefault(work.id, sequence) == sequence, "a second copy was granted"
         for index, due in granted.items():

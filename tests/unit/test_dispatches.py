@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 from msgspec import structs
 
@@ -16,7 +18,7 @@ def ask(of: Chunk, sequence: int, thinker: str = "t1", deliveries: int = 1) -> G
 
 
 def grant(table: Dispatches, of: Chunk, sequence: int, run: int | None = 1, thinker: str = "t1") -> list[int]:
-    return list(table.grant(ask(of, sequence, thinker), run, 10.0).dues)
+    return list(table.grant(ask(of, sequence, thinker), run, 10.0, -inf).dues)
 
 
 def test_every_wanted_item_of_a_chunk_is_granted() -> None:
@@ -36,13 +38,13 @@ def test_what_is_settled_meanwhile_is_not_granted() -> None:
 def test_what_another_thinker_still_thinks_of_is_not_granted_until_that_one_is_silent() -> None:
     table, work = Dispatches(), chunk("c", "a")
     table.begin(*entry(work), 0.0, 5)
-    assert list(table.grant(ask(work, 5, "t1"), 1, 10.0).dues) == [0]
+    assert list(table.grant(ask(work, 5, "t1"), 1, 10.0, -inf).dues) == [0]
     again = ask(work, 5, "t2", deliveries=2)
     table.heard("c", "t1", 12.0)
     table.heard("c", "t2", 12.0 + HEARD_S)
-    held = table.grant(again, 1, 12.0 + HEARD_S - 0.1)
+    held = table.grant(again, 1, 12.0 + HEARD_S - 0.1, -inf)
     assert (held.dues, held.held_by) == ({}, "t1")
-    assert list(table.grant(ask(work, 5, "t1", deliveries=2), 1, 12.5).dues) == [0], "it had it itself"
+    assert list(table.grant(ask(work, 5, "t1", deliveries=2), 1, 12.5, -inf).dues) == [0], "it had it itself"
     assert table.grant(again, 1, 20.1, since=20.0).held_by == "t1", "before, nobody could be heard"
     granted = table.grant(again, 1, 20.0 + HEARD_S, since=20.0)
     assert (list(granted.dues), granted.held_by) == ([0], None)
@@ -51,15 +53,15 @@ def test_what_another_thinker_still_thinks_of_is_not_granted_until_that_one_is_s
 def test_a_first_delivery_is_granted_at_once_whoever_owned_the_shard_before() -> None:
     table, work = Dispatches(), chunk("c", "a")
     table.begin(*entry(work), 0.0, 5).granted_to = PREVIOUS_OWNER
-    assert table.grant(ask(work, 5, "t1", deliveries=2), 1, 0.1).held_by == PREVIOUS_OWNER
-    assert list(table.grant(ask(work, 5, "t1", deliveries=1), 1, 0.1).dues) == [0]
+    assert table.grant(ask(work, 5, "t1", deliveries=2), 1, 0.1, -inf).held_by == PREVIOUS_OWNER
+    assert list(table.grant(ask(work, 5, "t1", deliveries=1), 1, 0.1, -inf).dues) == [0]
 
 
 def test_whom_the_previous_owner_granted_a_chunk_is_known_once_it_is_heard_of() -> None:
     table, work = Dispatches(), chunk("c", "a")
     table.begin(*entry(work), 0.0, 5).granted_to = PREVIOUS_OWNER
     table.heard("c", "t2", 0.1)
-    assert table.grant(ask(work, 5, "t1", deliveries=2), 1, 0.1).held_by == "t2"
+    assert table.grant(ask(work, 5, "t1", deliveries=2), 1, 0.1, -inf).held_by == "t2"
 
 
 def test_only_what_is_wanted_of_a_chunk_is_entered() -> None:
@@ -73,8 +75,8 @@ def test_only_what_is_wanted_of_a_chunk_is_entered() -> None:
 def test_how_long_a_thought_waited_is_told_once() -> None:
     table, work = Dispatches(), chunk("c", "a", "b")
     table.begin(*entry(work), 4.0, 5)
-    assert table.grant(ask(work, 5), 1, 10.0).waited == 6.0
-    assert table.grant(ask(work, 5), 1, 11.0).waited is None
+    assert table.grant(ask(work, 5), 1, 10.0, -inf).waited == 6.0
+    assert table.grant(ask(work, 5), 1, 11.0, -inf).waited is None
 
 
 def test_the_end_of_a_run_touches_no_later_one() -> None:
@@ -91,7 +93,7 @@ def test_a_chunk_that_is_delivered_again_is_granted_to_whoever_has_it_now() -> N
     table, work = Dispatches(), chunk("c", "a")
     dispatch = table.begin(*entry(work), 0.0, 5)
     assert grant(table, work, 5, thinker="t1") == [0]
-    assert list(table.grant(ask(work, 5, "t2", deliveries=2), 1, 10.0 + HEARD_S).dues) == [0]
+    assert list(table.grant(ask(work, 5, "t2", deliveries=2), 1, 10.0 + HEARD_S, -inf).dues) == [0]
     assert (dispatch.granted_to, dispatch.touched) == ("t2", 10.0 + HEARD_S)
 
 
@@ -102,9 +104,9 @@ def test_a_delivery_that_the_broker_has_forgotten_is_not_granted_again_while_its
     """A broker that is killed counts its last deliveries anew: to another thinker they are first ones."""
     table, work = Dispatches(), chunk("c", "a")
     table.begin(*entry(work), 0.0, 5)
-    assert list(table.grant(ask(work, 5, "t1"), 1, 10.0).dues) == [0]
-    assert table.grant(ask(work, 5, "t2"), 1, 10.1) == Granted({}, held_by="t1")
-    assert list(table.grant(ask(work, 5, "t2"), 1, 10.0 + HEARD_S).dues) == [0]
+    assert list(table.grant(ask(work, 5, "t1"), 1, 10.0, -inf).dues) == [0]
+    assert table.grant(ask(work, 5, "t2"), 1, 10.1, -inf) == Granted({}, held_by="t1")
+    assert list(table.grant(ask(work, 5, "t2"), 1, 10.0 + HEARD_S, -inf).dues) == [0]
 
 
 @pytest.mark.fact("3.2")
@@ -217,16 +219,26 @@ def test_a_dispatch_of_which_nothing_is_heard_is_neglected() -> None:
     table.begin(*entry(busy), 0.0, 6)
     grant(table, busy, 6)
     table.heard("2", "t1", 15.0)
-    table.heard("1", "t1", 15.0)
+    table.heard("2", "t2", 19.0)
     table.heard("unknown", "t1", 15.0)
-    assert [dispatch.chunk.id for dispatch in table.neglected(20.0, 18.0)] == ["1"]
-    assert table.neglected(18.0, 18.0) == []
-    assert table.neglected(20.0, 18.0, since=2.0) == []
+    assert [dispatch.chunk.id for dispatch in table.neglected(lambda at: 20.0 - at, 18.0)] == ["1"]
+    assert [dispatch.chunk.id for dispatch in table.neglected(lambda at: 33.1 - at, 18.0)] == ["1", "2"]
+    assert table.neglected(lambda at: 20.0 - at - 2.0, 18.0) == [], "for two seconds nothing could be heard"
+
+
+@pytest.mark.fact("3.3")
+def test_what_a_thinker_says_that_it_thinks_of_a_previous_owner_has_granted_it() -> None:
+    """A broker that was killed has forgotten that it was delivered, and the new owner knows of nobody."""
+    table, work = Dispatches(), chunk("c", "a")
+    table.begin(*entry(work), 0.0, 5)
+    table.heard("c", "t1", 1.0)
+    assert table.grant(ask(work, 5, "t2"), 1, 1.1, -inf) == Granted({}, held_by="t1")
+    assert table.drop_ungranted(1) == [], "it began"
 
 
 def deliver(table: Dispatches, of: Chunk, delivery: int) -> Granted:
     """Grant a delivery long after whoever had the one before was heard."""
-    return table.grant(ask(of, 5, f"t{delivery}", deliveries=delivery), 1, 10.0 * delivery)
+    return table.grant(ask(of, 5, f"t{delivery}", deliveries=delivery), 1, 10.0 * delivery, -inf)
 
 
 def test_a_chunk_over_which_two_thinkers_have_ended_is_not_granted_whole_again() -> None:
