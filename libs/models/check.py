@@ -62,7 +62,7 @@ def check(
     `strict` computes in float32, otherwise in int8.
     """
     computed_in = "float32" if strict else "int8"
-    found = converted_logits(folder, ids, computed_in)[positions(len(ids))]
+    found = converted_logits(folder, ids, positions(len(ids)), computed_in)
     result = compare(found, expected, len(ids), computed_in, strict)
     measured = result.largest if strict else result.root_mean_square
     if not measured <= result.bound:  # so that no-number is a fault, too

@@ -1,4 +1,4 @@
-"""The logits of a CTranslate2 model at every token of a text.
+"""The logits of a CTranslate2 model at tokens of a text.
 
 In int8 they are computed by a process of their own, which has MKL do it where there is MKL. On x86 CPUs
 that are not Intel's CTranslate2 takes oneDNN, whose sums of int8 products may saturate where the CPU has no
@@ -8,10 +8,11 @@ conversion. Which of the two is used is decided once a process; see "Environment
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,28 +25,33 @@ from libs.models.errors import ConversionFault
 _EXACT = {"CT2_USE_MKL": "1"}
 
 
-def converted_logits(folder: Path, ids: list[int], compute_type: str) -> NDArray[np.float32]:
-    """Return a model's logits, shape `(tokens, vocabulary)`. Raises `ConversionFault`."""
+def converted_logits(
+    folder: Path, ids: list[int], positions: list[int], compute_type: str
+) -> NDArray[np.float32]:
+    """Return a model's logits at some of a text's tokens, shape `(positions, vocabulary)`.
+
+    Raises `ConversionFault` where it cannot be computed.
+    """
     if not compute_type.startswith("int8"):
-        return _logits(folder, ids, compute_type)
-    with tempfile.TemporaryDirectory(prefix="perpetua-logits-") as made:
-        found = Path(made) / "logits.npy"
-        child = subprocess.run(
-            [sys.executable, "-m", "libs.models.logits", str(folder), compute_type, str(found)],
-            input=msgspec.json.encode(ids),
-            capture_output=True,
-            env=os.environ | _EXACT,
-            check=False,
-        )
-        if child.returncode != 0:
-            said = child.stderr.decode(errors="replace").strip().splitlines()
-            why = said[-1] if said else f"its process ended with {child.returncode}; was there enough memory?"
-            raise ConversionFault(f"the converted model cannot be computed: {why}")
-        logits: NDArray[np.float32] = np.load(found)
-        return logits
+        return _logits(folder, ids, positions, compute_type)
+    child = subprocess.run(
+        [sys.executable, "-m", "libs.models.logits", str(folder), compute_type],
+        input=msgspec.json.encode((ids, positions)),
+        capture_output=True,
+        env=os.environ | _EXACT,
+        check=False,
+    )
+    if child.returncode < 0:
+        ended = signal.Signals(-child.returncode).name
+        raise ConversionFault(f"computing the converted model was ended by {ended}: was there enough memory?")
+    if child.returncode > 0:
+        said = child.stderr.decode(errors="replace").strip().splitlines()
+        raise ConversionFault(said[-1] if said else "the converted model cannot be computed")
+    logits: NDArray[np.float32] = np.load(io.BytesIO(child.stdout))
+    return logits
 
 
-def _logits(folder: Path, ids: list[int], compute_type: str) -> NDArray[np.float32]:
+def _logits(folder: Path, ids: list[int], positions: list[int], compute_type: str) -> NDArray[np.float32]:
     import ctranslate2
 
     try:
@@ -53,17 +59,19 @@ def _logits(folder: Path, ids: list[int], compute_type: str) -> NDArray[np.float
         logits: NDArray[np.float32] = np.asarray(generator.forward_batch([ids]), np.float32)[0]
     except (RuntimeError, ValueError) as error:
         raise ConversionFault(f"the converted model cannot be loaded: {error}") from error
-    return logits
+    return logits[positions]
 
 
 def main() -> None:
-    """Write the logits of the ids on standard input to a file: `logits FOLDER COMPUTE_TYPE FILE`."""
-    folder, compute_type, to = sys.argv[1:]
-    ids = msgspec.json.decode(sys.stdin.buffer.read(), type=list[int])
+    """Write the logits to standard output as numpy's file: `logits FOLDER COMPUTE_TYPE`."""
+    folder, compute_type = sys.argv[1:]
+    ids, positions = msgspec.json.decode(sys.stdin.buffer.read(), type=tuple[list[int], list[int]])
+    out = io.BytesIO()
     try:
-        np.save(to, _logits(Path(folder), ids, compute_type))
+        np.save(out, _logits(Path(folder), ids, positions, compute_type))
     except ConversionFault as error:
         sys.exit(str(error))
+    sys.stdout.buffer.write(out.getbuffer())
 
 
 if __name__ == "__main__":

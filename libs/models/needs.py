@@ -59,11 +59,11 @@ def estimate(
     """Return what a pull needs. Raises `TooLittle` where the machine cannot have the memory.
 
     The check holds the loaded model, its logits, and one matrix of the source with a copy; `by_torch` also
-    the whole source in float32, and it is always strict.
+    the whole source in float32, and it is always strict. In int8 a second process computes.
     """
     kept = stored_bytes(parameters, compute_type)
     beside = _PROCESS + 2 * TOKENS * vocabulary * 4 + 3 * vocabulary * hidden * 4
-    strict, loose = (8 if by_torch else 4) * parameters + beside, int(1.1 * parameters) + beside
+    strict, loose = (8 if by_torch else 4) * parameters + beside, int(1.1 * parameters) + beside + _PROCESS
     available = memory_available()
     rounded = compute_type.startswith("int8") and not by_torch and strict > available
     memory = loose if rounded else strict

@@ -15,6 +15,7 @@ from libs.models import check
 from libs.models.architecture import Architecture, Rope, read_architecture, read_config
 from libs.models.convert import COMPUTE_TYPES, convert, load_tokenizer, name_tokens
 from libs.models.errors import ConversionFault, NotCovered, SourceError
+from libs.models.logits import converted_logits
 from libs.models.source import Safetensors
 from libs.models.spec import build_spec
 from libs.models.variables import from_float32, to_float32
@@ -109,6 +110,15 @@ def test_where_memory_is_short_int8_is_checked_in_int8_with_a_looser_bound(tmp_p
     result = checked(source, folder, "int8", strict=False)
     assert result.computed_in == "int8"
     assert 1e-3 < result.root_mean_square < 0.1
+
+
+def test_a_model_that_cannot_be_computed_in_int8_is_a_fault_that_says_why(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", "qwen3")
+    folder, architecture = converted(source, tmp_path / "made", "int8")
+    ids = check.sample(architecture.vocabulary, architecture.window)
+    (folder / "model.bin").write_bytes((folder / "model.bin").read_bytes()[:1000])
+    with pytest.raises(ConversionFault, match=r"^the converted model cannot be loaded: "):
+        converted_logits(folder, ids, [1], "int8")
 
 
 @pytest.mark.parametrize("strict", [True, False])
