@@ -6,7 +6,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import chain
 
 import nats.errors
 from nats.aio.msg import Msg
@@ -44,9 +43,13 @@ class Earshot:
 
     def heard_for(self, at: float) -> float:
         """Return for how many seconds since a time it was not deaf."""
-        now = self._clock()
-        deaf_now = [(self._came_at, now)] if self._is_deaf() else []
-        return now - at - sum(max(end - max(begin, at), 0.0) for begin, end in chain(self._breaks, deaf_now))
+        until = self._came_at if self._is_deaf() else self._clock()
+        heard = max(until - at, 0.0)
+        for begin, end in reversed(self._breaks):
+            if end <= at:
+                break
+            heard -= end - max(begin, at)
+        return heard
 
     async def run(self) -> None:
         """Listen until cancelled."""

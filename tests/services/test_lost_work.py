@@ -18,7 +18,6 @@ from libs.contracts import streams, subjects
 from libs.contracts.limits import ACK_WAIT_S, MAX_DELIVER, TOGETHER
 from libs.contracts.thoughts import Source, ThoughtEvent
 from libs.contracts.work import Chunk, DeadLetter, GivenUp
-from services.scheduler import lost_work as lost_work_module
 from services.scheduler.dispatches import PREVIOUS_OWNER, Dispatch
 from services.scheduler.lost_work import Exhausted, LostWork
 from services.scheduler.metrics import SchedulerMetrics
@@ -119,7 +118,7 @@ async def test_work_whose_deliveries_are_over_while_nobody_can_be_heard_is_judge
     bus: Bus, speaks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The broker says so once: for instance as soon as it goes on that was stopped."""
-    monkeypatch.setattr(lost_work_module, "_JUDGE_S", 0.05)
+    monkeypatch.setattr("services.scheduler.lost_work._JUDGE_S", 0.05)
     clock = asyncio.get_running_loop().time
     one, heard = owner(bus, SHARD, "boot"), Heard()
     async with owning(one), lost_work(bus, one, heard=heard) as lost:
