@@ -16,10 +16,12 @@ install: (_install "runtime")
 up *ARGS: install
     @.venv/bin/perpetua up {{ ARGS }}
 
-# Lint, types, import rules and every test: two side by side, then those that want the machine for themselves
+# Lint, types, import rules and every test: two side by side, three that mostly wait, then those that want the machine for themselves
 [group('check')]
-test *ARGS: lint _system _clocks
-    {{ python }} -m pytest -n 2 --dist loadgroup -m "not alone" {{ ARGS }}
+[parallel]
+test *ARGS: lint _debian
+    {{ python }} -m pytest -n 2 --dist loadgroup -m "not alone and not waiting" {{ ARGS }}
+    {{ python }} -m pytest -n 3 --dist loadgroup -m waiting {{ ARGS }}
     {{ python }} -m pytest -m alone {{ ARGS }}
 
 # Images and the compose file, really built and run; installs podman from Debian, takes root and minutes
@@ -148,6 +150,8 @@ lock: (_install "dev")
     .venv/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml --group dev -o requirements/dev.txt
     .venv/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header requirements/build.in -o requirements/build.txt
     for role in core gateway tools thinker thinker-cuda; do .venv/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header requirements/$role.in -c requirements/runtime.txt -o requirements/$role.txt; done
+
+_debian: _system _clocks
 
 # What tests need of Debian, where it is missing and this user may install it: curl, a browser, Prometheus
 _system:

@@ -44,7 +44,17 @@ ALONE = {
 }  # fmt: skip
 """Whose tests look at times, leave nothing of the machine to others, or serve what all would find."""
 
-ONE_SWARM = {"api", "clients", "conformance", "containers", "life", "storm"}
+WAITING = {
+    "bus/test_lost_pulls.py", "bus/test_presence.py", "life/test_credits.py", "life/test_posts.py",
+    "life/test_rest.py", "life/test_sharing.py", "life/test_takeovers.py", "life/test_waiting.py",
+    "monitoring/test_scraping.py", "security/test_connections.py", "security/test_guard.py",
+    "security/test_handshakes.py", "security/test_keys.py", "security/test_permissions.py",
+    "services/test_earshot.py", "services/test_mute.py", "up/test_away.py", "up/test_hot_loops.py",
+    "up/test_outage.py",
+}  # fmt: skip
+"""Whose tests wait for something most of their time, and use little of the machine meanwhile."""
+
+ONE_SWARM = {"api", "clients", "conformance", "containers", "storm"}
 """Folders whose files share what a session brings up: one worker runs all of them."""
 
 TESTS = Path(__file__).parent
@@ -87,7 +97,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         place = item.path.relative_to(TESTS)
         folder = place.parts[0]
         item.add_marker(pytest.mark.xdist_group(folder if folder in ONE_SWARM else str(place)))
-        if folder in ALONE or str(place) in ALONE:
+        if str(place) in WAITING:
+            item.add_marker(pytest.mark.waiting)
+        elif folder in ALONE or str(place) in ALONE:
             item.add_marker(pytest.mark.alone)
     config.stash[NOT_SELECTED] = []
     for marker, missing in NEEDS.items():
