@@ -83,6 +83,22 @@ async def bus(broker: Broker) -> AsyncIterator[Bus]:
         yield connected
 
 
+def kind_of(file: Path) -> str | None:
+    """Return by which marker a file's tests run apart from the others; None: they do not."""
+    place = file.relative_to(TESTS)
+    if str(place) in WAITING:
+        return "waiting"
+    return "alone" if place.parts[0] in ALONE or str(place) in ALONE else None
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no file of which no test would be selected."""
+    wanted = config.getoption("markexpr")
+    if wanted not in ("alone", "waiting") or collection_path.suffix != ".py":
+        return None
+    return kind_of(collection_path) != wanted or None
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--facts", action="store_true", help="print how many facts of the specification hold")
 
@@ -97,10 +113,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         place = item.path.relative_to(TESTS)
         folder = place.parts[0]
         item.add_marker(pytest.mark.xdist_group(folder if folder in ONE_SWARM else str(place)))
-        if str(place) in WAITING:
-            item.add_marker(pytest.mark.waiting)
-        elif folder in ALONE or str(place) in ALONE:
-            item.add_marker(pytest.mark.alone)
+        if (kind := kind_of(item.path)) is not None:
+            item.add_marker(kind)
     config.stash[NOT_SELECTED] = []
     for marker, missing in NEEDS.items():
         marked = [item for item in items if item.get_closest_marker(marker)]
