@@ -50,7 +50,7 @@ def shards(running: Swarm) -> dict[str, int]:
         seed = str(seed_file(running.data / "keys", "gateway"))
         asker = BrokerSettings(user="gateway", url=running.nats_url, nkey_file=seed)
         async with connect(asker, "test", NoTelemetry()) as bus:
-            return {one.instance: one.shards for one in await ask_schedulers(bus, expected=2)}
+            return {one.instance: one.shards for one in await ask_schedulers(bus, living=2)}
 
     return asyncio.run(ask())
 

@@ -14,7 +14,7 @@ from libs.cli.api import Api
 @options.gateway
 def status(api: Api, as_json: bool) -> None:
     """Show the loop as it is now."""
-    _show(api.get("/v1/cognition/status"), as_json)
+    show(api.get("/v1/cognition/status"), as_json)
 
 
 @click.command()
@@ -23,7 +23,7 @@ def status(api: Api, as_json: bool) -> None:
 def start(interval: int | None, api: Api, as_json: bool) -> None:
     """Start the loop, or change its interval."""
     body = {"loop_interval_ms": interval} if interval is not None else None
-    _show(api.post("/v1/cognition/start", body), as_json)
+    show(api.post("/v1/cognition/start", body), as_json)
 
 
 @click.command()
@@ -32,16 +32,22 @@ def start(interval: int | None, api: Api, as_json: bool) -> None:
 def stop(reason: str | None, api: Api, as_json: bool) -> None:
     """Stop the loop. Returns once no thought can appear any more."""
     body = {"reason": reason} if reason is not None else None
-    _show(api.post("/v1/cognition/stop", body), as_json)
+    show(api.post("/v1/cognition/stop", body), as_json)
 
 
-def _show(answer: dict[str, Any], as_json: bool) -> None:
+def show(answer: dict[str, Any], as_json: bool) -> None:
+    """Show a status, and why nobody thinks where nobody is left."""
     if as_json:
-        return output.print_json(answer)
+        output.print_json(answer)
+        return
     circuits, policy = answer.pop("circuits", ()), answer.pop("default_policy", None) or {}
     rows = [*answer.items(), *((f"default_policy: {name}", value) for name, value in policy.items())]
     rows += [(f"endpoint of {one['thinker']}", _told(one)) for one in circuits]
-    return output.print_table(("", "now"), rows, "")
+    output.print_table(("", "now"), rows, "")
+    if answer["running"] and not answer["active_persona_count"]:
+        there = answer["persona_count"]
+        why = f"none of {there} personas is active" if there else "there is no persona"
+        click.echo(f"Nobody thinks: {why}. `perpetua personas create` makes one.")
 
 
 def _told(circuit: dict[str, Any]) -> str:
