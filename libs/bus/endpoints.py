@@ -128,6 +128,11 @@ class Gate:
     ) -> None:
         await self._tasks.__aexit__(kind, error, trace)
 
+    @property
+    def full(self) -> bool:
+        """Whether what comes now has to wait for room."""
+        return self._room.locked()
+
     async def admit(self, work: Coroutine[Any, Any, None]) -> None:
         """Begin `work` once there is room."""
         await self._room.acquire()

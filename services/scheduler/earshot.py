@@ -11,6 +11,7 @@ import nats.errors
 from nats.aio.msg import Msg
 
 from libs.bus.connection import Bus
+from libs.bus.endpoints import Gate
 
 _EVERY_S = 1.0
 _DEAF_S = 2.0
@@ -22,14 +23,16 @@ _BREAKS = 64
 class Earshot:
     """Tells silence from deafness: this process sends to itself, and listens whether that comes back.
 
-    It does not while the broker is away or stopped, nor while this process is stopped. A thinker says every
-    few seconds that it thinks; what it has said meanwhile may be lost, or not be read yet. While `wanted`
-    says that nobody has anything to say, nothing is sent. Of a thinker's own link to the broker it tells
-    nothing. Times are monotonic, in seconds.
+    It does not while the broker is away or stopped, nor while this process is stopped, nor while `gate`, by
+    which the words of thinkers come too, has no room. A thinker says every few seconds that it thinks; what
+    it has said meanwhile may be lost, or not be read yet. While `wanted` says that nobody has anything to
+    say, nothing is sent. Of a thinker's own link to the broker it tells nothing. Times are monotonic, in
+    seconds.
     """
 
-    def __init__(self, bus: Bus, wanted: Callable[[], bool]) -> None:
+    def __init__(self, bus: Bus, gate: Gate, wanted: Callable[[], bool]) -> None:
         self._bus = bus
+        self._gate = gate
         self._wanted = wanted
         self._clock = asyncio.get_running_loop().time
         self._connection = bus.connection_number
@@ -58,15 +61,17 @@ class Earshot:
             while True:
                 if self._bus.connected and self._wanted():
                     with suppress(nats.errors.Error, OSError, RuntimeError):  # it is lost this moment
-                        await self._bus.client.publish(subject)
+                        await self._bus.client.publish(subject, b"%d" % self._bus.connection_number)
                 await asyncio.sleep(_EVERY_S)
 
-    async def _came(self, _: Msg) -> None:
+    async def _came(self, message: Msg) -> None:
+        if self._gate.full or not message.data.isdigit():  # words of thinkers wait; it is nobody's of ours
+            return
         now = self._clock()
         if self._is_deaf():
             self._breaks.append((self._came_at, now))
             self._since = now
-        self._came_at, self._connection = now, self._bus.connection_number
+        self._came_at, self._connection = now, int(message.data)
 
     def _is_deaf(self) -> bool:
         return self._connection != self._bus.connection_number or self._clock() - self._came_at > _DEAF_S

@@ -135,7 +135,7 @@ class Scheduler:
             process.metrics,
         )
         self.earshot = Earshot(
-            self.bus, lambda: any(len(owner.dispatches) for owner in self.shards.live.values())
+            self.bus, self.gate, lambda: any(len(owner.dispatches) for owner in self.shards.live.values())
         )
         self.lost_work = LostWork(
             self.bus, self.shards.live, self.dispatching.publish, self.metrics, tasks, self.earshot

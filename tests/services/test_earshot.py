@@ -13,7 +13,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from libs.bus.connection import Bus, connect
-from libs.bus.endpoints import Request
+from libs.bus.endpoints import Gate, Request
 from libs.bus.loop import Postpone
 from libs.bus.telemetry import NoTelemetry
 from libs.concurrency.tasks import Background
@@ -36,9 +36,9 @@ def now() -> float:
 
 
 @asynccontextmanager
-async def listening(bus: Bus) -> AsyncIterator[Earshot]:
+async def listening(bus: Bus, gate: Gate | None = None) -> AsyncIterator[Earshot]:
     """An earshot that has heard something."""
-    earshot = Earshot(bus, lambda: True)
+    earshot = Earshot(bus, gate or Gate(), lambda: True)
     began = now()
     async with Background() as tasks:
         tasks.create_task(earshot.run(), name="earshot")
@@ -71,7 +71,7 @@ async def test_while_messages_come_the_time_since_when_does_not_move(bus: Bus) -
 
 async def test_while_nobody_has_anything_to_say_nothing_is_sent(bus: Bus) -> None:
     wanted = False
-    earshot = Earshot(bus, lambda: wanted)
+    earshot = Earshot(bus, Gate(), lambda: wanted)
     began = earshot._came_at
     async with Background() as tasks:
         tasks.create_task(earshot.run(), name="earshot")
@@ -134,17 +134,41 @@ async def test_a_process_that_stood_still_has_heard_nobody_meanwhile(bus: Bus) -
         assert await hears(earshot, woke) >= woke
 
 
+async def test_while_words_of_thinkers_must_wait_nobody_is_silent(bus: Bus) -> None:
+    stuck = asyncio.Event()
+
+    async def wait() -> None:
+        await stuck.wait()
+
+    async with Gate(1) as gate, listening(bus, gate) as earshot:
+        await gate.admit(wait())
+        await asyncio.sleep(2 * _DEAF_S)
+        assert is_deaf(earshot)
+        stuck.set()
+        freed = now()
+        assert await hears(earshot, freed) >= freed
+
+
+async def test_what_came_by_an_older_connection_and_a_stranger_s_word_prove_nothing(bus: Bus) -> None:
+    earshot = Earshot(bus, Gate(), lambda: True)
+    earshot._came_at -= 2 * _DEAF_S
+    for data in (b"", b"hello", b"-1"):
+        await earshot._came(Msg(bus.client, data=data))
+    await earshot._came(Msg(bus.client, data=b"%d" % (bus.connection_number + 1)))
+    assert is_deaf(earshot)
+
+
 async def test_deaf_time_is_no_silence_but_what_was_heard_before_counts_on(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who stalls again and again would never find out otherwise that a thinker has ended."""
     clock = 100.0
-    earshot = Earshot(bus, lambda: True)
+    earshot = Earshot(bus, Gate(), lambda: True)
     monkeypatch.setattr(earshot, "_clock", lambda: clock)
     earshot._since = earshot._came_at = clock
     for step in (1.0, 1.0, 10.0, 1.0, 1.0, 7.0):
         clock += step
-        await earshot._came(Msg(bus.client))
+        await earshot._came(Msg(bus.client, data=b"%d" % bus.connection_number))
     assert earshot.since() == clock == 121.0
     assert earshot.heard_for(100.0) == 4.0
     assert earshot.heard_for(105.0) == 2.0, "in the middle of a break"
