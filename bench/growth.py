@@ -5,7 +5,7 @@
 
 Each run is a swarm of its own (`bench.scale`); sizes take turns, so that a slow hour is everybody's. Runs are
 kept in docs/growth.json, each as soon as it is done, in the place of what was there of its size, and drawn to
-docs/growth.svg; `--runs 0` only draws. Five runs of all four sizes take three quarters of an hour.
+docs/growth.png; `--runs 0` only draws. Five runs of all four sizes take three quarters of an hour.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from matplotlib import pyplot
 from bench.scale import measure
 
 DOCS = Path(__file__).parent.parent / "docs"
-DATA, PLOT = DOCS / "growth.json", DOCS / "growth.svg"
+DATA, PLOT = DOCS / "growth.json", DOCS / "growth.png"
 
 Runs = dict[int, list[Mapping[str, Any]]]
 """Runs by their number of personas."""
@@ -99,7 +99,6 @@ def table(found: Runs) -> str:
 
 def draw(found: Runs, file: Path) -> None:
     """Draw a panel a quantity, both axes logarithmic: linear growth is a line of slope 1."""
-    mpl.rcParams["svg.hashsalt"] = "growth"  # the same figures make the same file
     figure, panels = pyplot.subplots(1, len(_PANELS), figsize=(14, 3.6), constrained_layout=True)
     for panel, (key, title) in zip(panels, _PANELS.items(), strict=True):
         panel.set(title=title, xlabel="personas")
@@ -115,7 +114,7 @@ def draw(found: Runs, file: Path) -> None:
         panel.xaxis.set_major_formatter("{x:,.0f}")
         panel.yaxis.set_major_formatter("{x:g}")
         panel.grid(alpha=0.3)
-    figure.savefig(file, metadata={"Date": None})
+    figure.savefig(file, dpi=80, metadata={"Software": None})
     pyplot.close(figure)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.facts import FACTS
+from tests.conftest import ALONE, TESTS, WAITING
 
 ROOT = Path(__file__).parent.parent.parent
 SERVICES = ["registry", "scheduler", "thinker", "compressor", "gateway"]
@@ -104,6 +105,11 @@ def test_importing_anything_opens_nothing_and_reads_no_environment() -> None:
         if p.suffix == ".py" and p.relative_to(ROOT).parts[0] in ("libs", "services")
     ]  # fmt: skip
     assert [p for p, text in modules if forbidden.search(text)] == []
+
+
+def test_tests_that_run_apart_are_there() -> None:
+    """A file of another name would run among the others, and nobody would see it."""
+    assert [name for name in sorted(ALONE | WAITING) if not (TESTS / name).exists()] == []
 
 
 def test_ci_fails_where_container_tests_cannot_run() -> None:
