@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from libs.contracts.accounts import CreditChange
 from libs.contracts.journal import ItemArrived, JournalEvent, Pause, RollUpCost, ShardRecord
 from libs.contracts.place import Place
+from libs.contracts.thoughts import OwnEventType
 
 _EVENT_BYTES = 256
 _CHANGE_BYTES = 1400
@@ -58,6 +59,21 @@ def first(notes: Sequence[Note], room: int) -> list[Note]:
             break
         taken.append(note)
     return taken
+
+
+def keep_of_living(notes: Sequence[Note], is_reaped: Callable[[str], bool]) -> None:
+    """Take out what notes say of who is reaped meanwhile: only that its items are dropped may follow."""
+    for note in notes:
+        kept = [place for place, event in enumerate(note.events) if _may_follow(event, is_reaped)]
+        if len(kept) < len(note.events):
+            note.traces = {now: note.traces[place] for now, place in enumerate(kept) if place in note.traces}
+            note.events = [note.events[place] for place in kept]
+            note.arrived = [item for item in note.arrived if not is_reaped(item.persona_id)]
+
+
+def _may_follow(event: JournalEvent, is_reaped: Callable[[str], bool]) -> bool:
+    lives = event.persona_id is None or not is_reaped(event.persona_id)
+    return lives or event.event_type == OwnEventType.INBOX_DROPPED
 
 
 def in_record(notes: Sequence[Note]) -> ShardRecord:

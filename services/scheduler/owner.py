@@ -30,17 +30,15 @@ from services.scheduler.checkpoint import CheckpointFenced, Checkpoints
 from services.scheduler.dispatches import Age, Dispatches
 from services.scheduler.doubts import Doubts
 from services.scheduler.ledger import Ledger
-from services.scheduler.notes import Note, first, in_record, refuse, resolve
+from services.scheduler.notes import Note, first, in_record, keep_of_living, refuse, resolve
 from services.scheduler.submissions import Halt, Submission, admitted
 from services.scheduler.weights import TOO_LARGE, fits, weigh
 
 log = structlog.get_logger("owner")
 
 _encode = msgspec.json.Encoder().encode
-
 _CHECKPOINT_AFTER = JOURNAL_DEPTH // 4
 _ROOM_WAIT_S = 0.5
-
 _AT_ONCE: AbstractAsyncContextManager[Any] = nullcontext()
 
 
@@ -127,8 +125,7 @@ class ShardOwner:
     def wants(self, item: Ticket) -> bool:
         """Whether a dispatched thought is still to be thought: the next one of a living persona."""
         entry = self.ledger.persona(item.persona_id)
-        reaped = item.persona_id in self.ledger.reaped or self._is_reaped(item.persona_id)
-        return item.thought_count == entry.count + 1 and not reaped
+        return item.thought_count == entry.count + 1 and not self._has_ended(item.persona_id)
 
     def is_halted(self, run: int) -> bool:
         """Whether no thought of a run can be stored any more."""
@@ -275,6 +272,7 @@ class ShardOwner:
                 await self._tail.catch_up()
                 self._raise_if_fenced()
             while (wanted := admitted(batch, self._admits)) or notes:
+                keep_of_living(notes, self._has_ended)
                 room = RECORD_BYTES - sum(weigh(thought) for thought in wanted)
                 said = first(notes, room) or (notes[:1] if not wanted else [])
                 if not await self._append_thoughts(wanted, said):
@@ -292,6 +290,9 @@ class ShardOwner:
 
     def _is_ahead(self, thought: ThoughtEntry) -> bool:
         return thought.thought_count > self.ledger.persona(thought.persona_id).count + 1
+
+    def _has_ended(self, persona_id: str) -> bool:
+        return persona_id in self.ledger.reaped or self._is_reaped(persona_id)
 
     def _admits(self, thought: ThoughtEntry) -> bool:
         return self.ledger.admits(thought) and not self._is_reaped(thought.persona_id)

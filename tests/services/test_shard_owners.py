@@ -16,8 +16,9 @@ from libs.bus.loop import Postpone
 from libs.bus.read import Stored
 from libs.bus.telemetry import NoTelemetry
 from libs.contracts import subjects
-from libs.contracts.journal import ShardRecord, ThoughtEntry
+from libs.contracts.journal import ItemArrived, JournalEvent, ShardRecord, ThoughtEntry
 from libs.contracts.limits import JOURNAL_DEPTH
+from libs.contracts.thoughts import OwnEventType
 from libs.contracts.work import Grant, GrantRequest, Settled
 from libs.journal.position import PublicPosition
 from libs.journal.tail import append_marker
@@ -25,6 +26,7 @@ from libs.roster.state import Roster
 from services.scheduler.bank import Bank
 from services.scheduler.checkpoint import Checkpoints
 from services.scheduler.ledger import Ledger
+from services.scheduler.notes import Note
 from services.scheduler.owner import Fenced, ShardOwner
 from tests.bus.support import restart
 from tests.services.support import handlers, owner, shard_records
@@ -162,6 +164,26 @@ async def store_and_trim_behind_a_marker(bus: Bus, one: ShardOwner, position: Pu
     position.advance(10**9)
     one.tidy(0)
     await eventually(lambda: is_trimmed(bus), what="a trimmed journal")
+
+
+@pytest.mark.fact("2.9")
+async def test_of_who_is_reaped_while_a_note_waits_only_dropped_items_follow(bus: Bus) -> None:
+    """Found by a storm: what came for a persona was announced behind its end."""
+
+    def event(persona_id: str, kind: OwnEventType) -> JournalEvent:
+        return JournalEvent("s", persona_id, kind, msgspec.Raw(b"{}"))
+
+    received, dropped = OwnEventType.INBOX_RECEIVED, OwnEventType.INBOX_DROPPED
+    said = [event("gone", received), event("p", received), event("gone", dropped)]
+    arrived = [ItemArrived(name, sequence, 50, b"", b"") for sequence, name in enumerate(("gone", "p"), 1)]
+    one = owner(bus, SHARD, "one")
+    async with owning(one):
+        await append_marker(bus, subjects.journal(SHARD), shard_record(number=None, reap=["gone"]))
+        await one.note(Note(events=said, arrived=arrived, received=2, traces={1: "of p"}))
+    record = (await shard_records(bus, SHARD))[-1]
+    assert [(one.persona_id, one.event_type) for one in record.events] == [("p", received), ("gone", dropped)]
+    assert [item.persona_id for item in record.arrived] == ["p"]
+    assert (record.received, record.event_traces) == (2, {0: "of p"})
 
 
 @pytest.mark.fact("3.2")
