@@ -272,9 +272,9 @@ class ShardOwner:
                 await self._tail.catch_up()
                 self._raise_if_fenced()
             while (wanted := admitted(batch, self._admits)) or notes:
-                keep_of_living(notes, self._has_ended)
                 room = RECORD_BYTES - sum(weigh(thought) for thought in wanted)
                 said = first(notes, room) or (notes[:1] if not wanted else [])
+                keep_of_living(said, self._has_ended)
                 if not await self._append_thoughts(wanted, said):
                     continue
                 stored.update((thought.persona_id, thought.thought_count) for thought in wanted)
