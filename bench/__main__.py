@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any
 from msgspec import Struct
 
 from bench import latency, scale, sse, throughput
+from bench.swarms import say_run, spread
 from tests.support.swarm import swarm
 
 Run = Mapping[str, Any]
@@ -101,10 +100,7 @@ def main() -> None:
     began = time.monotonic()
     for name in options.only:
         for number in range(options.runs):
-            minutes = (time.monotonic() - began) / 60
-            print(
-                f"{minutes:3.0f} min: {name}, run {number + 1} of {options.runs}", file=sys.stderr, flush=True
-            )
+            say_run(began, name, number, options.runs)
             runs[name].append(PARTS[name].measure())
             if options.into is not None:
                 options.into.write_text(json.dumps(runs, indent=1) + "\n")
@@ -118,8 +114,8 @@ def figures(part: Part, name: str, runs: Sequence[Run]) -> list[dict[str, Any]]:
     bars = {bar.key: bar for bar in part.bars}
     for key in (*bars, *part.shown):
         values = [float(run[key]) for run in runs]
-        median = statistics.median(values)
-        row = {"part": name, "figure": key, "median": median, "from": min(values), "to": max(values)}
+        median, least, most = spread(values)
+        row = {"part": name, "figure": key, "median": median, "from": least, "to": most}
         if (bar := bars.get(key)) is not None:
             ratio = median / bar.bar if bar.bar else None
             row |= {"bar": bar.bar, "of the bar": ratio, "met": bar.met(median)}

@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import statistics
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +24,7 @@ mpl.use("Agg")
 from matplotlib import pyplot
 
 from bench.scale import measure
+from bench.swarms import say_run, spread
 
 DOCS = Path(__file__).parent.parent / "docs"
 DATA, PLOT = DOCS / "growth.json", DOCS / "growth.png"
@@ -55,12 +54,7 @@ def main() -> None:
     began = time.monotonic()
     for number in range(options.runs):
         for personas in options.personas:
-            minutes = (time.monotonic() - began) / 60
-            print(
-                f"{minutes:3.0f} min: {personas} personas, run {number + 1} of {options.runs}",
-                file=sys.stderr,
-                flush=True,
-            )
+            say_run(began, f"{personas} personas", number, options.runs)
             run = measure(
                 personas,
                 options.interval_ms,
@@ -82,17 +76,16 @@ def _read() -> Runs:
     return {int(personas): runs for personas, runs in json.loads(DATA.read_text()).items()}
 
 
-def spread(runs: Sequence[Mapping[str, Any]], key: str) -> tuple[float, float, float]:
+def _spread(runs: Sequence[Mapping[str, Any]], key: str) -> tuple[float, float, float]:
     """Return a figure's median over runs, its least and its most; not a number where no run has it."""
-    values = [float(run[key]) for run in runs if run[key] is not None] or [math.nan]
-    return statistics.median(values), min(values), max(values)
+    return spread([float(run[key]) for run in runs if run[key] is not None] or [math.nan])
 
 
 def table(found: Runs) -> str:
     """Return medians, and from where to where they go, as text."""
     lines = ["  ".join([f"{'personas':>8}", "runs", *(f"{title:>32}" for title in _PANELS.values())])]
     for personas, runs in sorted(found.items()):
-        cells = ("{:.4g} ({:.4g} to {:.4g})".format(*spread(runs, key)) for key in _PANELS)
+        cells = ("{:.4g} ({:.4g} to {:.4g})".format(*_spread(runs, key)) for key in _PANELS)
         lines.append("  ".join([f"{personas:8}", f"{len(runs):4}", *(f"{cell:>32}" for cell in cells)]))
     return "\n".join(lines)
 
@@ -102,7 +95,7 @@ def draw(found: Runs, file: Path) -> None:
     figure, panels = pyplot.subplots(1, len(_PANELS), figsize=(14, 3.6), constrained_layout=True)
     for panel, (key, title) in zip(panels, _PANELS.items(), strict=True):
         panel.set(title=title, xlabel="personas")
-        points = [(size, *spread(found[size], key)) for size in sorted(found)]
+        points = [(size, *_spread(found[size], key)) for size in sorted(found)]
         if not (points := [point for point in points if not math.isnan(point[1])]):
             continue
         sizes, medians, least, most = zip(*points, strict=True)

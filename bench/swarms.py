@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import statistics
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -62,6 +64,17 @@ async def create(url: str, personas: list[dict[str, Any]], clients: int) -> floa
     waiting.reverse()
     await asyncio.gather(*(client() for _ in range(clients)))
     return time.perf_counter() - began
+
+
+def say_run(began: float, what: str, number: int, of: int) -> None:
+    """Say on stderr that a run begins, the first being 0, and how many minutes have passed since `began`."""
+    minutes = (time.monotonic() - began) / 60
+    print(f"{minutes:3.0f} min: {what}, run {number + 1} of {of}", file=sys.stderr, flush=True)
+
+
+def spread(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the median of a figure over runs, its least and its most."""
+    return statistics.median(values), min(values), max(values)
 
 
 class Watch:
