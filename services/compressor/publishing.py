@@ -93,7 +93,9 @@ class Publishing:
         self._targets = (self._events, *others)
         self._moved = asyncio.Event()
         self._progress = Progress(0)
-        self._numbers: dict[str, int] = {}
+        self._numbers: dict[str, tuple[int, int]] = {}
+        """By subject, the number of the last record read, and its sequence."""
+
         self._read = 0
         """Sequence of the last record read."""
 
@@ -230,17 +232,19 @@ class Publishing:
     async def _check_number(self, record: PublicRecord, subject: str, sequence: int) -> None:
         """Raise `JournalHole` where an owner's records do not follow each other.
 
-        What is read again although it is public may be trimmed meanwhile, so gaps there are none. Where
-        another compressor has gone further, this one was stopped, and its owners trimmed: `Superseded`.
+        What was public when the session began is read again, and may be trimmed meanwhile: from a subject's
+        first record on, so the one before the gap is gone as well. Where another compressor has gone
+        further, this one was stopped, and its owners trimmed: `Superseded`.
         """
         if record.number is None:
             return
-        before = self._numbers.get(subject)
-        if before is not None and record.number != before + 1 and sequence > self._untrimmed_behind:
+        number, at = self._numbers.get(subject, (record.number - 1, sequence))
+        if record.number != number + 1:
             if await self._events.is_overtaken():
                 raise Superseded
-            raise JournalHole(subject, before + 1, record.number)
-        self._numbers[subject] = record.number
+            if at > self._untrimmed_behind or await message_at(self._bus, streams.JOURNAL, at) is not None:
+                raise JournalHole(subject, number + 1, record.number)
+        self._numbers[subject] = record.number, sequence
 
     async def _send(
         self, target: PublicStream, wanted: list[Publication], sequence: int, spans: dict[str, Span]

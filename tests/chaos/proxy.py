@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from contextlib import suppress
 from typing import cast
 
@@ -63,6 +64,10 @@ class _Pipe(asyncio.Protocol):
         self._proxy = proxy
         self._other = other
         self._transport: asyncio.Transport | None = None
+        self._late: deque[bytes] = deque()
+        self._due = 0.0
+        """When the last of what is late goes on, by the loop's clock."""
+
         self._held: list[bytes] = []
         self._closing = False
 
@@ -89,13 +94,17 @@ class _Pipe(asyncio.Protocol):
         return self.let_go()
 
     def data_received(self, data: bytes) -> None:
-        if self._proxy.delay:
-            asyncio.get_running_loop().call_later(self._proxy.delay, self._pass_on, data)
+        """Pass on what came, in its order: a delay that ends lets nothing overtake what is late."""
+        loop = asyncio.get_running_loop()
+        self._due = max(self._due, loop.time() + self._proxy.delay)
+        self._late.append(data)
+        if self._proxy.delay or len(self._late) > 1:
+            loop.call_at(self._due, self._pass_on)
         else:
-            self._pass_on(data)
+            self._pass_on()
 
-    def _pass_on(self, data: bytes) -> None:
-        self._held.append(data)
+    def _pass_on(self) -> None:
+        self._held.append(self._late.popleft())
         self.let_go()
 
     def let_go(self) -> None:

@@ -97,8 +97,12 @@ class Sleeper(Publisher):
         super().__init__(bus)
         self.awake = asyncio.Event()
         self.awake.set()
+        self.asleep = asyncio.Event()
+        """Set once a record has come that it sleeps over."""
 
     async def _take(self, data: bytes, message: StreamMessage) -> None:
+        if not self.awake.is_set():
+            self.asleep.set()
         await self.awake.wait()
         await super()._take(data, message)
 

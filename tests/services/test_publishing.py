@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from itertools import count as count_from
 
+import msgspec
 import pytest
 
 from libs.bus.connection import Bus, connect
@@ -14,6 +15,7 @@ from libs.bus.read import message_at
 from libs.bus.telemetry import NoTelemetry
 from libs.concurrency.tasks import Background, leaves
 from libs.contracts import streams, subjects
+from libs.contracts.journal import JournalEvent
 from libs.contracts.streams import StreamBounds
 from services.compressor.folding import Publication
 from services.compressor.public_stream import PlaceLost, PublicStream
@@ -205,6 +207,27 @@ async def test_a_publisher_that_slept_while_another_went_on_looks_again(bus: Bus
 
 
 @pytest.mark.fact("3.3")
+async def test_what_is_trimmed_while_it_is_read_again_is_no_hole(bus: Bus) -> None:
+    """It is public, as all that is trimmed; it is read for the streams that have had nothing of it yet."""
+    await bus.publish(subjects.journal(1), shard_record(thought("p1"), number=1))
+    for number in range(1, 13):  # more than the broker sends before it hears that some of it was read
+        much = [JournalEvent(None, None, "check_result", msgspec.Raw(b'"%s"' % (b"." * 50_000)))] * 8
+        await bus.publish(subjects.journal(2), shard_record(number=number, events=much))
+    last = await bus.publish(subjects.journal(1), shard_record(thought("p2"), number=2))
+    one, again = Publisher(bus), Sleeper(bus)
+    async with publishing(one):
+        await through(one, last)
+    again.awake.clear()
+    async with publishing(again):
+        await again.asleep.wait()
+        last = await bus.publish(subjects.journal(1), shard_record(thought("p3"), number=3))
+        await bus.api(f"STREAM.PURGE.{streams.JOURNAL}", {"filter": subjects.journal(1), "seq": last})
+        again.awake.set()
+        await through(again, last)
+    assert await count(bus) == 12 * 8 + 3
+
+
+@pytest.mark.fact("3.3")
 async def test_what_another_published_and_was_trimmed_leaves_no_room_for_what_follows(
     bus: Bus, broker: Broker
 ) -> None:
@@ -290,9 +313,14 @@ async def test_a_journal_that_was_lost_and_grew_again_is_not_published_behind_th
 
 
 @pytest.mark.fact("3.3")
-async def test_a_hole_in_the_journal_stops_the_publisher(bus: Bus) -> None:
+@pytest.mark.parametrize("public", [False, True], ids=["before it", "read again"])
+async def test_a_hole_in_the_journal_stops_the_publisher(bus: Bus, public: bool) -> None:
     """Rather than publish what can no longer be made whole."""
     for number in (1, 2, 4):
+        if number == 4 and public:
+            one = Publisher(bus)
+            async with publishing(one):
+                await through(one, 2)
         await bus.publish(subjects.journal(1), shard_record(thought("p", number), number=number))
     with pytest.raises(ExceptionGroup) as raised:
         await asyncio.wait_for(Publisher(bus).run(), 30)
