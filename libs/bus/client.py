@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import nats.aio.client
 from nats.aio.client import PING_PROTO
+from nats.aio.transport import TcpTransport
 
 from libs.bus.access import NoTls
 from libs.bus.errors import TooLarge
@@ -31,11 +33,13 @@ class Client(nats.aio.client.Client):
     that a subscription made just before may not be there yet when it returns. And it speaks in clear to a
     broker that offers no TLS, whatever it was told of certificates: to anybody who took the broker's place.
     And of each try to which a broker says nothing it leaves a socket open. Of what is too large it counts no
-    headers, and the broker ends the connection over them.
+    headers, and the broker ends the connection over them. Nor does it know what uvloop says of a connection
+    that has just been closed: its flusher ended over that without a word, and whoever sent next crashed.
     """
 
     def __init__(self, tls_url: str | None = None) -> None:
         super().__init__()
+        self._transport = _Transport()  # type: ignore[no-untyped-call]
         self._tls_url = tls_url
         """The broker's address where TLS is demanded of it."""
 
@@ -85,6 +89,31 @@ class Client(nats.aio.client.Client):
         self._pongs.append(future if future is not None else asyncio.get_running_loop().create_future())
         await self._send_command(PING_PROTO)
         await self._flush_pending()
+
+
+class _Transport(TcpTransport):
+    """Says of a closed connection that it is lost, on every event loop."""
+
+    def __bool__(self) -> bool:
+        """Whether it is there: else the library makes one of its own before it connects."""
+        return True
+
+    def write(self, payload: bytes) -> None:
+        with _as_lost():
+            super().write(payload)  # type: ignore[no-untyped-call]
+
+    def writelines(self, payload: list[bytes]) -> None:
+        with _as_lost():
+            super().writelines(payload)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _as_lost() -> Iterator[None]:
+    """Raise `ConnectionResetError` for the `RuntimeError` of uvloop."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ConnectionResetError(str(error)) from error
 
 
 def _weight(headers: Mapping[str, str]) -> int:

@@ -366,6 +366,5 @@ async def _close(client: Client, publisher: Publisher) -> None:
         with suppress(nats.errors.Error, TimeoutError):
             await client.flush(timeout=1)
     await publisher.close()
-    # What could not be sent while the broker is away; uvloop says of a closed transport RuntimeError
-    with suppress(nats.errors.Error, OSError, RuntimeError):
+    with suppress(nats.errors.Error, OSError):  # what could not be sent while the broker is away
         await client.close()

@@ -60,7 +60,7 @@ class Earshot:
         async with self._bus.subscribed(subject, self._came):
             while True:
                 if self._bus.connected and self._wanted():
-                    with suppress(nats.errors.Error, OSError, RuntimeError):  # it is lost this moment
+                    with suppress(nats.errors.Error, OSError):  # it is lost this moment
                         await self._bus.client.publish(subject, b"%d" % self._bus.connection_number)
                 await asyncio.sleep(_EVERY_S)
 
