@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from asyncio import AbstractEventLoop
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import HealthCheck, settings
 
 from libs.runtime.imports import preload
@@ -65,6 +67,11 @@ settings.register_profile(
     "perpetua", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=STRICT
 )
 settings.load_profile("perpetua")
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], AbstractEventLoop]]:
+    """The event loop that the processes have: it is not like asyncio's own where connections end."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture
