@@ -10,7 +10,7 @@ import pytest
 
 from tests.chaos.proxy import Proxy
 
-_DELAY_S = 0.1
+_DELAY_S = 0.5
 
 
 class Way:
@@ -32,7 +32,7 @@ class Way:
 
     async def send(self, data: bytes) -> None:
         self._writer.write(data)
-        await asyncio.sleep(_DELAY_S / 5)
+        await asyncio.sleep(0.02)
 
     async def has(self, data: bytes) -> None:
         async with asyncio.timeout(5):
@@ -82,7 +82,7 @@ async def test_what_stalls_during_a_delay_arrives_in_order_once_it_is_let_go(way
     proxy.stall(True)
     proxy.delay = 0.0
     await way.send(b"second ")
-    await asyncio.sleep(2 * _DELAY_S)
+    await asyncio.sleep(1.5 * _DELAY_S)
     assert way.arrived == b""
     proxy.stall(False)
     await way.has(b"first second ")
