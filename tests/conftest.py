@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from asyncio import AbstractEventLoop
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from asyncio import AbstractEventLoop, Runner, new_event_loop
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,8 @@ WAITING = {
 ONE_SWARM = {"api", "clients", "conformance", "containers", "storm"}
 """Folders whose files share what a session brings up: one worker runs all of them."""
 
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
 TESTS = Path(__file__).parent
 STRICT = os.environ.get("PERPETUA_TESTS_STRICT") == "1"
 
@@ -72,6 +74,17 @@ settings.load_profile("perpetua")
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], AbstractEventLoop]]:
     """The event loop that the processes have: it is not like asyncio's own where connections end."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(params=[new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Both event loops, for what they do not have alike: TLS, and connections that end."""
+
+    def runs(work: Coroutine[Any, Any, None]) -> None:
+        with Runner(loop_factory=request.param) as runner:
+            runner.run(work)
+
+    return runs
 
 
 @pytest.fixture

@@ -5,11 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Callable, Coroutine
-from typing import Any
-
-import pytest
-import uvloop
 
 from libs.bus.connection import Bus, connect
 from libs.bus.errors import OutcomeUnknown
@@ -17,24 +12,12 @@ from libs.bus.telemetry import NoTelemetry
 from libs.contracts import streams
 from libs.contracts.journal import Position
 from tests.chaos.proxy import Proxy
+from tests.conftest import Run
 from tests.support.broker import HOST, Broker
 from tests.support.eventually import eventually
 
-Run = Callable[[Coroutine[Any, Any, None]], None]
-
 _RESET = struct.pack("ii", 1, 0)
 _INFO = b'INFO {"server_id":"x","version":"2.12.1","proto":1,"headers":true,"max_payload":1048576}\r\n'
-
-
-@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Run:
-    """Both event loops: a closed connection is told otherwise by each."""
-
-    def runs(work: Coroutine[Any, Any, None]) -> None:
-        with asyncio.Runner(loop_factory=request.param) as runner:
-            runner.run(work)
-
-    return runs
 
 
 def test_what_is_sent_over_a_connection_that_breaks_just_then_raises_nothing_else(

@@ -7,22 +7,19 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trustme
-import uvloop
 
 from services.gateway.connections import ConnectionLimits
+from tests.conftest import Run
 from tests.security.serving import Served, served
 from tests.support.eventually import eventually
 
 FEW = ConnectionLimits(connections=10, client_connections=5, handshake_s=3)
 PATIENT = ConnectionLimits(connections=10, client_connections=5, handshake_s=60)
-Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
 class Authority:
@@ -51,17 +48,6 @@ class Authority:
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Run:
-    """Both event loops: the process runs on uvloop, whose TLS is its own."""
-
-    def runs(work: Coroutine[Any, Any, None]) -> None:
-        with asyncio.Runner(loop_factory=request.param) as runner:
-            runner.run(work)
-
-    return runs
 
 
 def hello(trusting: ssl.SSLContext) -> bytes:
