@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
+
+import pytest
 
 from libs.bus.connection import Bus, connect
 from libs.bus.errors import OutcomeUnknown
@@ -15,8 +15,8 @@ from tests.chaos.proxy import Proxy
 from tests.conftest import Run
 from tests.support.broker import HOST, Broker
 from tests.support.eventually import eventually
+from tests.support.resets import ends_by_reset
 
-_RESET = struct.pack("ii", 1, 0)
 _INFO = b'INFO {"server_id":"x","version":"2.12.1","proto":1,"headers":true,"max_payload":1048576}\r\n'
 
 
@@ -46,7 +46,7 @@ def test_a_connection_that_breaks_while_it_greets_is_tried_again(run: Run, broke
         greeted += 1
         writer.write(_INFO)
         await writer.drain()
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        ends_by_reset(writer)
         writer.transport.abort()
 
     async def work() -> None:
@@ -83,3 +83,4 @@ async def _send_on(bus: Bus) -> None:
             assert not bus.connected
             return
         await asyncio.sleep(0)
+    pytest.fail("the loss of the connection was not noticed")

@@ -9,6 +9,7 @@ from contextlib import suppress
 import pytest
 
 from tests.chaos.proxy import Proxy
+from tests.support.eventually import eventually
 
 _DELAY_S = 0.5
 
@@ -35,9 +36,7 @@ class Way:
         await asyncio.sleep(0.02)
 
     async def has(self, data: bytes) -> None:
-        async with asyncio.timeout(5):
-            while len(self.arrived) < len(data):  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await eventually(lambda: len(self.arrived) >= len(data), what="all that was sent")
         assert bytes(self.arrived) == data
 
     async def _receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
-import struct
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +15,7 @@ from services.gateway.connections import ConnectionLimits
 from tests.conftest import Run
 from tests.security.serving import Served, served
 from tests.support.eventually import eventually
+from tests.support.resets import ends_by_reset
 
 FEW = ConnectionLimits(connections=10, client_connections=5, handshake_s=3)
 PATIENT = ConnectionLimits(connections=10, client_connections=5, handshake_s=60)
@@ -111,10 +110,7 @@ def test_clients_that_break_off_anywhere_leave_nothing_behind(run: Run, authorit
                     _, writer = await server.open()
                     writer.write(writes)
                     if length % 2:
-                        linger = struct.pack("ii", 1, 0)  # a reset instead of an end
-                        writer.get_extra_info("socket").setsockopt(
-                            socket.SOL_SOCKET, socket.SO_LINGER, linger
-                        )
+                        ends_by_reset(writer)
                     writer.close()
                 await eventually(lambda: server.door.inside == 0, what="the clients to be out")
             assert b"200" in await authority.answer(server)

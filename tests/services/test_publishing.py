@@ -313,7 +313,7 @@ async def test_a_journal_that_was_lost_and_grew_again_is_not_published_behind_th
 
 
 @pytest.mark.fact("3.3")
-@pytest.mark.parametrize("public", [False, True], ids=["before it", "read again"])
+@pytest.mark.parametrize("public", [False, True], ids=["unread", "read again"])
 async def test_a_hole_in_the_journal_stops_the_publisher(bus: Bus, public: bool) -> None:
     """Rather than publish what can no longer be made whole."""
     for number in (1, 2, 4):
